@@ -1,0 +1,136 @@
+//! Authentication schemes: one file each, and the table of them. A new scheme is its file, `mod x;`
+//! and `x::SCHEME` here, and its vectors.
+
+use std::any::Any;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, StatusCode};
+
+use crate::config::{Decode, Node};
+use crate::draft::Draft;
+use crate::failure::Failure;
+use crate::moment::Moment;
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One row of the table of schemes.
+pub struct Scheme {
+    /// As it is written in the config.
+    pub name: &'static str,
+    /// One line for the docs.
+    pub doc: &'static str,
+    /// Its settings, for the schema, the docs and unknown-key hints: name, default or "required", meaning.
+    pub settings: &'static [(&'static str, &'static str, &'static str)],
+    /// Reads the settings; every mistake goes to `decode`'s report, and then the answer is `None`.
+    pub build: fn(&Node, &mut Decode<'_>) -> Option<Arc<dyn Authorizer>>,
+}
+
+/// Every scheme, in the order of the docs.
+pub static SCHEMES: &[&Scheme] = &[];
+
+pub fn scheme(name: &str) -> Option<&'static Scheme> {
+    SCHEMES.iter().copied().find(|scheme| scheme.name == name)
+}
+
+/// The live thing that signs drafts. It owns what it learns (tokens, nonces), bounded.
+pub trait Authorizer: Send + Sync {
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+
+    /// Every place it writes. Two authorizers of one rule must not share one; a client's own value
+    /// there is replaced, kept or refused by `on_existing_auth`.
+    fn writes(&self) -> Vec<Spot>;
+
+    /// Gets ready whatever needs waiting (a token, a helper's output), single flight. Called before
+    /// each `sign` when `needs().prepare`.
+    ///
+    /// # Errors
+    /// The credential cannot be had; the request then does not leave.
+    fn prepare<'a>(&'a self, _round: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Adds the credential to the draft. Pure: no waiting, no IO; clock and nonces come from the round.
+    ///
+    /// # Errors
+    /// It cannot be added; the request then does not leave.
+    fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure>;
+
+    /// Looks at the head of every answer. `Again`: sign and send once more (bounded by the exchange).
+    fn answers(&self, _answer: &Answer<'_>, _round: &Round<'_>) -> Verdict {
+        Verdict::Final
+    }
+
+    /// What the signature was computed over, secrets left out; for `gatepass sign -v`.
+    fn canonical(&self, _draft: &Draft, _round: &Round<'_>) -> Option<String> {
+        None
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Needs {
+    /// `prepare` must be awaited before `sign`.
+    pub prepare: bool,
+    /// `answers` wants to see answers.
+    pub answers: bool,
+    pub body: BodyNeed,
+    /// The credential authenticates the connection (NTLM, Negotiate): one client connection gets
+    /// one upstream connection, HTTP/1.1, never pooled.
+    pub own_connection: bool,
+}
+
+/// The body classes of a scheme, weakest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum BodyNeed {
+    #[default]
+    None,
+    /// It may have to be sent twice.
+    Repeat,
+    /// Something is computed over its bytes.
+    Hash,
+    /// The bytes are changed.
+    Rewrite,
+}
+
+/// A place in a request that a scheme writes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Spot {
+    Header(HeaderName),
+    Query(String),
+    Cookie(String),
+    /// A form field or top-level JSON member.
+    BodyField(String),
+}
+
+/// One attempt of an exchange.
+pub struct Round<'a> {
+    pub moment: &'a Moment,
+    /// 0 for the first attempt.
+    pub attempt: u8,
+    /// Who asks, where that is known (authenticated user name), for schemes that keep state per caller.
+    pub user: Option<&'a str>,
+    pub peer: Option<IpAddr>,
+    /// RFC 5929 `tls-server-end-point` data of the upstream connection, once there is one.
+    pub channel_binding: Option<&'a [u8]>,
+    /// Kept from attempt to attempt of one exchange; for connection-bound schemes, as long as the connection.
+    pub memory: &'a std::sync::Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// The head of an answer.
+pub struct Answer<'a> {
+    pub draft: &'a Draft,
+    pub status: StatusCode,
+    pub headers: &'a HeaderMap,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// The client may have it.
+    Final,
+    /// Prepare, sign and send once more.
+    Again,
+}

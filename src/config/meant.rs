@@ -1,0 +1,336 @@
+//! The configuration as it is meant: what is left when names are joined, defaults filled in, and
+//! variables and secrets resolved. No YAML here, no `Option` that a default would fill.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, Method};
+
+use super::report::Place;
+use super::yaml::Node;
+use crate::limits::Limits;
+use crate::origin::Host;
+use crate::pattern::{HostPattern, PathPattern, Ports};
+use crate::secret::Secret;
+
+pub struct Config {
+    pub listeners: Vec<Listener>,
+    pub unmatched: Unmatched,
+    pub upstream_proxy: UpstreamProxy,
+    pub credentials: BTreeMap<String, Arc<Credential>>,
+    pub client_certificates: BTreeMap<String, Arc<CertificateSource>>,
+    pub ca_bundles: BTreeMap<String, Arc<BundleSource>>,
+    /// In the order of the files; a later one wins. Certificates with `host:` come first, as rules of their own.
+    pub rules: Vec<Rule>,
+    pub ca: CaSource,
+    pub admin: Option<SocketAddr>,
+    pub log: Log,
+    pub limits: Limits,
+    pub egress: Vec<EgressDeny>,
+    /// Every file this was made from (config, includes, secret files): what to watch besides
+    /// certificates and CAs, which the gate adds.
+    pub files: Vec<PathBuf>,
+}
+
+pub struct Listener {
+    pub place: Place,
+    pub address: ListenAddress,
+    pub mode: Mode,
+    pub tls: Option<ListenerTls>,
+    pub access: Option<Access>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ListenAddress {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Mode {
+    Forward,
+    /// Everything goes to this origin, given as a URL.
+    Reverse(crate::origin::Origin),
+    Transparent,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub struct ListenerTls {
+    pub place: Place,
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Who may call. Any one of them suffices.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Access {
+    pub users: BTreeMap<String, Text>,
+    pub cidrs: Vec<Cidr>,
+    pub uids: Vec<u32>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Cidr {
+    pub address: IpAddr,
+    pub prefix: u8,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Unmatched {
+    #[default]
+    Tunnel,
+    Deny,
+    Intercept,
+}
+
+/// `upstream_proxy:` and a rule's `via:`.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub enum UpstreamProxy {
+    /// `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` as they stood when the config was read.
+    #[default]
+    Env,
+    None,
+    To(Arc<Via>),
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Via {
+    pub scheme: ViaScheme,
+    pub host: Host,
+    pub port: u16,
+    pub username: Option<String>,
+    pub password: Option<Text>,
+    /// Entries in the forms of `NO_PROXY`.
+    pub no_proxy: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ViaScheme {
+    Http,
+    Https,
+    Socks5,
+}
+
+/// A value that may be secret.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Text {
+    /// Known when the config was read: literal, environment, file.
+    Known(Secret),
+    /// Run when first needed, kept for `ttl`.
+    Command(Arc<Command>),
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Command {
+    pub place: Place,
+    /// Program and arguments; run without a shell.
+    pub argv: Vec<String>,
+    /// Where the program is run: the folder of the file that names it.
+    pub directory: PathBuf,
+    pub ttl: Duration,
+    pub timeout: Duration,
+    /// `None`: the whole output, final newline cut. `Some(".a.b")`: that member of the JSON output.
+    pub field: Option<String>,
+}
+
+/// A credential: its type's name and the settings as written. The scheme's own file in `auth` reads
+/// the settings, so that a new scheme is one file.
+pub struct Credential {
+    /// `None` for one written inline.
+    pub name: Option<String>,
+    pub place: Place,
+    pub kind: String,
+    pub settings: Node,
+}
+
+/// Where a client certificate comes from.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct CertificateSource {
+    pub name: Option<String>,
+    pub place: Place,
+    pub material: Material,
+    pub passphrase: Option<Text>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Material {
+    /// `key: None`: the key stands in the certificate's file.
+    Pem {
+        cert: PathBuf,
+        cert_place: Place,
+        key: Option<(PathBuf, Place)>,
+    },
+    Pfx {
+        file: PathBuf,
+        place: Place,
+    },
+    /// RFC 7512.
+    Pkcs11 {
+        uri: String,
+        pin: Option<Text>,
+        module: Option<PathBuf>,
+        place: Place,
+    },
+    Spiffe {
+        socket: String,
+        spiffe_id: Option<String>,
+        place: Place,
+    },
+}
+
+/// Whom to believe.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct BundleSource {
+    pub name: Option<String>,
+    pub place: Place,
+    /// PEM files, or folders of them.
+    pub files: Vec<(PathBuf, Place)>,
+    /// Add the system's roots (true unless said otherwise).
+    pub system_roots: bool,
+}
+
+pub struct Rule {
+    pub place: Place,
+    /// Position among all rules, from 0; what `rules[N]` in messages says.
+    pub index: usize,
+    pub hosts: Vec<HostPattern>,
+    pub ports: Ports,
+    pub schemes: Schemes,
+    /// Empty: every path.
+    pub paths: Vec<PathPattern>,
+    /// Empty: every method.
+    pub methods: Vec<Method>,
+    /// Empty: every caller.
+    pub clients: Vec<Client>,
+    /// `None`: not said. Empty: `auth: none`.
+    pub auth: Option<Vec<Arc<Credential>>>,
+    pub client_certificates: Option<Vec<Arc<CertificateSource>>>,
+    pub ca_bundle: Option<Arc<BundleSource>>,
+    pub on_existing_auth: Option<OnExisting>,
+    pub headers: Vec<HeaderEdit>,
+    pub query: Vec<QueryEdit>,
+    pub connect_to: Option<ConnectTo>,
+    pub tls: TlsSettings,
+    pub accept_invalid_certs: Option<bool>,
+    pub via: Option<UpstreamProxy>,
+    pub action: Option<Action>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Schemes {
+    Https,
+    Http,
+    Any,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Client {
+    User(String),
+    Cidr(Cidr),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnExisting {
+    #[default]
+    Replace,
+    Keep,
+    Reject,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub enum HeaderEdit {
+    Set(HeaderName, Text, Place),
+    Remove(HeaderName),
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub enum QueryEdit {
+    Set(String, Text),
+    Remove(String),
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ConnectTo {
+    pub host: Host,
+    /// `None`: the origin's port.
+    pub port: Option<u16>,
+}
+
+/// `None` everywhere: not said.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub struct TlsSettings {
+    pub server_name: Option<Host>,
+    pub min_version: Option<TlsVersion>,
+    pub max_version: Option<TlsVersion>,
+    /// SHA-256 of a SubjectPublicKeyInfo anywhere in the chain.
+    pub pins: Option<Vec<[u8; 32]>>,
+    pub crl: Option<Vec<(PathBuf, Place)>>,
+    pub resumption: Option<bool>,
+    pub alpn: Option<Vec<Alpn>>,
+    pub backend: Option<TlsBackend>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum TlsVersion {
+    V1_2,
+    V1_3,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Alpn {
+    H2,
+    Http11,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum TlsBackend {
+    #[default]
+    Rustls,
+    Openssl,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Carry it as the rules say (takes an earlier `deny` or `tunnel` away).
+    Allow,
+    Deny,
+    Tunnel,
+}
+
+/// Where the interception CA is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CaSource {
+    /// Made on first start in this folder, as `ca.pem` and `ca.key`.
+    Dir(PathBuf),
+    Files {
+        cert: PathBuf,
+        key: PathBuf,
+        place: Place,
+    },
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Log {
+    pub format: LogFormat,
+    /// A level, or directives in the syntax of tracing's `EnvFilter`.
+    pub level: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum EgressDeny {
+    Private,
+    LinkLocal,
+    Loopback,
+    Cidr(Cidr),
+}

@@ -1,0 +1,16 @@
+//! Text to meaning, in two steps: YAML to a [`Node`] tree that remembers places, then by [`decode`]
+//! into [`Config`] (names joined, defaults filled, variables and secrets resolved). Mistakes do not
+//! stop the reading: all of them are collected in a [`Report`].
+
+pub mod decode;
+pub mod load;
+pub mod meant;
+pub mod report;
+pub mod schema;
+pub mod yaml;
+
+pub use decode::Decode;
+pub use load::{Loaded, Request, load};
+pub use meant::*;
+pub use report::{Diagnostic, Place, Report, Severity};
+pub use yaml::{Node, Value};

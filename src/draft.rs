@@ -1,0 +1,192 @@
+//! A request being prepared: what will leave for the origin, before it leaves. Everything that
+//! adds to a request (rule edits, authorizers) works on a [`Draft`] and does no IO.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::origin::Origin;
+
+/// RFC 3986 unreserved characters stay, everything else is percent-encoded.
+pub const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+pub struct Draft {
+    pub method: Method,
+    pub origin: Arc<Origin>,
+    /// Path and query byte for byte as the client wrote them, but for what was asked to be added.
+    pub target: PathAndQuery,
+    pub headers: HeaderMap,
+    pub body: Body,
+}
+
+/// What is known of the request body while signing.
+pub enum Body {
+    Empty,
+    /// It will be streamed; its length, when declared. A scheme that needs the bytes says so in its `needs`.
+    Streamed(Option<u64>),
+    Held(Held),
+}
+
+/// A body that was read before sending, because something must be computed over it, or it may be sent twice.
+#[derive(Clone)]
+pub enum Held {
+    Memory(Bytes),
+    /// Larger than the memory bound: an unnamed temporary file and its length.
+    Spilled(Arc<Mutex<File>>, u64),
+}
+
+impl Held {
+    pub fn len(&self) -> u64 {
+        match self {
+            Held::Memory(bytes) => bytes.len() as u64,
+            Held::Spilled(_, len) => *len,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes, when they are in memory. Schemes that rewrite a body only do so below the memory bound.
+    pub fn bytes(&self) -> Option<&Bytes> {
+        match self {
+            Held::Memory(bytes) => Some(bytes),
+            Held::Spilled(..) => None,
+        }
+    }
+
+    /// Feeds the whole body to `take`, piece by piece; for hashing.
+    ///
+    /// # Errors
+    /// The temporary file cannot be read.
+    pub fn for_each(&self, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+        match self {
+            Held::Memory(bytes) => take(bytes),
+            Held::Spilled(file, _) => {
+                let mut file = file.lock().unwrap_or_else(|e| e.into_inner());
+                file.seek(SeekFrom::Start(0))?;
+                let mut piece = vec![0; 64 * 1024];
+                loop {
+                    match file.read(&mut piece)? {
+                        0 => break,
+                        n => take(&piece[..n]),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Body {
+    /// Feeds the body to `take` when it is here (empty counts as here). False: it is streamed.
+    ///
+    /// # Errors
+    /// As [`Held::for_each`].
+    pub fn for_each(&self, take: impl FnMut(&[u8])) -> io::Result<bool> {
+        match self {
+            Body::Empty => Ok(true),
+            Body::Streamed(_) => Ok(false),
+            Body::Held(held) => held.for_each(take).map(|()| true),
+        }
+    }
+}
+
+impl Draft {
+    pub fn path(&self) -> &str {
+        self.target.path()
+    }
+
+    pub fn query(&self) -> Option<&str> {
+        self.target.query()
+    }
+
+    /// `scheme://authority/path?query`, for signatures over the absolute URL.
+    pub fn url(&self) -> String {
+        format!("{}{}", self.origin, self.target)
+    }
+
+    /// Media type of the body, lower case, without parameters.
+    pub fn content_type(&self) -> Option<String> {
+        let value = self.headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+        Some(value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase())
+    }
+
+    /// Replaces the query parameter `name`, or appends it; the rest of the query stays byte for byte.
+    pub fn set_query(&mut self, name: &str, value: &str) {
+        let pair = format!("{}={}", utf8_percent_encode(name, UNRESERVED), utf8_percent_encode(value, UNRESERVED));
+        self.edit_query(name, Some(pair));
+    }
+
+    /// Removes every query parameter `name`.
+    pub fn remove_query(&mut self, name: &str) {
+        self.edit_query(name, None);
+    }
+
+    /// Appends `raw` (already encoded) to the query.
+    pub fn append_query(&mut self, raw: &str) {
+        let query = match self.query() {
+            Some(query) if !query.is_empty() => format!("{query}&{raw}"),
+            _ => raw.to_owned(),
+        };
+        self.put_query(&query);
+    }
+
+    /// Does the query hold the parameter `name`, however it is encoded?
+    pub fn has_query(&self, name: &str) -> bool {
+        self.query().is_some_and(|query| query.split('&').any(|pair| names(pair, name)))
+    }
+
+    fn edit_query(&mut self, name: &str, pair: Option<String>) {
+        let query = self.query().unwrap_or("").to_owned();
+        let kept = query.split('&').filter(|old| !old.is_empty() && !names(old, name));
+        let query = kept.chain(pair.as_deref()).collect::<Vec<_>>().join("&");
+        self.put_query(&query);
+    }
+
+    fn put_query(&mut self, query: &str) {
+        let path = self.target.path();
+        let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+        // Everything added is percent-encoded and the rest was valid before.
+        if let Ok(target) = PathAndQuery::try_from(target) {
+            self.target = target;
+        }
+    }
+
+    /// Sets a cookie of this name beside what the client sent; a cookie of the same name is replaced (RFC 6265 §5.4).
+    /// False when `value` cannot stand in a `Cookie` field.
+    pub fn set_cookie(&mut self, name: &str, value: &str) -> bool {
+        let mut pairs: Vec<String> = Vec::new();
+        for field in self.headers.get_all(header::COOKIE) {
+            let text = String::from_utf8_lossy(field.as_bytes());
+            pairs.extend(
+                text.split(';').map(str::trim).filter(|p| !p.is_empty() && p.split('=').next() != Some(name)).map(str::to_owned),
+            );
+        }
+        pairs.push(format!("{name}={value}"));
+        match HeaderValue::from_str(&pairs.join("; ")) {
+            Ok(mut field) => {
+                field.set_sensitive(true);
+                self.headers.insert(header::COOKIE, field);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+/// Is `name` the decoded name of the query pair `pair`?
+fn names(pair: &str, name: &str) -> bool {
+    let written = pair.split('=').next().unwrap_or(pair);
+    if written == name {
+        return true;
+    }
+    let spaced = if written.contains('+') { Cow::Owned(written.replace('+', " ")) } else { Cow::Borrowed(written) };
+    percent_encoding::percent_decode_str(&spaced).decode_utf8().is_ok_and(|decoded| decoded == name)
+}

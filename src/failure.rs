@@ -1,0 +1,163 @@
+//! Why gatepass answered a request itself. One [`Failure`] carries all that the client, the log and
+//! the retry decision need; `exchange::answer` is the only place that turns it into a response.
+
+use std::fmt;
+
+use http::StatusCode;
+
+/// What went wrong, by the names of RFC 9209 §2.3 where it has one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Cause {
+    /// A rule or `unmatched: deny` says no.
+    Denied,
+    /// The destination address is one that must not be dialled.
+    AddressProhibited,
+    /// The request would come back to gatepass.
+    Loop,
+    /// The caller has not said who it is, or wrongly.
+    ProxyAuthentication,
+    /// Host, `:authority` or SNI disagree with where the connection goes.
+    Misdirected,
+    /// The request itself is malformed or of a kind that is not carried.
+    BadRequest,
+    /// A method that would echo the credential (TRACE).
+    MethodNotAllowed,
+    /// A body that must be held is larger than the bound.
+    BodyTooLarge,
+    /// Origin-form request for something gatepass does not serve.
+    NotFound,
+    /// The credential cannot be had.
+    Credential,
+    /// The client's own credential is refused by `on_existing_auth: reject`.
+    ExistingCredential,
+    Dns,
+    DnsTimeout,
+    ConnectionRefused,
+    ConnectionTimeout,
+    ConnectionTerminated,
+    /// The upstream's certificate does not verify.
+    CertificateError,
+    /// TLS failed otherwise; `details` names the alert.
+    TlsProtocol,
+    /// The upstream ended the handshake or connection because of our client certificate.
+    TlsAlert,
+    ResponseTimeout,
+    /// The answer cannot be understood.
+    ResponseInvalid,
+    /// An answer to an upgrade that is not one.
+    UpgradeFailed,
+    /// A bound of gatepass's own is reached.
+    Overload,
+    /// gatepass is stopping.
+    Stopping,
+    /// A fault in gatepass.
+    Internal,
+}
+
+impl Cause {
+    /// Status and `Proxy-Status` error name.
+    fn row(self) -> (StatusCode, &'static str) {
+        use Cause::*;
+        match self {
+            Denied => (StatusCode::FORBIDDEN, "http_request_denied"),
+            AddressProhibited => (StatusCode::FORBIDDEN, "destination_ip_prohibited"),
+            Loop => (StatusCode::BAD_GATEWAY, "proxy_loop_detected"),
+            ProxyAuthentication => (StatusCode::PROXY_AUTHENTICATION_REQUIRED, "http_request_denied"),
+            Misdirected => (StatusCode::MISDIRECTED_REQUEST, "http_request_error"),
+            BadRequest => (StatusCode::BAD_REQUEST, "http_request_error"),
+            MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "http_request_denied"),
+            BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "http_request_error"),
+            NotFound => (StatusCode::NOT_FOUND, "http_request_error"),
+            Credential => (StatusCode::BAD_GATEWAY, "proxy_configuration_error"),
+            ExistingCredential => (StatusCode::FORBIDDEN, "http_request_denied"),
+            Dns => (StatusCode::BAD_GATEWAY, "dns_error"),
+            DnsTimeout => (StatusCode::GATEWAY_TIMEOUT, "dns_timeout"),
+            ConnectionRefused => (StatusCode::BAD_GATEWAY, "connection_refused"),
+            ConnectionTimeout => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
+            ConnectionTerminated => (StatusCode::BAD_GATEWAY, "connection_terminated"),
+            CertificateError => (StatusCode::BAD_GATEWAY, "tls_certificate_error"),
+            TlsProtocol => (StatusCode::BAD_GATEWAY, "tls_protocol_error"),
+            TlsAlert => (StatusCode::BAD_GATEWAY, "tls_alert_received"),
+            ResponseTimeout => (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout"),
+            ResponseInvalid => (StatusCode::BAD_GATEWAY, "http_protocol_error"),
+            UpgradeFailed => (StatusCode::BAD_GATEWAY, "http_upgrade_failed"),
+            Overload => (StatusCode::SERVICE_UNAVAILABLE, "connection_limit_reached"),
+            Stopping => (StatusCode::SERVICE_UNAVAILABLE, "destination_unavailable"),
+            Internal => (StatusCode::INTERNAL_SERVER_ERROR, "proxy_internal_error"),
+        }
+    }
+
+    pub fn status(self) -> StatusCode {
+        self.row().0
+    }
+
+    /// The `error` parameter of `Proxy-Status` (RFC 9209 §2.3).
+    pub fn error_name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// Whose fault it is, for the log.
+    pub fn blame(self) -> Blame {
+        use Cause::*;
+        match self {
+            Denied | ProxyAuthentication | Misdirected | BadRequest | MethodNotAllowed | BodyTooLarge | NotFound
+            | ExistingCredential | AddressProhibited | Loop => Blame::Client,
+            Credential | Overload | Stopping | Internal => Blame::Gatepass,
+            _ => Blame::Upstream,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Blame {
+    Client,
+    Gatepass,
+    Upstream,
+}
+
+/// May the same request be tried again on another connection?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Retry {
+    No,
+    /// Nothing of the request reached the origin (a kept connection was closed before it was used).
+    NothingSent,
+}
+
+/// A request that was not carried.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub cause: Cause,
+    /// One sentence without a full stop: what was being done, to what, why it failed. Never a secret.
+    pub details: String,
+    /// The mend, one sentence without a full stop.
+    pub hint: Option<String>,
+    pub retry: Retry,
+}
+
+impl Failure {
+    pub fn new(cause: Cause, details: impl Into<String>) -> Self {
+        Self { cause, details: details.into(), hint: None, retry: Retry::No }
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.details)?;
+        match &self.hint {
+            Some(hint) => write!(f, "; {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}

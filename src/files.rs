@@ -1,0 +1,156 @@
+//! The only door to the file system: every error names the path, every read has a bound.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// What could not be done with a path.
+#[derive(Debug)]
+pub struct FileError {
+    pub doing: &'static str,
+    pub path: PathBuf,
+    pub cause: io::Error,
+}
+
+impl std::fmt::Display for FileError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cannot {} {}: {}", self.doing, self.path.display(), plain(&self.cause))
+    }
+}
+impl std::error::Error for FileError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}
+
+/// The cause in words, without "(os error 2)".
+fn plain(cause: &io::Error) -> String {
+    match cause.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
+        _ => cause.to_string(),
+    }
+}
+
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+    let path = path.to_owned();
+    move |cause| FileError { doing, path, cause }
+}
+
+/// The whole file, at most `bound` bytes.
+///
+/// # Errors
+/// The file cannot be read or is larger than `bound`.
+pub fn read(path: &Path, bound: usize) -> Result<Vec<u8>, FileError> {
+    let file = File::open(path).map_err(failed("read", path))?;
+    let mut bytes = Vec::new();
+    file.take(bound as u64 + 1).read_to_end(&mut bytes).map_err(failed("read", path))?;
+    if bytes.len() > bound {
+        return Err(failed("read", path)(io::Error::other(format!("it is larger than {bound} bytes"))));
+    }
+    Ok(bytes)
+}
+
+/// [`read`] as UTF-8, without a byte-order mark.
+///
+/// # Errors
+/// As [`read`], or the file is not UTF-8.
+pub fn read_text(path: &Path, bound: usize) -> Result<String, FileError> {
+    let text =
+        String::from_utf8(read(path, bound)?).map_err(|_| failed("read", path)(io::Error::other("it is not UTF-8 text")))?;
+    Ok(match text.strip_prefix('\u{feff}') {
+        Some(rest) => rest.to_owned(),
+        None => text,
+    })
+}
+
+/// Permission bits (`0o600`), for warnings about keys that others can read.
+///
+/// # Errors
+/// The path cannot be looked at.
+pub fn mode(path: &Path) -> Result<u32, FileError> {
+    Ok(fs::metadata(path).map_err(failed("look at", path))?.permissions().mode() & 0o7777)
+}
+
+/// True when there is something at this path (a dangling link counts as nothing).
+pub fn exists(path: &Path) -> bool {
+    path.exists()
+}
+
+/// The files of a directory, sorted by name.
+///
+/// # Errors
+/// The directory cannot be listed.
+pub fn list(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed("list", directory))? {
+        paths.push(entry.map_err(failed("list", directory))?.path());
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Creates a directory that only its owner may enter (0700), with its parents.
+///
+/// # Errors
+/// It cannot be made.
+pub fn create_private_dir(directory: &Path) -> Result<(), FileError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed("create", directory))
+}
+
+/// Writes a file that only its owner may read (0600), whole or not at all: a temporary file beside
+/// it, flushed to the disk, then renamed over it.
+///
+/// # Errors
+/// It cannot be written; an existing file is then untouched.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    write_whole(path, bytes, 0o600)
+}
+
+/// [`write_private`], but readable by all (0644): certificates, bundles, generated text.
+///
+/// # Errors
+/// As [`write_private`].
+pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    write_whole(path, bytes, 0o644)
+}
+
+fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let temporary = path.with_file_name(format!(".{name}.{}.{}", std::process::id(), crate::moment::random_hex::<4>()));
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    })();
+    written.map_err(|cause| {
+        let _ = fs::remove_file(&temporary);
+        failed("write", path)(cause)
+    })
+}
+
+/// Removes a file; one that is not there is fine.
+///
+/// # Errors
+/// It is there and cannot be removed.
+pub fn remove(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(cause)),
+        _ => Ok(()),
+    }
+}
+
+/// A temporary file without a name: gone when closed, whatever happens to the process.
+///
+/// # Errors
+/// The temporary directory cannot be written.
+pub fn unnamed() -> Result<File, FileError> {
+    let path = std::env::temp_dir().join(format!(".gatepass.{}.{}", std::process::id(), crate::moment::random_hex::<8>()));
+    let file =
+        OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path).map_err(failed("create", &path))?;
+    fs::remove_file(&path).map_err(failed("remove", &path))?;
+    Ok(file)
+}

@@ -1,0 +1,45 @@
+//! gatepass: a local forward proxy that adds client certificates and credentials by host.
+//!
+//! This file is the map. Modules stand in the order in which a request meets them, and a module
+//! uses only what stands below it; `tests/tidy.rs` reads the `use` lines and holds that. The
+//! journey of one request through these rooms is told in `docs/architecture.md`.
+
+/// One file per authentication scheme, and the table of them.
+pub mod auth;
+/// Commands; the only place that prints.
+pub mod cli;
+/// Text to meaning: YAML to `Config`, or a report of every mistake with its place.
+pub mod config;
+/// One request and its answer: inbound, plan, sign, send, answer.
+pub mod exchange;
+/// Everything live in one immutable snapshot: origin, path, method and client to a plan.
+pub mod gate;
+/// Accept connections, learn where they want to go, take TLS off or relay.
+pub mod listen;
+/// What is told of an exchange, and to whom.
+pub mod observe;
+/// Bind, run, reload, drain; the only place that starts long-lived tasks.
+pub mod serve;
+/// The only place where TLS configurations are made.
+pub mod tls;
+/// One way out: identity, trust, TLS settings, via, and a pool of its own.
+pub mod upstream;
+
+// Words that everything above may use. Each uses only the words below it.
+
+/// A request being prepared.
+pub mod draft;
+/// Why gatepass answered a request itself.
+pub mod failure;
+/// The only door to the file system.
+pub mod files;
+/// Every bound, with its default and its reason.
+pub mod limits;
+/// Clock and randomness, real or pinned.
+pub mod moment;
+/// Scheme, host and port, strictly parsed.
+pub mod origin;
+/// Which hosts, ports, paths a rule speaks of.
+pub mod pattern;
+/// Text that is never printed.
+pub mod secret;

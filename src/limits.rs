@@ -1,0 +1,117 @@
+//! Every bound, with its default and its reason. `limits:` in the config sets them by these names.
+
+use std::time::Duration;
+
+/// How a limit is written in the config.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unit {
+    /// `10s`, `5m`, `250ms`.
+    Time,
+    /// `64KiB`, `1MiB`, or a plain number of bytes.
+    Size,
+    /// A plain number.
+    Count,
+}
+
+macro_rules! limits {
+    ($($(#[doc = $doc:literal])+ $name:ident: $unit:ident = $default:expr;)+) => {
+        #[derive(Clone, PartialEq, Eq, Debug)]
+        pub struct Limits { $($(#[doc = $doc])+ pub $name: limits!(@type $unit),)+ }
+
+        impl Default for Limits {
+            fn default() -> Self { Self { $($name: $default,)+ } }
+        }
+
+        impl Limits {
+            /// Name, unit, default as text, reason: for the schema, the docs and unknown-key hints.
+            pub fn table() -> Vec<(&'static str, Unit, String, String)> {
+                let d = Self::default();
+                vec![$((stringify!($name), Unit::$unit, limits!(@show $unit d.$name), concat!($($doc),+).trim().to_owned()),)+]
+            }
+
+            /// Sets one limit by name. `value` is milliseconds, bytes or a count, by the limit's unit.
+            /// False when there is no such limit.
+            pub fn set(&mut self, name: &str, value: u64) -> bool {
+                match name {
+                    $(stringify!($name) => self.$name = limits!(@from $unit value),)+
+                    _ => return false,
+                }
+                true
+            }
+        }
+    };
+    (@type Time) => { Duration };
+    (@type Size) => { usize };
+    (@type Count) => { usize };
+    (@from Time $v:ident) => { Duration::from_millis($v) };
+    (@from Size $v:ident) => { usize::try_from($v).unwrap_or(usize::MAX) };
+    (@from Count $v:ident) => { usize::try_from($v).unwrap_or(usize::MAX) };
+    (@show Time $v:expr) => { show_time($v) };
+    (@show Size $v:expr) => { show_size($v) };
+    (@show Count $v:expr) => { $v.to_string() };
+}
+
+limits! {
+    /// Client connections held at once; further ones wait in the kernel's queue. Below the usual descriptor limit, two per exchange.
+    connections: Count = 16_384;
+    /// Time for the first byte, a ClientHello or a protocol preface.
+    first_byte: Time = Duration::from_secs(10);
+    /// Time for a whole TLS handshake, either side.
+    tls_handshake: Time = Duration::from_secs(10);
+    /// Time for a whole request head from the client.
+    request_head: Time = Duration::from_secs(30);
+    /// Time for name resolution and connecting, per attempt at one host.
+    connect: Time = Duration::from_secs(10);
+    /// Time from the end of the request to the head of the answer. Generous, since long polling is legitimate.
+    response_head: Time = Duration::from_secs(300);
+    /// A client connection without a request in flight, or a tunnel without a byte either way, is closed after this.
+    idle: Time = Duration::from_secs(300);
+    /// A kept upstream connection is closed after this long unused. Shorter than what servers usually keep.
+    upstream_idle: Time = Duration::from_secs(60);
+    /// Unused upstream connections kept for one origin and way out.
+    upstream_idle_connections: Count = 64;
+    /// Time for in-flight exchanges to end after SIGTERM.
+    grace: Time = Duration::from_secs(20);
+    /// Fields in one header block.
+    headers: Count = 100;
+    /// Bytes in one header block.
+    header_bytes: Size = 64 * 1024;
+    /// Concurrent HTTP/2 streams on one client connection.
+    h2_streams: Count = 100;
+    /// HTTP/2 flow-control window of one stream.
+    h2_stream_window: Size = 256 * 1024;
+    /// HTTP/2 flow-control window of one connection.
+    h2_connection_window: Size = 1024 * 1024;
+    /// A body that must be read before it is sent is held in memory up to this size.
+    body_hold: Size = 1024 * 1024;
+    /// Beyond `body_hold` it goes to an unlinked temporary file up to this size, then 413.
+    body_spill: Size = 256 * 1024 * 1024;
+    /// Minted leaves kept.
+    leaves: Count = 4_096;
+    /// Plans kept, one per origin and caller.
+    plans: Count = 8_192;
+    /// TLS sessions kept for resumption by one way out.
+    tls_sessions: Count = 256;
+    /// Output taken from a credential helper.
+    helper_output: Size = 1024 * 1024;
+    /// Largest configuration, certificate, key or secret file.
+    file: Size = 16 * 1024 * 1024;
+    /// Access-log lines waiting to be written; more are dropped and counted.
+    log_queue: Count = 8_192;
+}
+
+fn show_time(d: Duration) -> String {
+    match (d.as_secs(), d.subsec_millis()) {
+        (s, 0) if s >= 60 && s.is_multiple_of(60) => format!("{}m", s / 60),
+        (s, 0) => format!("{s}s"),
+        _ => format!("{}ms", d.as_millis()),
+    }
+}
+
+fn show_size(n: usize) -> String {
+    match n {
+        n if n >= 1 << 20 && n.is_multiple_of(1 << 20) => format!("{}MiB", n >> 20),
+        n if n >= 1 << 10 && n.is_multiple_of(1 << 10) => format!("{}KiB", n >> 10),
+        n => n.to_string(),
+    }
+}

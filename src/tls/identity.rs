@@ -1,0 +1,1 @@
+//! What is shown upstream: a certificate chain and its private key.
