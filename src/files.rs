@@ -143,6 +143,16 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
     }
 }
 
+/// Holds an exclusive lock on a file until dropped; waits for whoever has it.
+///
+/// # Errors
+/// The file cannot be made.
+pub fn lock(path: &Path) -> Result<File, FileError> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(failed("open", path))?;
+    file.lock().map_err(failed("lock", path))?;
+    Ok(file)
+}
+
 /// A temporary file without a name: gone when closed, whatever happens to the process.
 ///
 /// # Errors

@@ -64,8 +64,10 @@ limits! {
     connect: Time = Duration::from_secs(10);
     /// Time from the end of the request to the head of the answer. Generous, since long polling is legitimate.
     response_head: Time = Duration::from_secs(300);
-    /// A client connection without a request in flight, or a tunnel without a byte either way, is closed after this.
+    /// A client connection without a request in flight is closed after this.
     idle: Time = Duration::from_secs(300);
+    /// A tunnel or WebSocket without a byte either way is closed after this. Long, since what is in it is not ours to judge.
+    tunnel_idle: Time = Duration::from_secs(3600);
     /// A kept upstream connection is closed after this long unused. Shorter than what servers usually keep.
     upstream_idle: Time = Duration::from_secs(60);
     /// Unused upstream connections kept for one origin and way out.

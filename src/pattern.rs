@@ -5,9 +5,12 @@
 //! form, without the trailing dot. Patterns never reach across a `/`, `:` or `@`, since the host is
 //! parsed strictly first.
 
-use globset::{GlobBuilder, GlobMatcher};
+use std::collections::HashMap;
+use std::fmt;
 
-use crate::origin::Host;
+use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
+
+use crate::origin::{Host, Scheme};
 
 /// One host pattern of a rule, as one of four kinds so that the gate can index them.
 #[derive(Clone, Debug)]
@@ -23,6 +26,103 @@ pub enum HostPattern {
     },
 }
 
+impl HostPattern {
+    /// One text of a `host:` setting; `{a,b}` gives several.
+    ///
+    /// # Errors
+    /// It is not a host name, address or glob; the sentence says why.
+    pub fn parse(text: &str) -> Result<Vec<Self>, String> {
+        let text = text.trim();
+        if text.contains("://") || text.contains('/') {
+            return Err("a rule's host takes a host name, not a URL".to_owned());
+        }
+        if text.contains('@') || text.contains(char::is_whitespace) {
+            return Err("a host name holds no `@` and no spaces".to_owned());
+        }
+        if let Some((front, rest)) = text.split_once('{') {
+            let (inner, back) = rest.split_once('}').ok_or("a `{` in a host pattern needs its `}`")?;
+            let alternatives = inner.split(',').map(|one| Self::parse(&format!("{front}{one}{back}")));
+            return Ok(alternatives.collect::<Result<Vec<_>, _>>()?.concat());
+        }
+        Self::one(text).map(|pattern| vec![pattern])
+    }
+
+    fn one(text: &str) -> Result<Self, String> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        if !text.contains(['*', '?']) && !(text.contains('[') && !text.starts_with('[')) {
+            return Host::parse_written(text).map(Self::Exact).map_err(|why| without_port(text).unwrap_or_else(|| why.to_string()));
+        }
+        let lower = idna_glob(text.strip_suffix('.').unwrap_or(text))?;
+        if let Some(suffix) = lower.strip_prefix("*.")
+            && !suffix.contains(['*', '?', '['])
+        {
+            return match Host::parse(suffix) {
+                Ok(Host::Name(name)) => Ok(Self::Subdomains(name)),
+                _ => Err(without_port(suffix).unwrap_or_else(|| "after `*.` comes a host name".to_owned())),
+            };
+        }
+        if lower.contains(':') {
+            return Err(without_port(&lower).unwrap_or_else(|| "a host pattern holds no `:`".to_owned()));
+        }
+        let matcher = glob(&lower, false).map_err(|cause| format!("this host pattern is not valid: {}", cause.kind()))?.compile_matcher();
+        Ok(Self::Glob { text: lower.into(), matcher })
+    }
+
+    pub fn matches(&self, host: &Host) -> bool {
+        match (self, host) {
+            (Self::Any, _) => true,
+            (Self::Exact(exact), host) => exact == host,
+            (Self::Subdomains(suffix), Host::Name(name)) => name.strip_suffix(&**suffix).is_some_and(|front| front.len() > 1 && front.ends_with('.')),
+            (Self::Glob { matcher, .. }, Host::Name(name)) => matcher.is_match(&**name),
+            (Self::Glob { matcher, .. }, Host::Ip(ip)) => matcher.is_match(ip.to_string()),
+            (Self::Subdomains(_), Host::Ip(_)) => false,
+        }
+    }
+
+    /// The host, when the pattern speaks of exactly one.
+    pub fn exact(&self) -> Option<&Host> {
+        match self {
+            Self::Exact(host) => Some(host),
+            _ => None,
+        }
+    }
+}
+
+/// The likeliest wrong host: one with its port.
+fn without_port(text: &str) -> Option<String> {
+    let (host, port) = text.rsplit_once(':')?;
+    let number = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && !host.contains(':');
+    number.then(|| format!("a rule's host takes no port; write `port: {port}` beside it"))
+}
+
+/// Lower case, and IDNA form label by label, since a glob is no valid name as a whole.
+fn idna_glob(text: &str) -> Result<String, String> {
+    if text.is_ascii() {
+        return Ok(text.to_ascii_lowercase());
+    }
+    let label = |label: &str| {
+        if label.is_ascii() { Ok(label.to_ascii_lowercase()) } else { idna::domain_to_ascii(label).map_err(|_| format!("`{label}` is not a valid international label")) }
+    };
+    text.split('.').map(label).collect::<Result<Vec<_>, _>>().map(|labels| labels.join("."))
+}
+
+fn glob(text: &str, separator: bool) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(text).literal_separator(separator).backslash_escape(false).build()
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Exact(host) => host.fmt(f),
+            Self::Subdomains(suffix) => write!(f, "*.{suffix}"),
+            Self::Glob { text, .. } => f.write_str(text),
+        }
+    }
+}
+
 /// Ports of a rule.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Ports {
@@ -33,9 +133,242 @@ pub enum Ports {
     Ranges(Vec<(u16, u16)>),
 }
 
-/// A glob over the path (without the query): `*` within a segment, `**` across segments.
+impl Ports {
+    /// `443`, `8000-8999` or `any`.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        const WRONG: &str = "a port is a number from 1 to 65535, a range as `8000-8999`, or `any`";
+        let number = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0).ok_or(WRONG.to_owned());
+        if matches!(text.trim(), "any" | "*") {
+            return Ok(Self::Any);
+        }
+        let (low, high) = match text.split_once('-') {
+            Some((low, high)) => (number(low)?, number(high)?),
+            None => (number(text)?, number(text)?),
+        };
+        if low > high {
+            return Err(format!("the range {low}-{high} is empty"));
+        }
+        Ok(Self::Ranges(vec![(low, high)]))
+    }
+
+    /// Both together.
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Ranges(mut a), Self::Ranges(b)) => {
+                a.extend(b);
+                Self::Ranges(a)
+            }
+            (Self::Any, _) | (_, Self::Any) => Self::Any,
+            (Self::Default, some) | (some, Self::Default) => some,
+        }
+    }
+
+    pub fn contains(&self, port: u16, scheme: Scheme) -> bool {
+        match self {
+            Self::Default => port == scheme.default_port(),
+            Self::Any => true,
+            Self::Ranges(ranges) => ranges.iter().any(|(low, high)| (*low..=*high).contains(&port)),
+        }
+    }
+}
+
+/// A glob over the path (without the query): `*` within a segment, `**` across segments. `/v1/**` is
+/// `/v1`, `/v1/` and everything below. The path is compared as it was written; where rules for a host
+/// ask for paths, ambiguous spellings (dot segments, empty segments, encoded slashes) are refused before.
 #[derive(Clone, Debug)]
 pub struct PathPattern {
     text: Box<str>,
     matcher: GlobMatcher,
+}
+
+impl PathPattern {
+    /// # Errors
+    /// It does not begin with `/`, or is no glob.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if !text.starts_with('/') && !text.starts_with('*') {
+            return Err("a path begins with `/`".to_owned());
+        }
+        if text.contains(['?', '#']) {
+            return Err("a rule's path takes no query; the query plays no part in matching".to_owned());
+        }
+        let matcher = glob(text, true).map_err(|cause| format!("this path pattern is not valid: {}", cause.kind()))?.compile_matcher();
+        Ok(Self { text: text.into(), matcher })
+    }
+
+    pub fn matches(&self, path: &str) -> bool {
+        self.matcher.is_match(path) || self.text.strip_suffix("/**").is_some_and(|front| front == path)
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Finds the rules that may speak of a host, however many rules there are.
+pub struct HostIndex {
+    any: Vec<usize>,
+    exact: HashMap<Host, Vec<usize>>,
+    subdomains: HashMap<Box<str>, Vec<usize>>,
+    /// Other globs, in sets small enough for globset's automata, each glob with its rule.
+    globs: Vec<(GlobSet, Vec<usize>)>,
+}
+
+/// Larger sets fail to build or match slowly.
+const GLOBS: usize = 1_000;
+
+impl HostIndex {
+    /// From the host patterns of each rule, in order.
+    pub fn new<'p>(rules: impl Iterator<Item = &'p [HostPattern]>) -> Self {
+        let mut index = Self { any: Vec::new(), exact: HashMap::new(), subdomains: HashMap::new(), globs: Vec::new() };
+        let mut globs: Vec<(String, usize)> = Vec::new();
+        for (rule, patterns) in rules.enumerate() {
+            for pattern in patterns {
+                match pattern {
+                    HostPattern::Any => index.any.push(rule),
+                    HostPattern::Exact(host) => index.exact.entry(host.clone()).or_default().push(rule),
+                    HostPattern::Subdomains(suffix) => index.subdomains.entry(suffix.clone()).or_default().push(rule),
+                    HostPattern::Glob { text, .. } => globs.push((text.to_string(), rule)),
+                }
+            }
+        }
+        for chunk in globs.chunks(GLOBS) {
+            let mut set = GlobSetBuilder::new();
+            for (text, _) in chunk {
+                // It compiled alone when the rule was read.
+                if let Ok(glob) = GlobBuilder::new(text).case_insensitive(true).backslash_escape(false).build() {
+                    set.add(glob);
+                }
+            }
+            if let Ok(set) = set.build() {
+                index.globs.push((set, chunk.iter().map(|(_, rule)| *rule).collect()));
+            }
+        }
+        index
+    }
+
+    /// Rules that speak of `host`, ascending, each once.
+    pub fn matches(&self, host: &Host) -> Vec<usize> {
+        let mut rules = self.any.clone();
+        rules.extend(self.exact.get(host).into_iter().flatten());
+        if let Host::Name(name) = host {
+            let mut rest = &**name;
+            while let Some((_, parent)) = rest.split_once('.') {
+                rules.extend(self.subdomains.get(parent).into_iter().flatten());
+                rest = parent;
+            }
+        }
+        if !self.globs.is_empty() {
+            let text = match host {
+                Host::Name(name) => name.to_string(),
+                Host::Ip(ip) => ip.to_string(),
+            };
+            for (set, owners) in &self.globs {
+                rules.extend(set.matches(&text).into_iter().map(|at| owners[at]));
+            }
+        }
+        rules.sort_unstable();
+        rules.dedup();
+        rules
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn matches(pattern: &str, host: &str) -> bool {
+        HostPattern::parse(pattern).unwrap().iter().any(|p| p.matches(&Host::parse(host).unwrap()))
+    }
+
+    #[test]
+    fn a_star_dot_is_every_subdomain_and_not_the_apex() {
+        assert!(matches("*.example.com", "a.example.com"));
+        assert!(matches("*.example.com", "a.b.example.com"));
+        assert!(matches("*.EXAMPLE.com.", "A.example.COM."));
+        for host in ["example.com", "badexample.com", "a.example.com.evil", "127.0.0.1"] {
+            assert!(!matches("*.example.com", host), "{host}");
+        }
+    }
+
+    #[test]
+    fn alternatives_addresses_and_globs() {
+        assert!(matches("{a,b}.x.example", "b.x.example") && !matches("{a,b}.x.example", "c.x.example"));
+        assert!(matches("api-*.example.com", "api-1.example.com") && !matches("api-*.example.com", "www.example.com"));
+        assert!(matches("127.0.0.1", "127.0.0.1") && matches("::1", "[::1]") && matches("[::1]", "[::1]"));
+        assert!(matches("*", "anything.example") && matches("*", "127.0.0.1"));
+        assert!(matches("*.münchen.example", "a.xn--mnchen-3ya.example"));
+    }
+
+    #[test]
+    fn what_is_no_host_says_why() {
+        for (text, part) in [
+            ("https://api.example.com/v1", "not a URL"),
+            ("api.example.com:8443", "write `port: 8443`"),
+            ("*.example.com:8443", "write `port: 8443`"),
+            ("user@host", "`@`"),
+            ("a b", "spaces"),
+            ("{a,b", "`}`"),
+            ("127.1", "four decimal parts"),
+        ] {
+            let why = HostPattern::parse(text).unwrap_err();
+            assert!(why.contains(part), "{text}: {why}");
+        }
+    }
+
+    #[test]
+    fn ports_are_the_schemes_default_unless_said() {
+        assert!(Ports::Default.contains(443, Scheme::Https) && !Ports::Default.contains(8443, Scheme::Https));
+        assert!(Ports::Default.contains(80, Scheme::Http) && !Ports::Default.contains(443, Scheme::Http));
+        let range = Ports::parse("8000-8999").unwrap();
+        assert!(range.contains(8000, Scheme::Https) && range.contains(8999, Scheme::Https) && !range.contains(9000, Scheme::Https));
+        for text in ["0", "65536", "x", "", "9-1", "-1"] {
+            assert!(Ports::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn paths_match_by_segments() {
+        let matches = |pattern: &str, path: &str| PathPattern::parse(pattern).unwrap().matches(path);
+        assert!(matches("/v1/**", "/v1") && matches("/v1/**", "/v1/") && matches("/v1/**", "/v1/a/b"));
+        assert!(!matches("/v1/**", "/v10") && !matches("/v1/**", "/v2/v1/a"));
+        assert!(matches("/v1/*", "/v1/a") && !matches("/v1/*", "/v1/a/b"));
+        assert!(matches("/exact", "/exact") && !matches("/exact", "/exact/"));
+        assert!(PathPattern::parse("v1").is_err() && PathPattern::parse("/a?b").is_err());
+    }
+
+    fn pattern() -> impl Strategy<Value = String> {
+        let label = "[a-c]{1,2}";
+        prop_oneof![
+            Just("*".to_owned()),
+            proptest::string::string_regex(&format!(r"{label}\.{label}")).unwrap(),
+            proptest::string::string_regex(&format!(r"\*\.{label}")).unwrap(),
+            proptest::string::string_regex(&format!(r"\*\.{label}\.{label}")).unwrap(),
+            proptest::string::string_regex(&format!(r"{label}\*\.{label}")).unwrap(),
+            proptest::string::string_regex(&format!(r"{label}\.\*")).unwrap(),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_index_agrees_with_asking_each_pattern(patterns in proptest::collection::vec(pattern(), 1..12), host in "[a-c]{1,2}(\\.[a-c]{1,2}){0,3}") {
+            let rules: Vec<Vec<HostPattern>> = patterns.iter().map(|p| HostPattern::parse(p).unwrap()).collect();
+            let index = HostIndex::new(rules.iter().map(Vec::as_slice));
+            let host = Host::parse(&host).unwrap();
+            let naive: Vec<usize> = rules.iter().enumerate().filter(|(_, ps)| ps.iter().any(|p| p.matches(&host))).map(|(n, _)| n).collect();
+            prop_assert_eq!(index.matches(&host), naive);
+        }
+
+        #[test]
+        fn no_text_makes_a_pattern_panic(text in "\\PC{0,40}") {
+            let _ = HostPattern::parse(&text);
+            let _ = PathPattern::parse(&text);
+            let _ = Ports::parse(&text);
+        }
+    }
 }

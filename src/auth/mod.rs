@@ -1,18 +1,26 @@
 //! Authentication schemes: one file each, and the table of them. A new scheme is its file, `mod x;`
 //! and `x::SCHEME` here, and its vectors.
 
+mod api_key;
+mod basic;
+mod bearer;
+mod headers;
+pub mod live;
+mod none;
+
 use std::any::Any;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use crate::config::{Decode, Node};
+use crate::config::{Decode, Node, Place};
 use crate::draft::Draft;
-use crate::failure::Failure;
+use crate::failure::{Cause, Failure};
 use crate::moment::Moment;
+use crate::secret::Secret;
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -29,7 +37,7 @@ pub struct Scheme {
 }
 
 /// Every scheme, in the order of the docs.
-pub static SCHEMES: &[&Scheme] = &[];
+pub static SCHEMES: &[&Scheme] = &[&none::SCHEME, &bearer::SCHEME, &basic::SCHEME, &api_key::SCHEME, &headers::SCHEME];
 
 pub fn scheme(name: &str) -> Option<&'static Scheme> {
     SCHEMES.iter().copied().find(|scheme| scheme.name == name)
@@ -133,4 +141,28 @@ pub enum Verdict {
     Final,
     /// Prepare, sign and send once more.
     Again,
+}
+
+/// A field that carries a secret: kept out of `Debug` by http itself.
+fn header_value(text: &str, what: &str) -> Result<HeaderValue, Failure> {
+    let mut value =
+        HeaderValue::from_str(text).map_err(|_| Failure::new(Cause::Credential, format!("the {what} holds characters that a header cannot carry")))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// [`header_value`] while reading settings: the mistake is told at its place.
+fn checked_header(decode: &mut Decode<'_>, text: &str, place: Place, what: &str) -> Option<HeaderValue> {
+    match header_value(text, what) {
+        Ok(value) => Some(value),
+        Err(failure) => {
+            decode.report.error("header-value", place, failure.details).help("take out line breaks and control characters");
+            None
+        }
+    }
+}
+
+/// A value that `prepare` has fetched.
+fn at_hand(value: &live::Value) -> Result<Secret, Failure> {
+    value.now().ok_or_else(|| Failure::new(Cause::Credential, "the secret has not been fetched"))
 }

@@ -1,16 +1,36 @@
 //! From nodes to values. Every function reports what is wrong, with its place, and answers `None`;
 //! callers go on, so that all mistakes of a file are told at once.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::meant::Text;
+use super::meant::{Command, Pem, Text};
 use super::report::{Place, Report};
-use super::yaml::{Key, Node};
+use super::yaml::{Key, Node, Value};
+use crate::files;
+use crate::secret::Secret;
 
-/// What reading needs to know besides the node: the report, variables, environment, base folders.
+/// What reading needs to know besides the node. Kept with a loaded config, since the settings of
+/// credentials are read later, each by its own scheme.
+#[derive(Clone, Default)]
+pub struct Scope {
+    pub env: BTreeMap<String, String>,
+    /// Variables as written; they may name one another.
+    pub vars: BTreeMap<String, (String, Place)>,
+    /// The folder that relative paths of each file start at.
+    pub bases: Vec<PathBuf>,
+    /// Largest file read, in bytes.
+    pub bound: usize,
+}
+
+/// Reads nodes in a scope.
 pub struct Decode<'a> {
     pub report: &'a mut Report,
+    scope: &'a Scope,
+    /// Files read on the way, to be watched.
+    read: Vec<PathBuf>,
 }
 
 /// A map whose keys were checked.
@@ -23,61 +43,420 @@ impl<'n> Fields<'n> {
     pub fn get(&self, key: &str) -> Option<&'n Node> {
         self.entries.iter().find(|(k, _)| k.text == key).map(|(_, node)| node)
     }
+
+    pub fn entries(&self) -> &'n [(Key, Node)] {
+        self.entries
+    }
 }
 
-#[allow(unused_variables, clippy::unimplemented)]
-impl Decode<'_> {
+/// Variables that name one another deeper than this are taken for a circle.
+const VAR_DEPTH: usize = 16;
+
+impl<'a> Decode<'a> {
+    pub fn new(report: &'a mut Report, scope: &'a Scope) -> Self {
+        Self { report, scope, read: Vec::new() }
+    }
+
+    /// The files that were read.
+    pub fn into_files(self) -> Vec<PathBuf> {
+        self.read
+    }
+
+    pub fn scope(&self) -> &'a Scope {
+        self.scope
+    }
+
     /// Opens a map; unknown keys are reported with the nearest known one. `what` is the noun for messages ("rule", "basic").
     pub fn fields<'n>(&mut self, node: &'n Node, what: &str, known: &[&str]) -> Option<Fields<'n>> {
-        unimplemented!()
+        let entries = self.map(node, what)?;
+        for (key, _) in entries {
+            if !known.contains(&key.text.as_str()) {
+                let nearest = nearest(&key.text, known.iter().copied());
+                let message = match nearest {
+                    Some(near) => format!("unknown {what} key `{}`; did you mean `{near}`?", key.text),
+                    None => format!("unknown {what} key `{}`", key.text),
+                };
+                self.report.error("unknown-key", key.place, message).help(format!("a {what} knows: {}", known.join(", ")));
+            }
+        }
+        Some(Fields { place: node.place, entries })
+    }
+
+    /// Any map, its keys not yet judged.
+    pub fn map<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n [(Key, Node)]> {
+        let entries = node.as_map();
+        if entries.is_none() {
+            self.report.error("wrong-kind", node.place, format!("{what} is a map of settings, not {}", node.kind()));
+        }
+        entries
+    }
+
+    /// A list; a single value counts as a list of one.
+    pub fn list<'n>(&mut self, node: &'n Node) -> &'n [Node] {
+        match &node.value {
+            Value::List(items) => items,
+            _ => std::slice::from_ref(node),
+        }
     }
 
     /// The value of a key that must be there.
     pub fn required<'n>(&mut self, fields: &Fields<'n>, what: &str, key: &str) -> Option<&'n Node> {
-        unimplemented!()
+        let node = fields.get(key);
+        if node.is_none() {
+            self.report.error("missing-key", fields.place, format!("{what} needs `{key}`")).help(format!("add `{key}: …`"));
+        }
+        node
     }
 
     /// A text with `${…}` and `{{…}}` replaced; not for secrets' other forms.
     pub fn string(&mut self, node: &Node) -> Option<String> {
-        unimplemented!()
+        match &node.value {
+            Value::Text(text) => self.expand(text, node.place, 0),
+            Value::Bool(value) => self.not_text(node, &format!("YAML reads this as {value}")),
+            Value::Number(_) => self.not_text(node, "YAML reads this as a number"),
+            Value::Null => self.not_text(node, "there is no value here"),
+            _ => self.not_text(node, &format!("a text is wanted here, not {}", node.kind())),
+        }
+    }
+
+    fn not_text<T>(&mut self, node: &Node, message: &str) -> Option<T> {
+        self.report.error("not-text", node.place, message).help("put it in quotes if it is text");
+        None
     }
 
     /// A SECRET in any of its forms: text, `{env:}`, `{file:}`, `{exec:}`, `{keyring:}`.
     pub fn text(&mut self, node: &Node) -> Option<Text> {
-        unimplemented!()
+        let Some(entries) = node.as_map() else {
+            return self.string(node).map(|text| Text::Known(Secret::new(text)));
+        };
+        let fields = self.fields(node, "secret", &["env", "file", "exec", "ttl", "timeout", "format", "field", "keyring"])?;
+        let forms: Vec<&str> = ["env", "file", "exec", "keyring"].into_iter().filter(|form| fields.get(form).is_some()).collect();
+        match forms[..] {
+            ["env"] => {
+                let name = self.string(fields.get("env")?)?;
+                self.variable(&name, fields.get("env")?.place).map(|text| Text::Known(Secret::new(text)))
+            }
+            ["file"] => self.secret_file(fields.get("file")?).map(Text::Known),
+            ["exec"] => self.command(&fields).map(|command| Text::Command(Arc::new(command))),
+            ["keyring"] => {
+                self.report.error("unsupported", entries[0].0.place, "secrets from the system's keyring are not supported by this build").help("use `exec:` with the keyring's own command, as in `exec: [secret-tool, lookup, service, NAME]`");
+                None
+            }
+            _ => {
+                self.report.error("secret-form", node.place, "a secret is a text, or exactly one of `env`, `file`, `exec`");
+                None
+            }
+        }
+    }
+
+    fn command(&mut self, fields: &Fields<'_>) -> Option<Command> {
+        let node = fields.get("exec")?;
+        let argv: Vec<String> = self.strings(node)?.into_iter().map(|(text, _)| text).collect();
+        if argv.is_empty() {
+            self.report.error("empty-command", node.place, "`exec` names no program");
+            return None;
+        }
+        let ttl = fields.get("ttl").map_or(Some(Duration::from_secs(600)), |node| self.duration(node))?;
+        let timeout = fields.get("timeout").map_or(Some(Duration::from_secs(10)), |node| self.duration(node))?;
+        let json = fields.get("format").map_or(Some(false), |node| self.choice(node, "format", &[("raw", false), ("json", true)]))?;
+        let field = match fields.get("field") {
+            Some(node) => Some(self.string(node)?),
+            None if json => {
+                self.report.error("missing-key", fields.place, "`format: json` needs `field`").help("add `field: .NAME`, the member that holds the secret");
+                return None;
+            }
+            None => None,
+        };
+        let directory = self.base(fields.place);
+        Some(Command { place: fields.place, argv, directory, ttl, timeout, field })
+    }
+
+    fn secret_file(&mut self, node: &Node) -> Option<Secret> {
+        let path = self.path(node)?;
+        self.read_file(&path, node.place)
+    }
+
+    fn read_file(&mut self, path: &Path, place: Place) -> Option<Secret> {
+        self.read.push(path.to_owned());
+        match files::read_text(path, self.scope.bound) {
+            Ok(text) => {
+                let cut = text.strip_suffix('\n').unwrap_or(&text);
+                Some(Secret::new(cut.strip_suffix('\r').unwrap_or(cut)))
+            }
+            Err(cause) => {
+                let base = self.base(place);
+                self.report.error("file", place, cause.to_string()).help(format!("relative paths start at {}", base.display()));
+                None
+            }
+        }
     }
 
     /// One text or a list of texts.
     pub fn strings(&mut self, node: &Node) -> Option<Vec<(String, Place)>> {
-        unimplemented!()
+        let items = self.list(node);
+        let read: Vec<_> = items.iter().map(|item| self.string(item).map(|text| (text, item.place))).collect();
+        read.into_iter().collect()
     }
 
     pub fn boolean(&mut self, node: &Node) -> Option<bool> {
-        unimplemented!()
+        match &node.value {
+            Value::Bool(value) => Some(*value),
+            Value::Text(text) if matches!(text.as_str(), "yes" | "on") => Some(true),
+            Value::Text(text) if matches!(text.as_str(), "no" | "off") => Some(false),
+            _ => {
+                self.report.error("wrong-kind", node.place, format!("true or false is wanted here, not {}", node.kind()));
+                None
+            }
+        }
     }
 
     pub fn number(&mut self, node: &Node, low: u64, high: u64) -> Option<u64> {
-        unimplemented!()
+        let written = match &node.value {
+            Value::Number(text) => Some(text.clone()),
+            Value::Text(_) => self.string(node),
+            _ => None,
+        };
+        let number = written.and_then(|text| text.parse::<u64>().ok()).filter(|n| (low..=high).contains(n));
+        if number.is_none() {
+            self.report.error("wrong-number", node.place, format!("a number from {low} to {high} is wanted here"));
+        }
+        number
     }
 
     /// `10s`, `5m`, `1h`, `250ms`, `7d`, or a plain number of seconds.
     pub fn duration(&mut self, node: &Node) -> Option<Duration> {
-        unimplemented!()
+        let text = match &node.value {
+            Value::Number(text) => text.clone(),
+            _ => self.string(node)?,
+        };
+        let duration = parse_duration(&text);
+        if duration.is_none() {
+            self.report.error("wrong-time", node.place, "a time is wanted here").help("write it as 250ms, 10s, 5m, 1h or 7d");
+        }
+        duration
+    }
+
+    /// `64KiB`, `1MiB`, `2GB`, or a plain number of bytes.
+    pub fn size(&mut self, node: &Node) -> Option<u64> {
+        let text = match &node.value {
+            Value::Number(text) => text.clone(),
+            _ => self.string(node)?,
+        };
+        let size = parse_size(&text);
+        if size.is_none() {
+            self.report.error("wrong-size", node.place, "a size is wanted here").help("write it as 65536, 64KiB or 1MiB");
+        }
+        size
     }
 
     /// A path: interpolated, `~` expanded, relative to the file that names it.
     pub fn path(&mut self, node: &Node) -> Option<PathBuf> {
-        unimplemented!()
+        let text = self.string(node)?;
+        if text.is_empty() {
+            self.report.error("empty-path", node.place, "this path is empty");
+            return None;
+        }
+        Some(self.resolve(&text, node.place))
+    }
+
+    /// PEM: a path, or the text itself.
+    pub fn pem(&mut self, node: &Node) -> Option<Pem> {
+        match self.string(node)? {
+            text if text.contains("-----BEGIN ") => Some(Pem::Text(Secret::new(text))),
+            text if text.is_empty() => {
+                self.report.error("empty-path", node.place, "this path is empty");
+                None
+            }
+            text => Some(Pem::File(self.resolve(&text, node.place))),
+        }
+    }
+
+    fn resolve(&self, text: &str, place: Place) -> PathBuf {
+        if let Some(rest) = text.strip_prefix("~/")
+            && let Some(home) = self.scope.env.get("HOME")
+        {
+            return Path::new(home).join(rest);
+        }
+        let path = Path::new(text);
+        if path.is_absolute() { path.to_owned() } else { self.base(place).join(path) }
+    }
+
+    fn base(&self, place: Place) -> PathBuf {
+        self.scope.bases.get(usize::from(place.file)).cloned().unwrap_or_default()
     }
 
     /// One of a fixed set of words; a wrong one is reported with the nearest.
     pub fn choice<T: Copy>(&mut self, node: &Node, what: &str, options: &[(&str, T)]) -> Option<T> {
-        unimplemented!()
+        let text = match &node.value {
+            Value::Bool(value) => value.to_string(),
+            Value::Number(text) => text.clone(),
+            _ => self.string(node)?,
+        };
+        if let Some((_, value)) = options.iter().find(|(name, _)| *name == text) {
+            return Some(*value);
+        }
+        let names: Vec<&str> = options.iter().map(|(name, _)| *name).collect();
+        let message = match nearest(&text, names.iter().copied()) {
+            Some(near) => format!("unknown {what} `{text}`; did you mean `{near}`?"),
+            None => format!("unknown {what} `{text}`"),
+        };
+        self.report.error("unknown-word", node.place, message).help(format!("one of: {}", names.join(", ")));
+        None
     }
 
     /// The text of a file that a setting names (a private key, an `.edgerc`), read now, remembered as
     /// watched; when the text is itself a PEM block or JSON object it is taken as it is.
-    pub fn key_text(&mut self, node: &Node) -> Option<crate::secret::Secret> {
-        unimplemented!()
+    pub fn key_text(&mut self, node: &Node) -> Option<Secret> {
+        match self.text(node)? {
+            Text::Known(secret) if secret.expose().contains("-----BEGIN ") || secret.expose().trim_start().starts_with('{') => Some(secret),
+            Text::Known(secret) => {
+                let path = self.resolve(secret.expose(), node.place);
+                self.read_file(&path, node.place)
+            }
+            Text::Command(_) => {
+                self.report.error("secret-form", node.place, "a private key comes from a file or a text, not from a command");
+                None
+            }
+        }
     }
+
+    /// Replaces `${…}` and `{{…}}`.
+    pub(super) fn expand(&mut self, text: &str, place: Place, depth: usize) -> Option<String> {
+        if !text.contains("${") && !text.contains("{{") {
+            return Some(text.to_owned());
+        }
+        if depth > VAR_DEPTH {
+            self.report.error("var-circle", place, "these variables name one another in a circle");
+            return None;
+        }
+        let mut done = String::with_capacity(text.len());
+        let mut rest = text;
+        let mut whole = true;
+        while let Some(at) = rest.find(['$', '{']) {
+            done.push_str(&rest[..at]);
+            rest = &rest[at..];
+            if let Some(after) = rest.strip_prefix("$${") {
+                done.push_str("${");
+                rest = after;
+            } else if rest.starts_with("${") || rest.starts_with("{{") {
+                let close = if rest.starts_with("${") { "}" } else { "}}" };
+                let Some(end) = rest.find(close) else {
+                    self.report.error("open-reference", place, format!("`{}` is not closed", &rest[..2])).help(format!("close it with `{close}`, or write `$${{` for the characters themselves"));
+                    return None;
+                };
+                let inner = &rest[2..end];
+                match if close == "}" { self.reference(inner, place, depth) } else { self.postman(inner.trim(), place, depth) } {
+                    Some(value) => done.push_str(&value),
+                    None => whole = false,
+                }
+                rest = &rest[end + close.len()..];
+            } else {
+                let step = rest.chars().next().map_or(1, char::len_utf8);
+                done.push_str(&rest[..step]);
+                rest = &rest[step..];
+            }
+        }
+        done.push_str(rest);
+        whole.then_some(done)
+    }
+
+    fn reference(&mut self, inner: &str, place: Place, depth: usize) -> Option<String> {
+        if let Some(path) = inner.strip_prefix("file:") {
+            let path = self.resolve(path, place);
+            return self.read_file(&path, place).map(|secret| secret.expose().to_owned());
+        }
+        let (name, fallback) = match inner.split_once(":-") {
+            Some((name, default)) => (name, Some(Ok(default))),
+            None => match inner.split_once(":?") {
+                Some((name, message)) => (name, Some(Err(message))),
+                None => (inner, None),
+            },
+        };
+        if let Some(value) = self.var(name, place, depth) {
+            return value;
+        }
+        match (self.scope.env.get(name).filter(|value| !value.is_empty() || fallback.is_none()), fallback) {
+            (Some(value), _) => Some(value.clone()),
+            (None, Some(Ok(default))) => Some(default.to_owned()),
+            (None, Some(Err(message))) => {
+                self.report.error("unset", place, format!("`{name}` is not set: {message}"));
+                None
+            }
+            (None, None) => self.variable(name, place),
+        }
+    }
+
+    fn postman(&mut self, name: &str, place: Place, depth: usize) -> Option<String> {
+        if let Some(value) = self.var(name, place, depth) {
+            return value;
+        }
+        let near = nearest(name, self.scope.vars.keys().map(String::as_str)).map(str::to_owned);
+        let error = self.report.error("unset", place, format!("there is no variable `{name}`"));
+        error.help(match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("define it under `vars:`, or take it from the environment with `${{{name}}}`"),
+        });
+        None
+    }
+
+    /// `None`: no such variable. `Some(None)`: it has a mistake, which is told.
+    fn var(&mut self, name: &str, _place: Place, depth: usize) -> Option<Option<String>> {
+        let scope = self.scope;
+        let (text, defined) = scope.vars.get(name)?;
+        Some(self.expand(text, *defined, depth + 1))
+    }
+
+    fn variable(&mut self, name: &str, place: Place) -> Option<String> {
+        if let Some(value) = self.scope.env.get(name) {
+            return Some(value.clone());
+        }
+        self.report.error("unset", place, format!("`{name}` is not set")).help(format!("export {name}=…, or ${{{name}:-}} to allow empty"));
+        None
+    }
+}
+
+/// The most similar of some names, if one is similar at all.
+pub fn nearest<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let lower = text.to_ascii_lowercase();
+    names
+        .map(|name| {
+            let similar = strsim::jaro_winkler(&lower, &name.to_ascii_lowercase());
+            let part = lower.len() > 3 && (name.contains(lower.as_str()) || lower.contains(name) && name.len() > 3);
+            (if part { similar.max(0.85) } else { similar }, name)
+        })
+        .filter(|(similar, _)| *similar > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..split].parse().ok()?;
+    let milliseconds = match &text[split..] {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.checked_mul(milliseconds).map(Duration::from_millis)
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..split].parse().ok()?;
+    let unit = match text[split..].trim() {
+        "" | "B" => 1,
+        "KiB" | "K" | "k" => 1 << 10,
+        "MiB" | "M" => 1 << 20,
+        "GiB" | "G" => 1 << 30,
+        "KB" | "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return None,
+    };
+    number.checked_mul(unit)
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use http::{HeaderName, Method};
 use super::report::Place;
 use super::yaml::Node;
 use crate::limits::Limits;
-use crate::origin::Host;
+use crate::origin::{Host, parse_authority};
 use crate::pattern::{HostPattern, PathPattern, Ports};
 use crate::secret::Secret;
 
@@ -79,6 +79,22 @@ pub struct Cidr {
     pub prefix: u8,
 }
 
+impl Cidr {
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        match (self.address, ip.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => same_bits(net.to_bits().into(), ip.to_bits().into(), 32, self.prefix),
+            (IpAddr::V6(net), IpAddr::V6(ip)) => same_bits(net.to_bits(), ip.to_bits(), 128, self.prefix),
+            _ => false,
+        }
+    }
+}
+
+/// Do the first `prefix` of `width` bits agree?
+fn same_bits(a: u128, b: u128, width: u8, prefix: u8) -> bool {
+    let dropped = u32::from(width.saturating_sub(prefix));
+    dropped >= 128 || (a ^ b) >> dropped == 0
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Unmatched {
     #[default]
@@ -106,6 +122,33 @@ pub struct Via {
     pub password: Option<Text>,
     /// Entries in the forms of `NO_PROXY`.
     pub no_proxy: Vec<String>,
+}
+
+impl Via {
+    /// `scheme://user:password@host:port`; without a scheme, http.
+    pub fn parse(url: &str) -> Option<Self> {
+        let (scheme, rest) = match url.split_once("://") {
+            Some(("http", rest)) => (ViaScheme::Http, rest),
+            Some(("https", rest)) => (ViaScheme::Https, rest),
+            Some(("socks5" | "socks5h", rest)) => (ViaScheme::Socks5, rest),
+            Some(_) => return None,
+            None => (ViaScheme::Http, url),
+        };
+        let rest = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        let (user, authority) = rest.rsplit_once('@').map_or((None, rest), |(user, authority)| (Some(user), authority));
+        let (host, port) = parse_authority(authority).ok()?;
+        let port = port.unwrap_or(match scheme {
+            ViaScheme::Http => 80,
+            ViaScheme::Https => 443,
+            ViaScheme::Socks5 => 1080,
+        });
+        let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let (username, password) = match user.map(|user| user.split_once(':').unwrap_or((user, ""))) {
+            Some((name, password)) => (Some(decode(name)), Some(Text::Known(Secret::new(decode(password))))),
+            None => (None, None),
+        };
+        Some(Via { scheme, host, port, username, password, no_proxy: Vec::new() })
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -159,11 +202,7 @@ pub struct CertificateSource {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Material {
     /// `key: None`: the key stands in the certificate's file.
-    Pem {
-        cert: PathBuf,
-        cert_place: Place,
-        key: Option<(PathBuf, Place)>,
-    },
+    Pem { cert: Pem, cert_place: Place, key: Option<(Pem, Place)> },
     Pfx {
         file: PathBuf,
         place: Place,
@@ -182,13 +221,37 @@ pub enum Material {
     },
 }
 
+/// PEM in a file, or as the text itself (from a variable, say).
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Pem {
+    File(PathBuf),
+    Text(Secret),
+}
+
+impl Pem {
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Pem::File(path) => Some(path),
+            Pem::Text(_) => None,
+        }
+    }
+
+    /// For messages.
+    pub fn name(&self) -> String {
+        match self {
+            Pem::File(path) => path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
+            Pem::Text(_) => "the PEM text".to_owned(),
+        }
+    }
+}
+
 /// Whom to believe.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct BundleSource {
     pub name: Option<String>,
     pub place: Place,
     /// PEM files, or folders of them.
-    pub files: Vec<(PathBuf, Place)>,
+    pub files: Vec<(Pem, Place)>,
     /// Add the system's roots (true unless said otherwise).
     pub system_roots: bool,
 }
@@ -306,11 +369,9 @@ pub enum Action {
 pub enum CaSource {
     /// Made on first start in this folder, as `ca.pem` and `ca.key`.
     Dir(PathBuf),
-    Files {
-        cert: PathBuf,
-        key: PathBuf,
-        place: Place,
-    },
+    Files { cert: PathBuf, key: PathBuf, place: Place },
+    /// Made anew and kept nowhere, for the demonstration and tests.
+    Memory,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]

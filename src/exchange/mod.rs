@@ -1,1 +1,158 @@
-//! exchange
+//! One request and its answer: inbound → plan → draft → sign → send → answer.
+//!
+//! Every listener ends here. A [`Session`] is one client connection whose destination is settled (or,
+//! for a plain proxy connection, is said by each request); [`Session::exchange`] carries one request.
+
+mod answer;
+mod context;
+mod draft;
+mod headers;
+mod hold;
+mod inbound;
+pub mod relay;
+mod send;
+mod upgrade;
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+pub use answer::{Reply, count_cut, refusal};
+pub use context::{Activity, Busy, Context, Overdue};
+pub use draft::{apply, sign, standing_back};
+
+use crate::auth::Round;
+use crate::config::Action;
+use crate::failure::{Cause, Failure};
+use crate::gate::{Caller, Decision, Gate, Plan};
+use crate::moment::Moment;
+use crate::observe::Client;
+use crate::origin::Origin;
+use crate::upstream::Lease;
+use answer::Ledger;
+use inbound::Destination;
+
+/// What became of a request.
+enum Carried {
+    /// The origin's answer, and the connection to give back after its end.
+    Passed(Response<Incoming>, Option<Lease>),
+    /// The connection speaks WebSocket from here on.
+    Switched(Response<Reply>),
+}
+
+/// One client connection.
+pub struct Session {
+    context: Arc<Context>,
+    client: Client,
+    caller: Caller,
+    /// Where a tunnel goes; `None`: each request says (absolute-form).
+    tunnel: Option<Arc<Origin>>,
+    /// The TLS server name disagreed with the tunnel: every request is answered 421.
+    misdirected: Option<Box<str>>,
+    /// The plan for the origin last asked for, and the gate it is of.
+    last: Mutex<Option<(Arc<Gate>, Arc<Plan>)>>,
+    activity: Arc<Activity>,
+    /// For schemes that authenticate the connection: their upstream connection and state.
+    own: tokio::sync::Mutex<send::OwnConnection>,
+}
+
+impl Session {
+    pub fn new(context: Arc<Context>, client: Client, caller: Caller, tunnel: Option<Arc<Origin>>, activity: Arc<Activity>) -> Self {
+        Self {
+            context,
+            client,
+            caller,
+            tunnel,
+            misdirected: None,
+            last: Mutex::default(),
+            activity,
+            own: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The TLS server name the client asked for is not the tunnel's host.
+    pub fn misdirected(mut self, server_name: &str) -> Self {
+        self.misdirected = Some(server_name.into());
+        self
+    }
+
+    pub fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+
+    /// Carries one request; every failure becomes an answer.
+    ///
+    /// # Errors
+    /// Never.
+    pub async fn exchange(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Reply>, Infallible> {
+        let started = Instant::now();
+        let busy = self.activity.busy();
+        let mut ledger = Ledger::new(&self.context, started, &request, busy);
+        Ok(match self.carry(request, &mut ledger).await {
+            Ok(Carried::Passed(response, lease)) => ledger.pass(&self.client, response, lease),
+            Ok(Carried::Switched(response)) => ledger.own(&self.client, response),
+            Err(failure) => ledger.refuse(&self.client, &failure),
+        })
+    }
+
+    async fn carry(&self, request: Request<Incoming>, ledger: &mut Ledger) -> Result<Carried, Failure> {
+        let destination = inbound::check(&request, self.tunnel.as_ref(), self.misdirected.as_deref())?;
+        let (gate, plan) = self.plan(destination);
+        ledger.planned(&plan);
+        let (mut parts, body) = request.into_parts();
+        let decision = plan.decide(&gate, &parts.method, parts.uri.path())?;
+        ledger.decided(&decision);
+        self.permit(&plan, &decision, &parts.method)?;
+
+        let upgrade = upgrade::wanted(&mut parts)?;
+        let mut draft = draft::begin(parts, &plan)?;
+        let mut payload = hold::take(&mut draft, body, decision.body_need, &gate.limits, ledger).await?;
+        draft::apply(&mut draft, &gate, &decision).await?;
+        if let Some(upgrade) = upgrade {
+            return upgrade::carry(self, upgrade, draft, &gate, &plan, &decision, ledger).await;
+        }
+        send::carry(self, draft, &mut payload, &gate, &plan, &decision, ledger).await
+    }
+
+    /// The plan for a destination: of the current gate, remembered from request to request.
+    fn plan(&self, destination: Destination) -> (Arc<Gate>, Arc<Plan>) {
+        let gate = self.context.gate();
+        let mut last = self.last.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some((old, plan)) = &*last
+            && Arc::ptr_eq(old, &gate)
+            && destination.is(&plan.origin)
+        {
+            return (gate, plan.clone());
+        }
+        let origin = destination.into_origin();
+        let plan = gate.plan(&origin, &self.caller);
+        *last = Some((gate.clone(), plan.clone()));
+        (gate, plan)
+    }
+
+    fn permit(&self, plan: &Plan, decision: &Decision, method: &http::Method) -> Result<(), Failure> {
+        let deny = decision.action == Action::Deny;
+        // A request in clear for a host without a rule is subject to `unmatched: deny` too.
+        let unmatched = decision.rules.is_empty() && plan.rules.is_empty() && self.context.gate().unmatched == crate::config::Unmatched::Deny;
+        if deny {
+            return Err(Failure::new(Cause::Denied, format!("a rule denies {} ({})", plan.origin, decision.label))
+                .hint("change `action: deny` there if it should pass"));
+        }
+        if unmatched {
+            return Err(Failure::new(Cause::Denied, format!("no rule names {}, and `unmatched: deny` is set", plan.origin))
+                .hint(format!("add a rule with `host: {}`", plan.origin.host)));
+        }
+        // TRACE echoes the request, credential and all (RFC 9110 §9.3.8); TRACK is Microsoft's TRACE.
+        if (method == http::Method::TRACE || method.as_str() == "TRACK") && decision.injects() {
+            return Err(Failure::new(Cause::MethodNotAllowed, format!("{method} would send the credential for {} back to the client", plan.origin)));
+        }
+        Ok(())
+    }
+
+    fn round<'a>(&'a self, moment: &'a Moment, attempt: u8, memory: &'a Mutex<Option<Box<dyn std::any::Any + Send>>>, binding: Option<&'a [u8]>) -> Round<'a> {
+        Round { moment, attempt, user: self.caller.user.as_deref(), peer: self.caller.address, channel_binding: binding, memory }
+    }
+}

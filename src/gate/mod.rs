@@ -1,1 +1,238 @@
-//! gate
+//! Everything live in one immutable snapshot. A [`Config`] becomes a [`Gate`]; a [`Gate`] answers, for
+//! an origin and a caller, with a [`Plan`]; a plan answers, for a method and a path, with a [`Decision`].
+
+mod build;
+mod decision;
+mod plan;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, RwLock};
+
+pub use build::build;
+pub use decision::{Bound, Decision, HeaderText, LiveHeader, LiveQuery};
+pub use plan::Plan;
+
+use crate::auth::live;
+use crate::config::{Access, Action, Client, EgressDeny, Rule, Unmatched};
+use crate::limits::Limits;
+use crate::origin::{Host, Origin, Scheme};
+use crate::pattern::HostIndex;
+use crate::tls::authority::Authority;
+use crate::upstream::{Ground, Spec, Upstream};
+
+/// One immutable snapshot of all that was configured.
+pub struct Gate {
+    /// Rises by one with each reload.
+    pub generation: u64,
+    pub unmatched: Unmatched,
+    pub authority: Arc<Authority>,
+    pub limits: Limits,
+    /// What to watch for changes.
+    pub files: Vec<PathBuf>,
+    /// Named in the configuration, used by a rule or not.
+    pub identities: Vec<(String, Arc<crate::tls::identity::Identity>)>,
+    pub bundles: Vec<(String, Arc<crate::tls::trust::Trust>)>,
+    /// How many credentials have a name.
+    pub credentials: usize,
+    rules: Vec<LiveRule>,
+    index: HostIndex,
+    /// Every way out that a rule can lead to, by what makes it the same.
+    upstreams: Mutex<HashMap<Spec, Arc<Upstream>>>,
+    ground: Arc<Ground>,
+    default_spec: Spec,
+    plans: RwLock<HashMap<PlanKey, Arc<Plan>>>,
+    access: Vec<Option<LiveAccess>>,
+    /// Some rule asks for callers; else all callers share plans.
+    callers_matter: bool,
+}
+
+/// A rule with everything it names loaded.
+pub struct LiveRule {
+    pub rule: Rule,
+    /// `gatepass.yaml:16`.
+    pub label: Arc<str>,
+    pub auth: Option<Vec<Arc<Bound>>>,
+    pub identities: Option<Vec<Arc<crate::tls::identity::Identity>>>,
+    pub trust: Option<Arc<crate::tls::trust::Trust>>,
+    crls: Option<crate::tls::trust::Crls>,
+    headers: Vec<LiveHeader>,
+    query: Vec<LiveQuery>,
+}
+
+/// Who is asking, as far as rules care.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Caller {
+    pub user: Option<Arc<str>>,
+    pub address: Option<IpAddr>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct PlanKey {
+    origin: Arc<Origin>,
+    /// Only when some rule asks for callers; else all callers share a plan.
+    caller: Option<Caller>,
+}
+
+/// What to do with a connection toward a host and port, before anything of it is read.
+pub enum Reach {
+    Intercept,
+    Tunnel { rule: Arc<str> },
+    Deny { rule: Option<Arc<str>> },
+}
+
+/// The access table of one listener, secrets at hand.
+pub struct LiveAccess {
+    pub users: HashMap<String, live::Value>,
+    pub cidrs: Vec<crate::config::Cidr>,
+}
+
+impl Gate {
+    pub fn rules(&self) -> &[LiveRule] {
+        &self.rules
+    }
+
+    pub fn egress(&self) -> &[EgressDeny] {
+        &self.ground.egress
+    }
+
+    pub fn ground(&self) -> &Arc<Ground> {
+        &self.ground
+    }
+
+    /// Who may call at the listener of this position in the config.
+    pub fn access(&self, listener: usize) -> Option<&LiveAccess> {
+        self.access.get(listener)?.as_ref()
+    }
+
+    /// The plan for an origin. One read lock and one lookup when it is known; a walk through the
+    /// candidate rules when it is new.
+    pub fn plan(&self, origin: &Arc<Origin>, caller: &Caller) -> Arc<Plan> {
+        let key = PlanKey { origin: origin.clone(), caller: self.callers_matter.then(|| caller.clone()) };
+        if let Some(plan) = self.plans.read().unwrap_or_else(|e| e.into_inner()).get(&key) {
+            return plan.clone();
+        }
+        let rules: Vec<usize> = self.candidates(origin).into_iter().filter(|at| admits(&self.rules[*at].rule.clients, caller)).collect();
+        let plan = Arc::new(Plan::new(self, origin.clone(), rules));
+        let mut plans = self.plans.write().unwrap_or_else(|e| e.into_inner());
+        if plans.len() >= self.limits.plans {
+            plans.clear();
+        }
+        plans.entry(key).or_insert(plan).clone()
+    }
+
+    /// Rules that speak of this host, port and scheme, in their order.
+    pub fn candidates(&self, origin: &Origin) -> Vec<usize> {
+        let hosts = self.index.matches(&origin.host);
+        hosts.into_iter().filter(|at| self.rules[*at].speaks_of(origin.scheme, origin.port)).collect()
+    }
+
+    /// Does any rule name this host? Decides whether link-local addresses may be dialled.
+    pub fn names(&self, host: &Host) -> bool {
+        !self.index.matches(host).is_empty()
+    }
+
+    /// What to do with a CONNECT (or any connection whose requests are not yet seen).
+    pub fn reach(&self, host: &Host, port: u16, caller: &Caller) -> Reach {
+        let speaks = |at: &usize| {
+            let live = &self.rules[*at];
+            (live.speaks_of(Scheme::Https, port) || live.speaks_of(Scheme::Http, port)) && admits(&live.rule.clients, caller)
+        };
+        let rules: Vec<&LiveRule> = self.index.matches(host).iter().filter(|at| speaks(at)).map(|at| &self.rules[*at]).collect();
+        if rules.is_empty() {
+            return match self.unmatched {
+                Unmatched::Tunnel => Reach::Tunnel { rule: "-".into() },
+                Unmatched::Intercept => Reach::Intercept,
+                Unmatched::Deny => Reach::Deny { rule: None },
+            };
+        }
+        // The last word on `action` decides now only if every request would hear it.
+        let last = rules.iter().rev().find(|live| live.rule.action.is_some());
+        match last.map(|live| (live.rule.action, live.is_conditional(), live.label.clone())) {
+            Some((Some(Action::Deny), false, rule)) => Reach::Deny { rule: Some(rule) },
+            Some((Some(Action::Tunnel), _, rule)) => Reach::Tunnel { rule },
+            _ => Reach::Intercept,
+        }
+    }
+
+    /// The way out for a spec; made on first use.
+    ///
+    /// # Errors
+    /// Its TLS settings cannot be made into a configuration.
+    pub(crate) fn upstream(&self, spec: &Spec) -> Result<Arc<Upstream>, crate::tls::Problem> {
+        let mut upstreams = self.upstreams.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(upstream) = upstreams.get(spec) {
+            return Ok(upstream.clone());
+        }
+        let upstream = Arc::new(Upstream::build(spec.clone(), self.ground.clone())?);
+        upstreams.insert(spec.clone(), upstream.clone());
+        Ok(upstream)
+    }
+
+    /// The way out for hosts without a rule.
+    ///
+    /// # Errors
+    /// As [`Gate::upstream`].
+    pub fn default_upstream(&self) -> Result<Arc<Upstream>, crate::tls::Problem> {
+        self.upstream(&self.default_spec)
+    }
+
+    pub(crate) fn default_spec(&self) -> &Spec {
+        &self.default_spec
+    }
+
+    /// Closes connections that were unused for too long.
+    pub fn sweep(&self) {
+        let upstreams: Vec<_> = self.upstreams.lock().unwrap_or_else(|e| e.into_inner()).values().cloned().collect();
+        for upstream in upstreams {
+            upstream.sweep();
+        }
+    }
+}
+
+impl LiveRule {
+    fn speaks_of(&self, scheme: Scheme, port: u16) -> bool {
+        use crate::config::Schemes;
+        let scheme_fits = match self.rule.schemes {
+            Schemes::Https => scheme == Scheme::Https,
+            Schemes::Http => scheme == Scheme::Http,
+            Schemes::Any => true,
+        };
+        scheme_fits && self.rule.ports.contains(port, scheme)
+    }
+
+    /// Does it authenticate by connection?
+    fn owns_connection(&self) -> bool {
+        self.auth.iter().flatten().any(|bound| bound.needs.own_connection)
+    }
+
+    pub fn header(&self, at: usize) -> &LiveHeader {
+        &self.headers[at]
+    }
+
+    pub fn query(&self, at: usize) -> &LiveQuery {
+        &self.query[at]
+    }
+
+    /// Does it speak only of some paths or methods?
+    pub fn is_conditional(&self) -> bool {
+        !self.rule.paths.is_empty() || !self.rule.methods.is_empty()
+    }
+}
+
+/// Does a rule's `clients:` list admit the caller? An empty list admits all.
+fn admits(clients: &[Client], caller: &Caller) -> bool {
+    clients.is_empty()
+        || clients.iter().any(|client| match client {
+            Client::User(name) => caller.user.as_deref() == Some(name),
+            Client::Cidr(cidr) => caller.address.is_some_and(|ip| cidr.contains(ip)),
+        })
+}
+
+impl LiveAccess {
+    pub(crate) fn new(access: &Access) -> Self {
+        let users = access.users.iter().map(|(name, text)| (name.clone(), live::Value::from(text.clone()))).collect();
+        Self { users, cidrs: access.cidrs.clone() }
+    }
+}

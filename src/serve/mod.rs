@@ -1,1 +1,204 @@
-//! serve
+//! Bind, run, reload, drain; the only place that starts long-lived tasks.
+
+mod admin;
+mod watch;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, Semaphore};
+
+use crate::config::{self, ListenAddress, Listener, Mode, Request};
+use crate::exchange::Context;
+use crate::gate;
+use crate::listen::{self, Bound};
+use crate::observe::Observe;
+use crate::tls;
+use crate::upstream::Dialer;
+
+/// Why serving could not begin.
+pub enum StartError {
+    /// The configuration has mistakes.
+    Report(Box<config::Report>),
+    /// One sentence, and the mend.
+    Other { message: String, help: Option<String> },
+}
+
+/// A configuration made live but not yet serving: what `check` and `explain` look at.
+pub struct Built {
+    pub gate: gate::Gate,
+    pub report: config::Report,
+    pub listeners: Vec<Listener>,
+    pub admin: Option<SocketAddr>,
+    pub log: config::Log,
+    pub files: Vec<PathBuf>,
+    pub dialer: Arc<Dialer>,
+}
+
+/// Loads and builds; everything short of opening ports.
+///
+/// # Errors
+/// The report, when it has errors.
+pub async fn build(request: &Request) -> Result<Built, Box<config::Report>> {
+    build_over(request, Dialer::new(request.env.clone()), None).await
+}
+
+async fn build_over(request: &Request, dialer: Arc<Dialer>, previous: Option<&gate::Gate>) -> Result<Built, Box<config::Report>> {
+    let loaded = config::load(request);
+    let (mut report, scope, files) = (loaded.report, loaded.scope, loaded.files);
+    let Some(mut config) = loaded.config else { return Err(Box::new(report)) };
+    let listeners = std::mem::take(&mut config.listeners);
+    let accesses = listeners.iter().map(|listener| listener.access.clone()).collect();
+    let (admin, log) = (config.admin, config.log.clone());
+    match gate::build(config, accesses, &scope, &mut report, &dialer, previous).await {
+        Some(gate) if !report.has_errors() => Ok(Built { gate, report, listeners, admin, log, files, dialer }),
+        _ => Err(Box::new(report)),
+    }
+}
+
+/// gatepass, serving.
+pub struct Running {
+    pub context: Arc<Context>,
+    /// Where the forward listeners are bound, in the order of the configuration.
+    pub addresses: Vec<(SocketAddr, Mode)>,
+    pub admin: Option<SocketAddr>,
+    ready: Arc<AtomicBool>,
+    reloader: Arc<Reloader>,
+    _watcher: Option<watch::Watcher>,
+}
+
+/// What stopping left behind.
+pub struct Drained {
+    /// Exchanges and tunnels that the grace period was too short for.
+    pub cut: u64,
+}
+
+/// Binds every listener and begins to serve.
+///
+/// # Errors
+/// An address cannot be bound, or a listener's certificate cannot be used.
+pub async fn start(built: Built, request: Request, observe: Observe) -> Result<Running, StartError> {
+    let Built { gate, listeners, admin, dialer, files, .. } = built;
+    let context = Context::new(gate, observe);
+    let gate = context.gate();
+    let mut bound = Vec::new();
+    for (number, listener) in listeners.into_iter().enumerate() {
+        bound.push(bind(listener, number, &gate.limits).await?);
+    }
+    let admin = match admin {
+        Some(address) => Some(bind_tcp(address).await?),
+        None => None,
+    };
+    let local = |listener: &TcpListener| listener.local_addr().ok();
+    let mut own: Vec<SocketAddr> = bound.iter().filter_map(|bound| local(&bound.listener)).collect();
+    let admin_address = admin.as_ref().and_then(local);
+    own.extend(admin_address);
+    dialer.own_listeners(own);
+    let addresses = bound.iter().filter_map(|bound| Some((local(&bound.listener)?, bound.mode.clone()))).collect();
+
+    let permits = Arc::new(Semaphore::new(gate.limits.connections.min(Semaphore::MAX_PERMITS)));
+    for bound in bound {
+        tokio::spawn(listen::accept(bound, context.clone(), permits.clone()));
+    }
+    let ready = Arc::new(AtomicBool::new(true));
+    if let Some(listener) = admin {
+        tokio::spawn(admin::serve(listener, context.clone(), ready.clone()));
+    }
+    tokio::spawn(sweep(context.clone()));
+    let reloader = Arc::new(Reloader { context: context.clone(), request, dialer, turn: Mutex::new(()) });
+    let watcher = watch::Watcher::start(reloader.clone(), files);
+    Ok(Running { context, addresses, admin: admin_address, ready, reloader, _watcher: watcher })
+}
+
+async fn bind(listener: Listener, number: usize, limits: &crate::limits::Limits) -> Result<Bound, StartError> {
+    let ListenAddress::Tcp(address) = listener.address else {
+        return Err(StartError::Other { message: "Unix sockets are not supported by this build yet".to_owned(), help: None });
+    };
+    let tls = match &listener.tls {
+        None => None,
+        Some(settings) => Some(tls::server::listener(settings, limits.file).map_err(|problem| StartError::Other { message: problem.message, help: problem.help })?),
+    };
+    Ok(Bound { listener: bind_tcp(address).await?, number, mode: listener.mode, tls })
+}
+
+async fn bind_tcp(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|cause| match cause.kind() {
+        std::io::ErrorKind::AddrInUse => StartError::Other {
+            message: format!("cannot listen on {address}: something listens there already, perhaps another gatepass"),
+            help: Some("stop it, or choose another address with `--listen 127.0.0.1:0`".to_owned()),
+        },
+        std::io::ErrorKind::PermissionDenied => StartError::Other {
+            message: format!("cannot listen on {address}: permission denied"),
+            help: Some("ports below 1024 are for root; choose a higher one".to_owned()),
+        },
+        _ => StartError::Other { message: format!("cannot listen on {address}: {cause}"), help: None },
+    })
+}
+
+/// Closes connections that nobody used for a while.
+async fn sweep(context: Arc<Context>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(10)) => context.gate().sweep(),
+            () = context.stopping.cancelled() => return,
+        }
+    }
+}
+
+impl Running {
+    /// Reads the configuration again and swaps it in, or keeps the old one and says why.
+    pub async fn reload(&self) {
+        self.reloader.reload("SIGHUP").await;
+    }
+
+    /// Stops accepting, lets what is in flight end within the grace period, then cuts the rest.
+    pub async fn stop(self) -> Drained {
+        self.ready.store(false, Ordering::Relaxed);
+        let context = &self.context;
+        context.stopping.cancel();
+        context.tasks.close();
+        let grace = context.gate().limits.grace;
+        if tokio::time::timeout(grace, context.tasks.wait()).await.is_err() {
+            context.cut.cancel();
+            let _ = tokio::time::timeout(Duration::from_secs(1), context.tasks.wait()).await;
+        }
+        Drained { cut: context.observe.counters.cut.load(Ordering::Relaxed) }
+    }
+}
+
+/// Reads the configuration again, one reload at a time.
+pub struct Reloader {
+    context: Arc<Context>,
+    request: Request,
+    dialer: Arc<Dialer>,
+    turn: Mutex<()>,
+}
+
+impl Reloader {
+    pub async fn reload(&self, why: &str) {
+        let _turn = self.turn.lock().await;
+        let current = self.context.gate();
+        match build_over(&self.request, self.dialer.clone(), Some(&current)).await {
+            Ok(built) => {
+                let rules = built.gate.rules().len();
+                if built.report.has_warnings() {
+                    tracing::warn!("the new configuration has warnings:\n{}", built.report.render(false));
+                }
+                self.context.swap(built.gate);
+                tracing::info!(why, rules, "configuration reloaded");
+            }
+            Err(report) => {
+                tracing::error!(why, "the new configuration has mistakes; the old one stays:\n{}", report.render(false));
+            }
+        }
+    }
+
+    /// What to watch now: the files of the current gate.
+    fn files(&self) -> Vec<PathBuf> {
+        self.context.gate().files.clone()
+    }
+}

@@ -1,0 +1,104 @@
+//! `basic` (RFC 7617).
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::{HeaderValue, header};
+use zeroize::Zeroizing;
+
+use super::live::Value;
+use super::{Authorizer, BoxFuture, Needs, Round, Scheme, Spot, header_value};
+use crate::config::{Decode, Node};
+use crate::draft::Draft;
+use crate::failure::{Cause, Failure};
+
+pub static SCHEME: Scheme = Scheme {
+    name: "basic",
+    doc: "User name and password in `Authorization`.",
+    settings: &[
+        ("username", "required", "without a colon"),
+        ("password", "required", "a SECRET; may be empty"),
+        ("charset", "utf-8", "utf-8 or latin-1"),
+    ],
+    build,
+};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Charset {
+    Utf8,
+    Latin1,
+}
+
+fn build(node: &Node, decode: &mut Decode<'_>) -> Option<Arc<dyn Authorizer>> {
+    let fields = decode.fields(node, "basic", &["username", "password", "charset"])?;
+    let user = decode.required(&fields, "basic", "username");
+    let password = decode.required(&fields, "basic", "password").and_then(|node| decode.text(node));
+    let words = [("utf-8", Charset::Utf8), ("utf8", Charset::Utf8), ("latin-1", Charset::Latin1), ("iso-8859-1", Charset::Latin1)];
+    let charset = fields.get("charset").map_or(Some(Charset::Utf8), |node| decode.choice(node, "charset", &words));
+    let (user_node, password, charset) = (user?, Value::from(password?), charset?);
+    let username = Value::from(decode.text(user_node)?);
+    if username.fixed().is_some_and(|name| name.expose().contains(':')) {
+        decode.report.error("colon", user_node.place, "a user name holds no colon (RFC 7617 section 2)").help("the first colon ends the user name on the wire");
+        return None;
+    }
+    let field = match (username.fixed(), password.fixed()) {
+        (Some(name), Some(secret)) => match encode(name.expose(), secret.expose(), charset) {
+            Some(field) => Some(field),
+            None => {
+                decode.report.error("charset", user_node.place, "user name or password hold characters that latin-1 lacks").help("leave `charset` out to send UTF-8");
+                return None;
+            }
+        },
+        _ => None,
+    };
+    Some(Arc::new(Basic { username, password, charset, field }))
+}
+
+/// The field for a pair; `None` when the charset lacks a character.
+fn encode(name: &str, password: &str, charset: Charset) -> Option<HeaderValue> {
+    let pair = Zeroizing::new(format!("{name}:{password}"));
+    let bytes = Zeroizing::new(match charset {
+        Charset::Utf8 => pair.as_bytes().to_vec(),
+        Charset::Latin1 => pair.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect::<Option<Vec<u8>>>()?,
+    });
+    let text = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(&*bytes)));
+    header_value(&text, "password").ok()
+}
+
+struct Basic {
+    username: Value,
+    password: Value,
+    charset: Charset,
+    field: Option<HeaderValue>,
+}
+
+impl Authorizer for Basic {
+    fn needs(&self) -> Needs {
+        Needs { prepare: self.field.is_none(), ..Needs::default() }
+    }
+    fn writes(&self) -> Vec<Spot> {
+        vec![Spot::Header(header::AUTHORIZATION)]
+    }
+    fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(async {
+            self.username.ready().await?;
+            self.password.ready().await.map(|_| ())
+        })
+    }
+    fn sign(&self, draft: &mut Draft, _: &Round<'_>) -> Result<(), Failure> {
+        let field = match &self.field {
+            Some(field) => field.clone(),
+            None => {
+                let (name, password) = (super::at_hand(&self.username)?, super::at_hand(&self.password)?);
+                if name.expose().contains(':') {
+                    return Err(Failure::new(Cause::Credential, "the user name holds a colon, which Basic cannot carry"));
+                }
+                encode(name.expose(), password.expose(), self.charset)
+                    .ok_or_else(|| Failure::new(Cause::Credential, "the user name or password cannot be written in the charset asked for"))?
+            }
+        };
+        draft.headers.insert(header::AUTHORIZATION, field);
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! `bearer` (RFC 6750 §2.1).
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, header};
+
+use super::live::Value;
+use super::{Authorizer, BoxFuture, Needs, Round, Scheme, Spot, header_value};
+use crate::config::{Decode, Node};
+use crate::draft::Draft;
+use crate::failure::Failure;
+
+pub static SCHEME: Scheme = Scheme {
+    name: "bearer",
+    doc: "A token in `Authorization`. Short form: `bearer: TOKEN`.",
+    settings: &[("token", "required", "the token, a SECRET"), ("prefix", "Bearer", "the word before it; empty for none")],
+    build,
+};
+
+fn build(node: &Node, decode: &mut Decode<'_>) -> Option<Arc<dyn Authorizer>> {
+    let is_settings = node.get("token").is_some() || node.get("prefix").is_some();
+    let (token, place, prefix) = if is_settings {
+        let fields = decode.fields(node, "bearer", &["token", "prefix"])?;
+        let prefix = fields.get("prefix").map_or(Some("Bearer".to_owned()), |node| decode.string(node));
+        let token = decode.required(&fields, "bearer", "token")?;
+        (decode.text(token)?, token.place, prefix?)
+    } else {
+        (decode.text(node)?, node.place, "Bearer".to_owned())
+    };
+    let value = Value::from(token);
+    if value.fixed().is_some_and(crate::secret::Secret::is_empty) {
+        decode.report.error("empty-token", place, "this token is empty").help("check the variable or file that it comes from");
+        return None;
+    }
+    let field = match value.fixed() {
+        None => None,
+        Some(secret) => Some(super::checked_header(decode, &with_prefix(&prefix, secret.expose()), place, "token")?),
+    };
+    Some(Arc::new(Bearer { value, prefix, field }))
+}
+
+fn with_prefix(prefix: &str, token: &str) -> String {
+    if prefix.is_empty() { token.to_owned() } else { format!("{prefix} {token}") }
+}
+
+struct Bearer {
+    value: Value,
+    prefix: String,
+    /// Made once when the token is fixed.
+    field: Option<HeaderValue>,
+}
+
+const FIELD: HeaderName = header::AUTHORIZATION;
+
+impl Authorizer for Bearer {
+    fn needs(&self) -> Needs {
+        Needs { prepare: self.field.is_none(), ..Needs::default() }
+    }
+    fn writes(&self) -> Vec<Spot> {
+        vec![Spot::Header(FIELD)]
+    }
+    fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(async { self.value.ready().await.map(|_| ()) })
+    }
+    fn sign(&self, draft: &mut Draft, _: &Round<'_>) -> Result<(), Failure> {
+        let field = match &self.field {
+            Some(field) => field.clone(),
+            None => header_value(&with_prefix(&self.prefix, super::at_hand(&self.value)?.expose()), "token")?,
+        };
+        draft.headers.insert(FIELD, field);
+        Ok(())
+    }
+}

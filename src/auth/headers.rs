@@ -1,0 +1,68 @@
+//! `headers`: any fields, as a credential with a name.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+
+use super::live::Value;
+use super::{Authorizer, BoxFuture, Needs, Round, Scheme, Spot, header_value};
+use crate::config::{Decode, Node};
+use crate::draft::Draft;
+use crate::failure::Failure;
+
+pub static SCHEME: Scheme = Scheme {
+    name: "headers",
+    doc: "Header fields: `headers: { NAME: SECRET, … }`. Inside a rule's own `headers:` stand `set` and `remove`; this is the type for `credentials:` and `auth:`.",
+    settings: &[("NAME", "required", "the field's value, a SECRET")],
+    build,
+};
+
+fn build(node: &Node, decode: &mut Decode<'_>) -> Option<Arc<dyn Authorizer>> {
+    let mut fields = Vec::new();
+    let entries = decode.map(node, "headers")?;
+    if entries.is_empty() {
+        decode.report.error("no-headers", node.place, "this credential sets no header").help("write `headers: { NAME: VALUE }`");
+        return None;
+    }
+    for (key, node) in entries {
+        let name = crate::config::header_name(decode, &key.text, key.place);
+        let value = Value::from(decode.text(node)?);
+        let field = match value.fixed() {
+            None => None,
+            Some(secret) => Some(super::checked_header(decode, secret.expose(), node.place, "value")?),
+        };
+        fields.push((name?, value, field));
+    }
+    Some(Arc::new(Headers { fields }))
+}
+
+struct Headers {
+    fields: Vec<(HeaderName, Value, Option<HeaderValue>)>,
+}
+
+impl Authorizer for Headers {
+    fn needs(&self) -> Needs {
+        Needs { prepare: self.fields.iter().any(|(_, _, field)| field.is_none()), ..Needs::default() }
+    }
+    fn writes(&self) -> Vec<Spot> {
+        self.fields.iter().map(|(name, ..)| Spot::Header(name.clone())).collect()
+    }
+    fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(async {
+            for (_, value, _) in &self.fields {
+                value.ready().await?;
+            }
+            Ok(())
+        })
+    }
+    fn sign(&self, draft: &mut Draft, _: &Round<'_>) -> Result<(), Failure> {
+        for (name, value, field) in &self.fields {
+            let field = match field {
+                Some(field) => field.clone(),
+                None => header_value(super::at_hand(value)?.expose(), "value")?,
+            };
+            draft.headers.insert(name, field);
+        }
+        Ok(())
+    }
+}

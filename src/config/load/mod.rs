@@ -1,0 +1,274 @@
+//! Finds, reads and joins the files of a configuration.
+
+mod parts;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+pub use rules::header_name;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::decode::{Decode, Scope};
+use super::meant::Config;
+use super::report::{Place, Report};
+use super::schema::{self, TOP};
+use super::yaml::{self, Key, Node, Value};
+use crate::files;
+use crate::limits::{Limits, Unit};
+
+/// What to load.
+#[derive(Clone, Default)]
+pub struct Request {
+    /// `-c FILE`, in order; later wins. Empty: `GATEPASS_CONFIG`, `./gatepass.yaml`, … as documented.
+    pub files: Vec<PathBuf>,
+    /// Instead of files: a document given as text, with the name to show for it and the folder its
+    /// relative paths start at (demo, tests, quick rules).
+    pub inline: Option<(String, String, PathBuf)>,
+    /// A further document laid over the rest, as if it were the last file (`exec --bearer` and the like).
+    pub overlay: Option<String>,
+    pub profile: Option<String>,
+    /// `--listen`: replaces the forward listener's address.
+    pub listen: Option<String>,
+    /// The environment that `${NAME}`, XDG folders and proxy variables are read from.
+    pub env: BTreeMap<String, String>,
+    /// An interception CA that is kept nowhere (demo, tests).
+    pub ca_in_memory: bool,
+    /// Names of the auth types, from the table of schemes.
+    pub auth_types: Vec<&'static str>,
+}
+
+pub struct Loaded {
+    /// `None` when the report has errors.
+    pub config: Option<Config>,
+    pub report: Report,
+    /// What the settings of credentials are read in.
+    pub scope: Scope,
+    /// The files found, in order; empty when built-in defaults run.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads everything and reports every mistake.
+pub fn load(request: &Request) -> Loaded {
+    let mut loader = Loader { report: Report::default(), scope: Scope { env: request.env.clone(), bound: Limits::default().file, ..Scope::default() }, files: Vec::new(), open: Vec::new() };
+    let mut root = Node { place: Place::default(), value: Value::Map(Vec::new()) };
+    match &request.inline {
+        Some((name, text, base)) => loader.add_text(PathBuf::from(name), text.clone(), base.clone(), &mut root),
+        None => {
+            for path in find(request, &mut loader.report) {
+                loader.add_file(&path, None, &mut root);
+            }
+        }
+    }
+    let files = loader.files.clone();
+    if let Some(text) = &request.overlay {
+        loader.add_text(PathBuf::from("(command line)"), text.clone(), PathBuf::from("."), &mut root);
+    }
+    if let Some(profile) = &request.profile {
+        loader.profile(profile, &mut root);
+    }
+    let Loader { mut report, mut scope, files: mut watched, .. } = loader;
+    collect_vars(&root, &mut scope, &mut report);
+    let before = report.diagnostics.len();
+    let mut decode = Decode::new(&mut report, &scope);
+    let config = build(&mut decode, &root, request);
+    watched.extend(decode.into_files());
+    let config = config.map(|config| Config { files: watched, ..config });
+    let broken = report.has_errors();
+    debug_assert!(config.is_some() || report.diagnostics.len() > before || broken);
+    Loaded { config: config.filter(|_| !broken), report, scope, files }
+}
+
+/// Where configurations are looked for, in order; only the first place that has one counts.
+fn find(request: &Request, report: &mut Report) -> Vec<PathBuf> {
+    if !request.files.is_empty() {
+        return request.files.clone();
+    }
+    let env = |name: &str| request.env.get(name).filter(|value| !value.is_empty());
+    if let Some(path) = env("GATEPASS_CONFIG") {
+        let path = PathBuf::from(path);
+        if !files::exists(&path) {
+            report.error("file", None, format!("GATEPASS_CONFIG names {}, and there is no such file", path.display()));
+            return Vec::new();
+        }
+        return vec![path];
+    }
+    let user = env("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| env("HOME").map(|home| Path::new(home).join(".config")));
+    let places = [Some(PathBuf::from("gatepass.yaml")), user.map(|dir| dir.join("gatepass/config.yaml")), Some(PathBuf::from("/etc/gatepass/gatepass.yaml"))];
+    places.into_iter().flatten().find(|path| files::exists(path)).into_iter().collect()
+}
+
+struct Loader {
+    report: Report,
+    scope: Scope,
+    files: Vec<PathBuf>,
+    /// Files being read, for circles of `include`.
+    open: Vec<PathBuf>,
+}
+
+impl Loader {
+    fn add_file(&mut self, path: &Path, named_at: Option<Place>, root: &mut Node) {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        if self.open.contains(&absolute) {
+            self.report.error("include-circle", named_at, format!("{} includes itself", path.display()));
+            return;
+        }
+        let text = match files::read_text(path, self.scope.bound) {
+            Ok(text) => text,
+            Err(cause) => {
+                self.report.error("file", named_at, cause.to_string()).help("`gatepass init` writes a starter configuration");
+                return;
+            }
+        };
+        self.files.push(absolute.clone());
+        let base = absolute.parent().map_or_else(PathBuf::new, Path::to_owned);
+        self.open.push(absolute);
+        self.add_text(path.to_owned(), text, base, root);
+        self.open.pop();
+    }
+
+    fn add_text(&mut self, name: PathBuf, text: String, base: PathBuf, root: &mut Node) {
+        let file = self.report.add_file(name, text.clone());
+        self.scope.bases.push(base.clone());
+        let document = match yaml::parse(&text, file) {
+            Ok(document) => document,
+            Err(cause) => {
+                let error = self.report.error("yaml", None, cause.message);
+                error.at = cause.at.map(|(line, column)| (file, line, column));
+                error.help = cause.help;
+                return;
+            }
+        };
+        for (place, key) in document.duplicates {
+            let help = if key == "rules" { "merge the lists" } else { "keep one of them" };
+            self.report.error("duplicate-key", place, format!("`{key}` appears twice")).help(help);
+        }
+        if matches!(document.root.value, Value::Null) {
+            return;
+        }
+        if document.root.as_map().is_none() {
+            self.report.error("wrong-kind", document.root.place, format!("a configuration is a map of settings, not {}", document.root.kind()));
+            return;
+        }
+        if let Some(include) = document.root.get("include") {
+            self.include(include, &base, root);
+        }
+        overlay(root, document.root);
+    }
+
+    fn include(&mut self, include: &Node, base: &Path, root: &mut Node) {
+        let scope = self.scope.clone();
+        let mut decode = Decode::new(&mut self.report, &scope);
+        let Some(paths) = decode.strings(include) else { return };
+        for (path, place) in paths {
+            self.add_file(&base.join(path), Some(place), root);
+        }
+    }
+
+    fn profile(&mut self, name: &str, root: &mut Node) {
+        let profile = root.get("profiles").and_then(|profiles| profiles.get(name)).cloned();
+        match profile {
+            Some(profile) => overlay(root, profile),
+            None => {
+                let known: Vec<String> = root.get("profiles").and_then(Node::as_map).unwrap_or_default().iter().map(|(key, _)| key.text.clone()).collect();
+                let help = if known.is_empty() { "the configuration defines none".to_owned() } else { format!("defined: {}", known.join(", ")) };
+                self.report.error("dangling-name", None, format!("there is no profile `{name}`")).help(help);
+            }
+        }
+    }
+}
+
+/// Lays a later document over an earlier one: rules and listeners are appended, maps of names are
+/// merged, everything else is replaced.
+fn overlay(root: &mut Node, later: Node) {
+    let (Value::Map(base), Value::Map(entries)) = (&mut root.value, later.value) else { return };
+    root.place = later.place;
+    for (key, node) in entries {
+        match base.iter_mut().find(|(old, _)| old.text == key.text) {
+            None => base.push((key, node)),
+            Some((old, slot)) => match (&mut slot.value, node.value) {
+                (Value::List(list), Value::List(more)) if matches!(key.text.as_str(), "rules" | "listeners") => list.extend(more),
+                (Value::Map(names), Value::Map(more)) => names_over(names, more),
+                (_, value) => {
+                    *old = key;
+                    *slot = Node { place: node.place, value };
+                }
+            },
+        }
+    }
+}
+
+fn names_over(base: &mut Vec<(Key, Node)>, more: Vec<(Key, Node)>) {
+    for (key, node) in more {
+        base.retain(|(old, _)| old.text != key.text);
+        base.push((key, node));
+    }
+}
+
+fn collect_vars(root: &Node, scope: &mut Scope, report: &mut Report) {
+    let Some(node) = root.get("vars") else { return };
+    let Some(entries) = node.as_map() else {
+        report.error("wrong-kind", node.place, format!("`vars` is a map of names to texts, not {}", node.kind()));
+        return;
+    };
+    for (key, node) in entries {
+        let text = match &node.value {
+            Value::Text(text) | Value::Number(text) => text.clone(),
+            Value::Bool(value) => value.to_string(),
+            _ => {
+                report.error("wrong-kind", node.place, format!("variable `{}` is a text, not {}", key.text, node.kind()));
+                continue;
+            }
+        };
+        scope.vars.insert(key.text.clone(), (text, node.place));
+    }
+}
+
+fn build(decode: &mut Decode<'_>, root: &Node, request: &Request) -> Option<Config> {
+    let top = decode.fields(root, "configuration", &schema::names(TOP))?;
+    if let Some(node) = top.get("version") {
+        decode.number(node, 1, 1);
+    }
+    let limits = top.get("limits").map_or_else(Limits::default, |node| limits(decode, node));
+    let mut names = parts::Names::read(decode, &top, &request.auth_types);
+    let mut rules = names.certificate_rules(decode);
+    if let Some(node) = top.get("rules") {
+        rules::read(decode, node, &mut names, &mut rules);
+    }
+    rules::warn(decode, &rules);
+    Some(Config {
+        listeners: parts::listeners(decode, &top, request),
+        unmatched: parts::unmatched(decode, &top),
+        upstream_proxy: top.get("upstream_proxy").and_then(|node| parts::proxy(decode, node)).unwrap_or_default(),
+        credentials: names.credentials,
+        client_certificates: names.certificates,
+        ca_bundles: names.bundles,
+        rules,
+        ca: parts::ca(decode, &top, request.ca_in_memory),
+        admin: parts::admin(decode, &top),
+        log: parts::log(decode, &top),
+        egress: parts::egress(decode, &top),
+        limits,
+        files: Vec::new(),
+    })
+}
+
+fn limits(decode: &mut Decode<'_>, node: &Node) -> Limits {
+    let mut limits = Limits::default();
+    let table = Limits::table();
+    let known: Vec<&str> = table.iter().map(|(name, ..)| *name).collect();
+    let Some(fields) = decode.fields(node, "limits", &known) else { return limits };
+    for (name, unit, ..) in &table {
+        let Some(node) = fields.get(name) else { continue };
+        let value = match unit {
+            Unit::Time => decode.duration(node).map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            Unit::Size => decode.size(node),
+            Unit::Count => decode.number(node, 1, 1 << 30),
+        };
+        if let Some(value) = value {
+            limits.set(name, value);
+        }
+    }
+    limits
+}

@@ -1,0 +1,427 @@
+//! Everything of a configuration but its rules.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::super::decode::{Decode, Fields, nearest};
+use super::super::meant::*;
+use super::super::report::Place;
+use super::super::schema::{self, ACCESS, ADMIN, BUNDLE, CA, CERTIFICATE, EGRESS, LISTENER, LISTENER_TLS, LOG, PROXY};
+use super::super::yaml::{Node, Value};
+use super::Request;
+use super::rules::{self, new_rule};
+use crate::origin::{Host, Origin, Scheme, parse_authority};
+
+/// What names stand for, and inline forms of the same things.
+pub struct Names {
+    pub credentials: BTreeMap<String, Arc<Credential>>,
+    pub certificates: BTreeMap<String, Arc<CertificateSource>>,
+    pub bundles: BTreeMap<String, Arc<BundleSource>>,
+    pub auth_types: Vec<&'static str>,
+    /// `client_certificates` with a `host:` of their own.
+    hosted: Vec<(Node, Arc<CertificateSource>)>,
+}
+
+impl Names {
+    pub fn read(decode: &mut Decode<'_>, top: &Fields<'_>, auth_types: &[&'static str]) -> Self {
+        let mut names = Self { credentials: BTreeMap::new(), certificates: BTreeMap::new(), bundles: BTreeMap::new(), auth_types: auth_types.to_vec(), hosted: Vec::new() };
+        for (name, node) in entries(decode, top, "credentials") {
+            if let Some(credential) = names.credential(decode, node, Some(name)) {
+                names.credentials.insert(name.to_owned(), credential);
+            }
+        }
+        for (name, node) in entries(decode, top, "client_certificates") {
+            if let Some(certificate) = certificate(decode, node, Some(name)) {
+                if node.get("host").is_some() {
+                    names.hosted.push((node.clone(), certificate.clone()));
+                }
+                names.certificates.insert(name.to_owned(), certificate);
+            }
+        }
+        for (name, node) in entries(decode, top, "ca_bundles") {
+            if let Some(bundle) = bundle(decode, node, Some(name)) {
+                names.bundles.insert(name.to_owned(), bundle);
+            }
+        }
+        names
+    }
+
+    /// Certificates that are rules of their own, as Postman's settings page has them.
+    pub fn certificate_rules(&mut self, decode: &mut Decode<'_>) -> Vec<Rule> {
+        let mut made = Vec::new();
+        for (node, certificate) in std::mem::take(&mut self.hosted) {
+            let Some(host) = node.get("host") else { continue };
+            let mut rule = new_rule(node.place, made.len());
+            rule.hosts = rules::hosts(decode, host);
+            rule.ports = node.get("port").and_then(|node| rules::ports(decode, node)).unwrap_or(crate::pattern::Ports::Default);
+            rule.client_certificates = Some(vec![certificate]);
+            made.push(rule);
+        }
+        made
+    }
+
+    /// `{ TYPE: settings }`, exactly one type.
+    pub fn credential(&self, decode: &mut Decode<'_>, node: &Node, name: Option<&str>) -> Option<Arc<Credential>> {
+        let entries = decode.map(node, "a credential")?;
+        for (key, _) in entries {
+            if !self.auth_types.contains(&key.text.as_str()) {
+                let message = match nearest(&key.text, self.auth_types.iter().copied()) {
+                    Some(near) => format!("unknown auth type `{}`; did you mean `{near}`?", key.text),
+                    None => format!("unknown auth type `{}`", key.text),
+                };
+                decode.report.error("unknown-type", key.place, message).help(format!("types: {}", self.auth_types.join(", ")));
+                return None;
+            }
+        }
+        match entries {
+            [(key, settings)] => {
+                let name = name.map(str::to_owned);
+                Some(Arc::new(Credential { name, place: key.place, kind: key.text.clone(), settings: settings.clone() }))
+            }
+            [] => {
+                decode.report.error("no-type", node.place, "this credential has no type").help("write it as `{ bearer: … }` or another type");
+                None
+            }
+            [_, (second, _), ..] => {
+                decode.report.error("two-types", second.place, "a credential has exactly one type").help("make it two credentials, and list both in the rule's `auth:`");
+                None
+            }
+        }
+    }
+}
+
+fn entries<'n>(decode: &mut Decode<'_>, top: &Fields<'n>, key: &str) -> Vec<(&'n str, &'n Node)> {
+    let Some(node) = top.get(key) else { return Vec::new() };
+    let entries = decode.map(node, &format!("`{key}`")).unwrap_or_default();
+    entries.iter().map(|(key, node)| (key.text.as_str(), node)).collect()
+}
+
+pub fn certificate(decode: &mut Decode<'_>, node: &Node, name: Option<&str>) -> Option<Arc<CertificateSource>> {
+    let fields = decode.fields(node, "client certificate", &schema::names(CERTIFICATE))?;
+    let passphrase = fields.get("passphrase").and_then(|node| decode.text(node));
+    let forms: Vec<&str> = ["cert", "pfx", "pkcs11", "spiffe"].into_iter().filter(|form| fields.get(form).is_some()).collect();
+    let material = match forms[..] {
+        ["cert"] => {
+            let cert = fields.get("cert")?;
+            let key = match fields.get("key") {
+                Some(node) => Some((decode.pem(node)?, node.place)),
+                None => None,
+            };
+            Material::Pem { cert: decode.pem(cert)?, cert_place: cert.place, key }
+        }
+        ["pfx"] => {
+            let file = fields.get("pfx")?;
+            Material::Pfx { file: decode.path(file)?, place: file.place }
+        }
+        ["pkcs11"] => {
+            let uri = fields.get("pkcs11")?;
+            Material::Pkcs11 { uri: decode.string(uri)?, pin: None, module: None, place: uri.place }
+        }
+        ["spiffe"] => Material::Spiffe { socket: String::new(), spiffe_id: None, place: fields.get("spiffe")?.place },
+        [] => {
+            let help = if fields.get("key").is_some() { "add `cert: FILE`, the certificate that the key belongs to" } else { "add `cert: FILE` and `key: FILE`, or `pfx: FILE`" };
+            decode.report.error("missing-key", fields.place, "this client certificate names no file").help(help);
+            return None;
+        }
+        _ => {
+            decode.report.error("two-forms", fields.place, format!("this client certificate is given twice, as `{}` and `{}`", forms[0], forms[1])).help("keep one of them");
+            return None;
+        }
+    };
+    Some(Arc::new(CertificateSource { name: name.map(str::to_owned), place: node.place, material, passphrase }))
+}
+
+/// A file, a list of files, or a map of `files` and `system_roots`.
+pub fn bundle(decode: &mut Decode<'_>, node: &Node, name: Option<&str>) -> Option<Arc<BundleSource>> {
+    let (list, system_roots) = match node.as_map() {
+        Some(_) => {
+            let fields = decode.fields(node, "CA bundle", &schema::names(BUNDLE))?;
+            let files = decode.required(&fields, "a CA bundle", "files")?;
+            (files, fields.get("system_roots").map_or(Some(true), |node| decode.boolean(node))?)
+        }
+        None => (node, true),
+    };
+    let items = decode.list(list);
+    let files: Vec<_> = items.iter().map(|item| decode.pem(item).map(|pem| (pem, item.place))).collect();
+    let files = files.into_iter().collect::<Option<Vec<_>>>()?;
+    Some(Arc::new(BundleSource { name: name.map(str::to_owned), place: node.place, files, system_roots }))
+}
+
+pub fn listeners(decode: &mut Decode<'_>, top: &Fields<'_>, request: &Request) -> Vec<Listener> {
+    let forward = |place, address| Listener { place, address, mode: Mode::Forward, tls: None, access: None };
+    let mut found = Vec::new();
+    if let Some(node) = top.get("listen")
+        && let Some(address) = listen_address(decode, node)
+    {
+        found.push(forward(node.place, address));
+    }
+    if let Some(node) = top.get("listeners") {
+        for item in decode.list(node) {
+            found.extend(listener(decode, item));
+        }
+    }
+    if let Some(text) = &request.listen {
+        match parse_listen(text) {
+            Ok(address) => {
+                found.retain(|listener| listener.mode != Mode::Forward);
+                found.insert(0, forward(top.place, address));
+            }
+            Err(why) => {
+                decode.report.error("listen", None, format!("--listen {text}: {why}"));
+            }
+        }
+    }
+    if found.is_empty() {
+        found.push(forward(top.place, ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 8118)))));
+    }
+    for listener in &found {
+        refuse_open(decode, listener);
+    }
+    found
+}
+
+fn refuse_open(decode: &mut Decode<'_>, listener: &Listener) {
+    let ListenAddress::Tcp(address) = &listener.address else { return };
+    let client_ca = listener.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    let guarded = client_ca || listener.access.as_ref().is_some_and(|access| !access.users.is_empty() || !access.cidrs.is_empty());
+    if !address.ip().is_loopback() && !guarded {
+        let message = format!("{address} can be reached from other machines, and nothing says who may call");
+        decode.report.error("open-listener", listener.place, message).help("listen on 127.0.0.1, or say who may call with `access: { users: … }` or `access: { cidrs: … }` in `listeners:`");
+    }
+}
+
+fn listener(decode: &mut Decode<'_>, node: &Node) -> Option<Listener> {
+    let fields = decode.fields(node, "listener", &schema::names(LISTENER))?;
+    let address = decode.required(&fields, "a listener", "listen").and_then(|node| listen_address(decode, node));
+    let upstream = fields.get("upstream").and_then(|node| reverse(decode, node));
+    let words = [("forward", 0), ("reverse", 1), ("transparent", 2)];
+    let mode = match fields.get("mode").map_or(Some(0), |node| decode.choice(node, "mode", &words)) {
+        Some(1) => match (upstream, fields.get("upstream")) {
+            (Some(origin), _) => Some(Mode::Reverse(origin)),
+            (None, Some(_)) => None,
+            (None, None) => {
+                decode.report.error("missing-key", fields.place, "a listener of mode reverse needs `upstream`").help("add `upstream: https://HOST`");
+                None
+            }
+        },
+        Some(2) => Some(Mode::Transparent),
+        Some(_) => Some(Mode::Forward),
+        None => None,
+    };
+    let tls = fields.get("tls").and_then(|node| listener_tls(decode, node));
+    let access = fields.get("access").and_then(|node| access(decode, node));
+    for (wrong, what) in [(matches!(mode, Some(Mode::Transparent)), "mode transparent"), (matches!(address, Some(ListenAddress::Unix(_))), "a Unix socket")] {
+        if wrong {
+            decode.report.error("unsupported", fields.place, format!("a listener with {what} is not supported by this build yet"));
+        }
+    }
+    Some(Listener { place: node.place, address: address?, mode: mode?, tls, access })
+}
+
+fn reverse(decode: &mut Decode<'_>, node: &Node) -> Option<Origin> {
+    let text = decode.string(node)?;
+    let (scheme, rest) = match text.split_once("://") {
+        Some(("https", rest)) => (Scheme::Https, rest),
+        Some(("http", rest)) => (Scheme::Http, rest),
+        _ => {
+            decode.report.error("wrong-url", node.place, "an http or https URL is wanted here");
+            return None;
+        }
+    };
+    match parse_authority(rest.trim_end_matches('/')) {
+        Ok((host, port)) => Some(Origin::new(scheme, host, port.unwrap_or(scheme.default_port()))),
+        Err(why) => {
+            decode.report.error("wrong-url", node.place, format!("this is not a URL of a host: {why}"));
+            None
+        }
+    }
+}
+
+fn listener_tls(decode: &mut Decode<'_>, node: &Node) -> Option<ListenerTls> {
+    let fields = decode.fields(node, "listener tls", &schema::names(LISTENER_TLS))?;
+    let cert = decode.required(&fields, "tls of a listener", "cert").and_then(|node| decode.path(node));
+    let key = decode.required(&fields, "tls of a listener", "key").and_then(|node| decode.path(node));
+    let client_ca = fields.get("client_ca").and_then(|node| decode.path(node));
+    Some(ListenerTls { place: node.place, cert: cert?, key: key?, client_ca })
+}
+
+fn access(decode: &mut Decode<'_>, node: &Node) -> Option<Access> {
+    let fields = decode.fields(node, "access", &schema::names(ACCESS))?;
+    let mut access = Access::default();
+    if let Some(node) = fields.get("users") {
+        for (key, node) in decode.map(node, "`users`").unwrap_or_default() {
+            if let Some(text) = decode.text(node) {
+                access.users.insert(key.text.clone(), text);
+            }
+        }
+    }
+    if let Some(node) = fields.get("cidrs") {
+        for (text, place) in decode.strings(node).unwrap_or_default() {
+            access.cidrs.extend(cidr(decode, &text, place));
+        }
+    }
+    if let Some(node) = fields.get("uids") {
+        decode.report.error("unsupported", node.place, "`uids` belongs to Unix sockets, which are not supported by this build yet");
+    }
+    Some(access)
+}
+
+fn listen_address(decode: &mut Decode<'_>, node: &Node) -> Option<ListenAddress> {
+    let text = match &node.value {
+        Value::Number(port) => format!("127.0.0.1:{port}"),
+        _ => decode.string(node)?,
+    };
+    match parse_listen(&text) {
+        Ok(address) => Some(address),
+        Err(why) => {
+            decode.report.error("listen", node.place, why).help("write it as 127.0.0.1:8118");
+            None
+        }
+    }
+}
+
+fn parse_listen(text: &str) -> Result<ListenAddress, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Ok(ListenAddress::Unix(PathBuf::from(path)));
+    }
+    let local = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let address = local.as_deref().unwrap_or(text).parse::<SocketAddr>();
+    address.map(ListenAddress::Tcp).map_err(|_| format!("`{text}` is not an address with a port"))
+}
+
+pub fn unmatched(decode: &mut Decode<'_>, top: &Fields<'_>) -> Unmatched {
+    let words = [("tunnel", Unmatched::Tunnel), ("deny", Unmatched::Deny), ("intercept", Unmatched::Intercept)];
+    top.get("unmatched").and_then(|node| decode.choice(node, "word for `unmatched`", &words)).unwrap_or_default()
+}
+
+/// `env`, `none`, a URL, or a map.
+pub fn proxy(decode: &mut Decode<'_>, node: &Node) -> Option<UpstreamProxy> {
+    if node.as_map().is_some() {
+        let fields = decode.fields(node, "upstream proxy", &schema::names(PROXY))?;
+        let url = decode.required(&fields, "an upstream proxy", "url")?;
+        let text = decode.string(url)?;
+        let mut via = via(decode, &text, url.place)?;
+        if let Some(node) = fields.get("username") {
+            via.username = decode.string(node);
+        }
+        if let Some(node) = fields.get("password") {
+            via.password = decode.text(node);
+        }
+        if let Some(node) = fields.get("no_proxy") {
+            via.no_proxy = decode.strings(node)?.into_iter().flat_map(|(text, _)| text.split(',').map(|entry| entry.trim().to_owned()).collect::<Vec<_>>()).collect();
+        }
+        return Some(UpstreamProxy::To(Arc::new(via)));
+    }
+    match decode.string(node)?.as_str() {
+        "env" => Some(UpstreamProxy::Env),
+        "none" => Some(UpstreamProxy::None),
+        url => via(decode, url, node.place).map(|via| UpstreamProxy::To(Arc::new(via))),
+    }
+}
+
+fn via(decode: &mut Decode<'_>, url: &str, place: Place) -> Option<Via> {
+    let via = Via::parse(url);
+    if via.is_none() {
+        decode.report.error("wrong-url", place, "an upstream proxy is `env`, `none`, or a URL").help("write it as http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT");
+    }
+    via
+}
+
+pub fn ca(decode: &mut Decode<'_>, top: &Fields<'_>, in_memory: bool) -> CaSource {
+    if in_memory {
+        return CaSource::Memory;
+    }
+    let default = CaSource::Dir(data_dir(decode));
+    let Some(node) = top.get("ca") else { return default };
+    let Some(fields) = decode.fields(node, "ca", &schema::names(CA)) else { return default };
+    match (fields.get("dir"), fields.get("cert"), fields.get("key")) {
+        (Some(dir), None, None) => decode.path(dir).map_or(default, CaSource::Dir),
+        (None, Some(cert), Some(key)) => match (decode.path(cert), decode.path(key)) {
+            (Some(cert), Some(key)) => CaSource::Files { cert, key, place: node.place },
+            _ => default,
+        },
+        _ => {
+            decode.report.error("ca", node.place, "`ca` is either `dir`, or `cert` and `key`");
+            default
+        }
+    }
+}
+
+/// `$GATEPASS_HOME`, `$XDG_DATA_HOME/gatepass`, or `~/.local/share/gatepass`.
+fn data_dir(decode: &Decode<'_>) -> PathBuf {
+    let env = |name: &str| decode.scope().env.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    env("GATEPASS_HOME")
+        .or_else(|| env("XDG_DATA_HOME").map(|dir| dir.join("gatepass")))
+        .or_else(|| env("HOME").map(|home| home.join(".local/share/gatepass")))
+        .unwrap_or_else(|| PathBuf::from(".gatepass"))
+}
+
+pub fn admin(decode: &mut Decode<'_>, top: &Fields<'_>) -> Option<SocketAddr> {
+    let fields = decode.fields(top.get("admin")?, "admin", &schema::names(ADMIN))?;
+    let node = decode.required(&fields, "`admin`", "listen")?;
+    match listen_address(decode, node)? {
+        ListenAddress::Tcp(address) if address.ip().is_loopback() => Some(address),
+        _ => {
+            decode.report.error("admin", node.place, "`admin` listens on a loopback address only").help("write it as 127.0.0.1:9118");
+            None
+        }
+    }
+}
+
+pub fn log(decode: &mut Decode<'_>, top: &Fields<'_>) -> Log {
+    let mut log = Log { format: LogFormat::Text, level: "info".to_owned() };
+    let Some(node) = top.get("log") else { return log };
+    let Some(fields) = decode.fields(node, "log", &schema::names(LOG)) else { return log };
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    if let Some(format) = fields.get("format").and_then(|node| decode.choice(node, "log format", &formats)) {
+        log.format = format;
+    }
+    if let Some(level) = fields.get("level").and_then(|node| decode.string(node)) {
+        log.level = level;
+    }
+    log
+}
+
+pub fn egress(decode: &mut Decode<'_>, top: &Fields<'_>) -> Vec<EgressDeny> {
+    let Some(node) = top.get("egress") else { return Vec::new() };
+    let Some(fields) = decode.fields(node, "egress", &schema::names(EGRESS)) else { return Vec::new() };
+    let Some(list) = fields.get("deny").and_then(|node| decode.strings(node)) else { return Vec::new() };
+    let mut deny = Vec::new();
+    for (text, place) in list {
+        deny.extend(match text.as_str() {
+            "private" => Some(EgressDeny::Private),
+            "link_local" => Some(EgressDeny::LinkLocal),
+            "loopback" => Some(EgressDeny::Loopback),
+            _ => cidr(decode, &text, place).map(EgressDeny::Cidr),
+        });
+    }
+    deny
+}
+
+pub fn cidr(decode: &mut Decode<'_>, text: &str, place: Place) -> Option<Cidr> {
+    let (address, prefix) = text.split_once('/').unwrap_or((text, ""));
+    let parsed = address.parse::<IpAddr>().ok().and_then(|address| {
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = if prefix.is_empty() { most } else { prefix.parse().ok().filter(|n| *n <= most)? };
+        Some(Cidr { address, prefix })
+    });
+    if parsed.is_none() {
+        decode.report.error("wrong-range", place, format!("`{text}` is not an address range")).help("write it as 10.0.0.0/8 or 192.0.2.1");
+    }
+    parsed
+}
+
+/// `HOST`, `HOST:PORT`, `[IPV6]:PORT`.
+pub fn connect_to(decode: &mut Decode<'_>, node: &Node) -> Option<ConnectTo> {
+    let text = decode.string(node)?;
+    let parsed = text.parse::<IpAddr>().map(|ip| (Host::Ip(ip), None)).or_else(|_| parse_authority(&text));
+    match parsed {
+        Ok((host, port)) => Some(ConnectTo { host, port }),
+        Err(why) => {
+            decode.report.error("connect-to", node.place, format!("`connect_to` takes a host or address with an optional port: {why}"));
+            None
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! What the client gets: the origin's answer as it comes, or our own with the reason. Whichever it is,
+//! one record is told when its last byte has left.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context as TaskContext, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::context::{Busy, Context};
+use super::headers;
+use crate::failure::{Cause, Failure};
+use crate::gate::{Decision, Plan};
+use crate::observe::{Client, Counters, Kind, Record};
+use crate::origin::{Host, Origin, Scheme};
+use crate::upstream::Lease;
+use crate::upstream::body::{Flow, clean_trailers};
+
+/// What is learnt of an exchange on its way; becomes its record.
+pub struct Ledger {
+    context: Arc<Context>,
+    started: Instant,
+    /// Only when records are wanted.
+    request: Option<(SystemTime, Method, Box<str>)>,
+    downstream: &'static str,
+    upstream: &'static str,
+    flow: Option<Arc<Flow>>,
+    origin: Option<Arc<Origin>>,
+    decision: Option<Arc<Decision>>,
+    address: Option<std::net::SocketAddr>,
+    connect: Duration,
+    tls: Duration,
+    first_byte: Option<Duration>,
+    status: Option<StatusCode>,
+    bytes_out: u64,
+    error: Option<(&'static str, String)>,
+    client: Option<Client>,
+    _busy: Busy,
+}
+
+impl Ledger {
+    pub fn new<B>(context: &Arc<Context>, started: Instant, request: &Request<B>, busy: Busy) -> Self {
+        Counters::add(&context.observe.counters.exchanges);
+        let wanted = context.observe.wants_records();
+        Self {
+            context: context.clone(),
+            started,
+            request: wanted.then(|| (SystemTime::now(), request.method().clone(), request.uri().path().into())),
+            downstream: protocol(request.version()),
+            upstream: "-",
+            flow: None,
+            origin: None,
+            decision: None,
+            address: None,
+            connect: Duration::ZERO,
+            tls: Duration::ZERO,
+            first_byte: None,
+            status: None,
+            bytes_out: 0,
+            error: None,
+            client: None,
+            _busy: busy,
+        }
+    }
+
+    /// Counts of the request body; made when there is one.
+    pub fn flow(&mut self) -> &Arc<Flow> {
+        self.flow.get_or_insert_with(Arc::default)
+    }
+
+    pub fn client_broke_off(&self) -> bool {
+        self.flow.as_ref().is_some_and(|flow| flow.is_broken())
+    }
+
+    pub fn planned(&mut self, plan: &Plan) {
+        self.origin = Some(plan.origin.clone());
+    }
+
+    pub fn decided(&mut self, decision: &Arc<Decision>) {
+        self.decision = Some(decision.clone());
+    }
+
+    pub fn leased(&mut self, lease: &Lease) {
+        self.address = lease.address;
+        self.connect += lease.timing.connect;
+        self.tls += lease.timing.tls;
+        self.upstream = if lease.is_h2() { "h2" } else { "h1" };
+    }
+
+    pub fn answered(&mut self) {
+        self.first_byte = Some(self.started.elapsed());
+    }
+
+    /// Our own answer for a failure.
+    pub fn refuse(mut self, client: &Client, failure: &Failure) -> Response<Reply> {
+        Counters::add(&self.context.observe.counters.failures);
+        tracing::debug!(cause = failure.cause.error_name(), %failure, "answered by gatepass");
+        self.error = Some((failure.cause.error_name(), failure.to_string()));
+        self.own(client, refusal(failure))
+    }
+
+    /// An answer whose body is ours.
+    pub fn own(mut self, client: &Client, mut response: Response<Reply>) -> Response<Reply> {
+        self.status = Some(response.status());
+        self.client = Some(client.clone());
+        response.body_mut().tail = Some(Box::new(Tail { lease: None, ledger: self }));
+        response
+    }
+
+    /// The origin's answer, on its way to the client.
+    pub fn pass(mut self, client: &Client, response: Response<Incoming>, lease: Option<Lease>) -> Response<Reply> {
+        let (mut parts, body) = response.into_parts();
+        headers::strip(&mut parts.headers);
+        self.status = Some(parts.status);
+        self.client = Some(client.clone());
+        let tail = Box::new(Tail { lease, ledger: self });
+        Response::from_parts(parts, Reply { inner: Inner::Incoming(body), tail: Some(tail) })
+    }
+
+    fn tell(&mut self) {
+        let Some((at, method, path)) = self.request.take() else { return };
+        let dash: Arc<str> = Arc::from("-");
+        let decision = self.decision.as_ref();
+        let label = |pick: fn(&Decision) -> &Arc<str>| decision.map_or_else(|| dash.clone(), |decision| pick(decision).clone());
+        let nowhere = || Arc::new(Origin::new(Scheme::Http, Host::Name("-".into()), 80));
+        self.context.observe.tell(&Record {
+            at,
+            kind: Kind::Exchange { method, path, downstream: self.downstream, upstream: self.upstream },
+            client: self.client.take().unwrap_or(Client { address: None, user: None }),
+            origin: self.origin.clone().unwrap_or_else(nowhere),
+            rule: label(|decision| &decision.label),
+            auth: label(|decision| &decision.auth_label),
+            certificate: label(|decision| &decision.certificate_label),
+            upstream: self.address,
+            status: self.status,
+            bytes_in: self.flow.as_ref().map_or(0, |flow| flow.bytes()),
+            bytes_out: self.bytes_out,
+            connect: self.connect,
+            tls: self.tls,
+            first_byte: self.first_byte,
+            total: self.started.elapsed(),
+            error: self.error.take(),
+        });
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "h2",
+        Version::HTTP_10 => "h1.0",
+        _ => "h1",
+    }
+}
+
+/// A response body: the origin's, or a text of ours.
+pub struct Reply {
+    inner: Inner,
+    tail: Option<Box<Tail>>,
+}
+
+enum Inner {
+    Full(Option<Bytes>),
+    Incoming(Incoming),
+}
+
+/// What happens when the last byte has left.
+struct Tail {
+    lease: Option<Lease>,
+    ledger: Ledger,
+}
+
+impl Reply {
+    pub fn text(text: impl Into<Bytes>) -> Self {
+        let bytes: Bytes = text.into();
+        Self { inner: Inner::Full((!bytes.is_empty()).then_some(bytes)), tail: None }
+    }
+
+    pub fn empty() -> Self {
+        Self { inner: Inner::Full(None), tail: None }
+    }
+
+    fn finish(&mut self, complete: bool) {
+        let Some(mut tail) = self.tail.take() else { return };
+        if let Some(lease) = tail.lease.take()
+            && complete
+        {
+            lease.give_back();
+        }
+        tail.ledger.tell();
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        let complete = match &self.inner {
+            Inner::Full(_) => true,
+            Inner::Incoming(body) => body.is_end_stream(),
+        };
+        if let (false, Some(tail)) = (complete, &mut self.tail)
+            && tail.ledger.error.is_none()
+        {
+            tail.ledger.error = Some(("connection_terminated", "the client went away before the end of the answer".to_owned()));
+        }
+        self.finish(complete);
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let body = match &mut this.inner {
+            Inner::Full(bytes) => {
+                let bytes = bytes.take();
+                if let (Some(bytes), Some(tail)) = (&bytes, &mut this.tail) {
+                    tail.ledger.bytes_out += bytes.len() as u64;
+                }
+                return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
+            }
+            Inner::Incoming(body) => body,
+        };
+        let frame = std::task::ready!(Pin::new(body).poll_frame(cx));
+        match &frame {
+            None => this.finish(true),
+            Some(Ok(frame)) => {
+                if let (Some(data), Some(tail)) = (frame.data_ref(), &mut this.tail) {
+                    tail.ledger.bytes_out += data.len() as u64;
+                }
+            }
+            Some(Err(cause)) => {
+                if let Some(tail) = &mut this.tail {
+                    tail.ledger.error = Some(("http_response_incomplete", format!("the origin's answer broke off: {cause}")));
+                }
+                this.finish(false);
+            }
+        }
+        Poll::Ready(frame.map(|frame| frame.map(without_forbidden_trailers)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.inner {
+            Inner::Full(bytes) => bytes.is_none(),
+            Inner::Incoming(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Inner::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Inner::Incoming(body) => body.size_hint(),
+        }
+    }
+}
+
+fn without_forbidden_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    if frame.is_data() {
+        return frame;
+    }
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            clean_trailers(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
+}
+
+/// An answer of our own: one sentence with the hint, and `Proxy-Status` (RFC 9209).
+pub fn refusal(failure: &Failure) -> Response<Reply> {
+    let mut text = format!("gatepass: {}", failure.details);
+    if let Some(hint) = &failure.hint {
+        text.push_str(&format!(" ({hint})"));
+    }
+    text.push('\n');
+    let mut response = Response::new(Reply::text(text));
+    *response.status_mut() = failure.cause.status();
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.insert(HeaderName::from_static("proxy-status"), proxy_status(failure));
+    match failure.cause {
+        Cause::ProxyAuthentication => {
+            fields.insert(header::PROXY_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"gatepass\", charset=\"UTF-8\""));
+        }
+        // What is wrong with the message's framing or destination may go on after it.
+        Cause::BadRequest | Cause::Misdirected => close(fields),
+        _ => {}
+    }
+    response
+}
+
+/// hyper drops `Connection` on HTTP/2, where it has no meaning.
+fn close(fields: &mut HeaderMap) {
+    fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+}
+
+/// `gatepass; error=…; details="…"`, a Structured Field (RFC 8941 §3.3.3: strings are printable ASCII).
+fn proxy_status(failure: &Failure) -> HeaderValue {
+    let mut details = String::new();
+    for c in failure.to_string().chars().take(512) {
+        match c {
+            '"' | '\\' => details.extend(['\\', c]),
+            ' '..='~' => details.push(c),
+            _ => details.push('?'),
+        }
+    }
+    let text = format!("gatepass; error={}; details=\"{details}\"", failure.cause.error_name());
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("gatepass; error=proxy_internal_error"))
+}
+
+/// The connection was cut at the end of the grace period.
+pub fn count_cut(context: &Context) {
+    context.observe.counters.cut.fetch_add(1, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_why_in_status_text_and_proxy_status() {
+        let failure = Failure::new(Cause::Denied, "a rule says \"no\" to münchen").hint("ask");
+        let response = refusal(&failure);
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        assert_eq!(
+            response.headers()["proxy-status"],
+            "gatepass; error=http_request_denied; details=\"a rule says \\\"no\\\" to m?nchen; ask\""
+        );
+    }
+}

@@ -1,0 +1,123 @@
+//! From the client's head to a draft of ours: strip, name the host, edit, sign.
+
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, header};
+
+use super::headers;
+use crate::auth::{Round, Spot};
+use crate::config::OnExisting;
+use crate::draft::{Body, Draft};
+use crate::failure::{Cause, Failure};
+use crate::gate::{Decision, Gate, HeaderText, Plan};
+
+/// A draft with the client's head, its hop's fields taken out and the `Host` ours.
+///
+/// # Errors
+/// The target has no path that can be sent.
+pub fn begin(parts: Parts, plan: &Plan) -> Result<Draft, Failure> {
+    let mut headers = parts.headers;
+    headers::strip(&mut headers);
+    headers.insert(header::HOST, plan.host.clone());
+    let target = parts.uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    Ok(Draft { method: parts.method, origin: plan.origin.clone(), target, headers, body: Body::Empty })
+}
+
+/// What the rules say about headers and query, and about credentials the client brought itself.
+///
+/// # Errors
+/// A live value cannot be had, or the client's own credential is refused.
+pub async fn apply(draft: &mut Draft, gate: &Gate, decision: &Decision) -> Result<(), Failure> {
+    headers::drop_look_alikes(&mut draft.headers, &decision.injected);
+    for (rule, at) in &decision.headers {
+        let edit = gate.rules()[*rule].header(*at);
+        match &edit.value {
+            None => {
+                draft.headers.remove(&edit.name);
+            }
+            Some(HeaderText::Fixed(value)) => {
+                draft.headers.insert(&edit.name, value.clone());
+            }
+            Some(HeaderText::Live(value)) => {
+                let secret = value.ready().await?;
+                let mut value = HeaderValue::from_str(secret.expose()).map_err(|_| {
+                    Failure::new(Cause::Credential, format!("the value for header `{}` holds characters that a header cannot carry", edit.name))
+                })?;
+                value.set_sensitive(true);
+                draft.headers.insert(&edit.name, value);
+            }
+        }
+    }
+    for (rule, at) in &decision.query {
+        let edit = gate.rules()[*rule].query(*at);
+        match &edit.value {
+            None => draft.remove_query(&edit.name),
+            Some(value) => {
+                let secret = value.ready().await?;
+                draft.set_query(&edit.name, secret.expose());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Which authorizers stand back because the client brought its own credential: positions in
+/// `decision.auth`. Asked once, before the first signing.
+///
+/// # Errors
+/// `on_existing_auth: reject`, and the client brought one.
+pub fn standing_back(draft: &Draft, decision: &Decision) -> Result<Vec<usize>, Failure> {
+    let mut back = Vec::new();
+    if decision.on_existing == OnExisting::Replace {
+        return Ok(back);
+    }
+    for (at, bound) in decision.auth.iter().enumerate() {
+        match bound.spots.iter().find(|spot| has(draft, spot)) {
+            Some(spot) if decision.on_existing == OnExisting::Reject => return Err(refused(spot, draft)),
+            Some(_) => back.push(at),
+            None => {}
+        }
+    }
+    Ok(back)
+}
+
+/// Signs by every authorizer of the decision, in order, but for those that stand back.
+///
+/// # Errors
+/// A credential cannot be had or added; the request must not leave then.
+pub async fn sign(draft: &mut Draft, decision: &Decision, round: &Round<'_>, standing_back: &[usize]) -> Result<(), Failure> {
+    for (at, bound) in decision.auth.iter().enumerate() {
+        if standing_back.contains(&at) {
+            continue;
+        }
+        if bound.needs.prepare {
+            bound.authorizer.prepare(round).await?;
+        }
+        bound.authorizer.sign(draft, round)?;
+    }
+    Ok(())
+}
+
+fn has(draft: &Draft, spot: &Spot) -> bool {
+    match spot {
+        Spot::Header(name) => draft.headers.contains_key(name),
+        Spot::Query(name) => draft.has_query(name),
+        Spot::Cookie(name) => draft.headers.get_all(header::COOKIE).iter().any(|field| {
+            let text = String::from_utf8_lossy(field.as_bytes());
+            text.split(';').any(|pair| pair.trim().split('=').next() == Some(name))
+        }),
+        // Replaced in the body itself by the scheme.
+        Spot::BodyField(_) => false,
+    }
+}
+
+fn refused(spot: &Spot, draft: &Draft) -> Failure {
+    let place = match spot {
+        Spot::Header(name) => format!("header `{name}`"),
+        Spot::Query(name) => format!("query parameter `{name}`"),
+        Spot::Cookie(name) => format!("cookie `{name}`"),
+        Spot::BodyField(name) => format!("body field `{name}`"),
+    };
+    Failure::new(Cause::ExistingCredential, format!("the client sent its own credential to {} in {place}", draft.origin))
+        .hint("take it out of the client, or set `on_existing_auth: replace` or `keep` in the rule")
+}

@@ -1,0 +1,107 @@
+//! Fields that are for one hop only, and fields that look like ours.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+/// Never forwarded, named by `Connection` or not (RFC 9110 §7.6.1). `Trailer` stays: it announces
+/// what hyper must know to send trailers on, and says nothing about this hop. `HTTP2-Settings` goes
+/// with `Upgrade: h2c` (RFC 9113 §3.1).
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHORIZATION,
+    header::PROXY_AUTHENTICATE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("http2-settings"),
+];
+
+/// What `Connection` may not take away, since it would change what the message is.
+const NEVER_NAMED: [HeaderName; 4] = [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION];
+
+/// Takes out what belongs to the client's hop. Done before anything is added, so that a client cannot
+/// name an added field in `Connection`.
+pub fn strip(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+        .filter(|name| !NEVER_NAMED.contains(name))
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    // TE is hop-by-hop, but "I take trailers" holds for us too, and gRPC servers ask for it.
+    let trailers = headers.get_all(header::TE).iter().any(|value| {
+        value.as_bytes().split(|b| *b == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    });
+    headers.remove(header::TE);
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Drops fields whose names an origin may read as one of `injected`: CGI and many frameworks fold
+/// `_` and `-` together.
+pub fn drop_look_alikes(headers: &mut HeaderMap, injected: &[HeaderName]) {
+    if injected.is_empty() || !headers.keys().any(|name| name.as_str().contains('_')) {
+        return;
+    }
+    let alike: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().contains('_'))
+        .filter(|name| injected.iter().any(|ours| *ours != **name && folds_to(name.as_str(), ours.as_str())))
+        .cloned()
+        .collect();
+    for name in alike {
+        headers.remove(name);
+    }
+}
+
+fn folds_to(name: &str, ours: &str) -> bool {
+    name.len() == ours.len() && name.bytes().zip(ours.bytes()).all(|(a, b)| a == b || (matches!(a, b'_' | b'-') && matches!(b, b'_' | b'-')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        fields.iter().map(|(n, v)| (HeaderName::from_bytes(n.as_bytes()).unwrap(), HeaderValue::from_str(v).unwrap())).collect()
+    }
+
+    #[test]
+    fn hop_by_hop_fields_and_those_named_by_connection_go() {
+        let mut headers = map(&[
+            ("connection", "close, X-Mine, host, content-length, "),
+            ("x-mine", "1"),
+            ("host", "a.example"),
+            ("content-length", "3"),
+            ("proxy-authorization", "Basic eDp5"),
+            ("proxy-connection", "keep-alive"),
+            ("keep-alive", "timeout=5"),
+            ("te", "gzip, trailers"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABkAAQAAP__"),
+            ("trailer", "x-sum"),
+            ("accept", "*/*"),
+        ]);
+        strip(&mut headers);
+        let mut left: Vec<_> = headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
+        left.sort();
+        assert_eq!(left, ["accept: */*", "content-length: 3", "host: a.example", "te: trailers", "trailer: x-sum"]);
+    }
+
+    #[test]
+    fn look_alikes_of_injected_fields_go_and_others_stay() {
+        let mut headers = map(&[("x_api_key", "client"), ("x-api_key", "client"), ("x-api-key", "ours"), ("my_field", "1")]);
+        drop_look_alikes(&mut headers, &[HeaderName::from_static("x-api-key")]);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["my_field", "x-api-key"]);
+    }
+}

@@ -1,0 +1,116 @@
+//! The request body: streamed unless something must be computed over it, or it may have to be sent twice.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use bytes::{Bytes, BytesMut};
+use http::header;
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+
+use super::answer::Ledger;
+use crate::auth::BodyNeed;
+use crate::draft::{Body, Draft, Held};
+use crate::failure::{Cause, Failure};
+use crate::files;
+use crate::limits::Limits;
+use crate::upstream::Outbound;
+use crate::upstream::body::Streamed;
+
+/// The body as the exchange has it.
+pub enum Payload {
+    Empty,
+    Stream(Option<Streamed>),
+    Held,
+}
+
+/// Decides how the body travels; reads it now when a scheme needs it.
+///
+/// # Errors
+/// 413 past the bound, 400 when the client's body breaks off.
+pub async fn take(
+    draft: &mut Draft,
+    body: Incoming,
+    need: BodyNeed,
+    limits: &Limits,
+    ledger: &mut Ledger,
+) -> Result<Payload, Failure> {
+    if body.is_end_stream() {
+        draft.body = Body::Empty;
+        return Ok(Payload::Empty);
+    }
+    if need == BodyNeed::None {
+        draft.body = Body::Streamed(body.size_hint().exact());
+        return Ok(Payload::Stream(Some(Streamed::new(body, ledger.flow().clone()))));
+    }
+    let held = read(body, limits).await?;
+    ledger.flow().add(held.len());
+    // It is here now: nobody waits for leave to send it.
+    draft.headers.remove(header::EXPECT);
+    draft.body = Body::Held(held);
+    Ok(Payload::Held)
+}
+
+impl Payload {
+    /// What to send now. A stream can be had once.
+    pub fn outbound(&mut self, draft: &Draft) -> Option<Outbound> {
+        match (&draft.body, self) {
+            (Body::Held(held), _) => Some(Outbound::held(held)),
+            (_, Payload::Stream(stream)) => stream.take().map(Outbound::Streamed),
+            _ => Some(Outbound::Empty),
+        }
+    }
+
+    pub fn is_repeatable(&self) -> bool {
+        !matches!(self, Payload::Stream(_))
+    }
+}
+
+async fn read(mut body: Incoming, limits: &Limits) -> Result<Held, Failure> {
+    let too_large = || {
+        Failure::new(Cause::BodyTooLarge, format!("the body must be read before it is sent, and is larger than {} bytes", limits.body_spill))
+            .hint("raise `limits.body_spill`, or use a way of authenticating that does not need the body")
+    };
+    if body.size_hint().exact().is_some_and(|len| len > limits.body_spill as u64) {
+        return Err(too_large());
+    }
+    let mut memory = BytesMut::new();
+    let mut spill: Option<std::fs::File> = None;
+    let mut length = 0u64;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|cause| Failure::new(Cause::BadRequest, format!("the request body broke off: {cause}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len() as u64;
+        if length > limits.body_spill as u64 {
+            return Err(too_large());
+        }
+        if spill.is_none() && length > limits.body_hold as u64 {
+            let file = files::unnamed().map_err(|e| cannot_spill(&e))?;
+            spill = Some(append(file, std::mem::take(&mut memory).freeze()).await?);
+        }
+        spill = match spill {
+            Some(file) => Some(append(file, data).await?),
+            None => {
+                memory.extend_from_slice(&data);
+                None
+            }
+        };
+    }
+    Ok(match spill {
+        Some(file) => Held::Spilled(Arc::new(Mutex::new(file)), length),
+        None => Held::Memory(memory.freeze()),
+    })
+}
+
+async fn append(mut file: std::fs::File, data: Bytes) -> Result<std::fs::File, Failure> {
+    let written = tokio::task::spawn_blocking(move || file.write_all(&data).map(|()| file)).await;
+    match written {
+        Ok(Ok(file)) => Ok(file),
+        Ok(Err(cause)) => Err(cannot_spill(&cause)),
+        Err(cause) => Err(cannot_spill(&cause)),
+    }
+}
+
+fn cannot_spill(cause: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Cause::Internal, format!("cannot keep the request body in a temporary file: {cause}"))
+}

@@ -1,0 +1,113 @@
+//! Bytes both ways, blindly: tunnels and upgraded connections.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+
+use super::context::Context;
+
+/// Per direction and tunnel; what a pipe holds by default.
+const BUFFER: usize = 16 * 1024;
+
+/// What a relay carried, and how it ended.
+pub struct Relayed {
+    /// From the client, and to it.
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub end: End,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// Both sides closed.
+    Closed,
+    /// One side broke off.
+    Broken,
+    /// Not a byte either way for the bound.
+    Idle,
+    /// gatepass stopped and the grace period ended.
+    Cut,
+}
+
+/// Copies until both sides have closed. A side's end of data is passed on as a half-close. Data in
+/// flight may go on while gatepass drains; `context.cut` ends it.
+pub async fn relay<A, B>(client: A, upstream: B, idle: Duration, context: &Context) -> Relayed
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let (from_client, from_upstream) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let mut client = Counted { stream: client, read: from_client.clone() };
+    let mut upstream = Counted { stream: upstream, read: from_upstream.clone() };
+    let total = || from_client.load(Ordering::Relaxed) + from_upstream.load(Ordering::Relaxed);
+    let end = tokio::select! {
+        done = copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER) => match done {
+            Ok(_) => End::Closed,
+            Err(_) => End::Broken,
+        },
+        () = silence(idle, total) => End::Idle,
+        () = context.cut.cancelled() => {
+            super::answer::count_cut(context);
+            End::Cut
+        }
+        () = drained(context, idle, total) => End::Closed,
+    };
+    Relayed { bytes_in: from_client.load(Ordering::Relaxed), bytes_out: from_upstream.load(Ordering::Relaxed), end }
+}
+
+/// Returns when `total` has not moved for `bound`.
+async fn silence(bound: Duration, total: impl Fn() -> u64) {
+    let mut before = total();
+    loop {
+        tokio::time::sleep(bound).await;
+        let now = total();
+        if now == before {
+            return;
+        }
+        before = now;
+    }
+}
+
+/// While stopping, a tunnel that is silent for a second has nothing in flight: it need not be waited for.
+async fn drained(context: &Context, idle: Duration, total: impl Fn() -> u64) {
+    context.stopping.cancelled().await;
+    silence(idle.min(Duration::from_secs(1)), total).await;
+}
+
+/// Counts what is read, so that totals are known however the copying ends.
+struct Counted<S> {
+    stream: S,
+    read: Arc<AtomicU64>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.read.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        result
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,323 @@
+//! Sending: a connection of the decision's way out, the request, the answer; once more for a kept
+//! connection that had died, and in rounds where a scheme answers challenges.
+
+use std::any::Any;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::uri::{PathAndQuery, Uri};
+use http::{Method, Request, Response, StatusCode, Version, header};
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+
+use super::answer::Ledger;
+use super::hold::Payload;
+use super::{Carried, Session, draft as drafting};
+use crate::auth::{Answer, Verdict};
+use crate::draft::Draft;
+use crate::failure::{Cause, Failure};
+use crate::gate::{Decision, Gate, Plan};
+use crate::moment::Moment;
+use crate::upstream::{Ask, Lease, Outbound, Way};
+
+/// Attempts by a scheme that answers challenges: NTLM needs three, a stale nonce one more.
+pub const ROUNDS: u8 = 5;
+
+/// RFC 9110 §10.1.1: a client need not wait for 100 for ever.
+const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A kept connection unused for this long may have been closed by the origin a moment ago.
+const MAYBE_STALE: Duration = Duration::from_millis(200);
+
+/// What a connection-bound scheme keeps for one client connection.
+#[derive(Default)]
+pub struct OwnConnection {
+    lease: Option<Lease>,
+    way: Option<Arc<Way>>,
+    memory: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+pub async fn carry(
+    session: &Session,
+    mut draft: Draft,
+    payload: &mut Payload,
+    gate: &Gate,
+    plan: &Plan,
+    decision: &Arc<Decision>,
+    ledger: &mut Ledger,
+) -> Result<Carried, Failure> {
+    let moment = Moment::real();
+    let back = if decision.auth.is_empty() { Vec::new() } else { drafting::standing_back(&draft, decision)? };
+    if decision.own_connection {
+        return in_own_connection(session, draft, payload, gate, plan, decision, ledger, &back).await;
+    }
+    let memory = Mutex::new(None);
+    let mut attempt = 0;
+    loop {
+        let round = session.round(&moment, attempt, &memory, None);
+        drafting::sign(&mut draft, decision, &round, &back).await?;
+        // A draft that may be needed again is copied; the common one is spent.
+        let again = (decision.wants_answers && payload.is_repeatable() && attempt + 1 < ROUNDS).then(|| copy(&draft));
+        let (response, lease) = dispatch(draft, payload, session, gate, plan, &decision.way, ledger).await?;
+        let Some(next) = again else { return finish(response, lease) };
+        let heard = |bound: &Arc<crate::gate::Bound>| {
+            let answer = Answer { draft: &next, status: response.status(), headers: response.headers() };
+            bound.needs.answers && bound.authorizer.answers(&answer, &round) == Verdict::Again
+        };
+        // Every authorizer hears the answer, since each may learn from it.
+        if decision.auth.iter().filter(|bound| heard(bound)).count() == 0 {
+            return finish(response, lease);
+        }
+        drain(response, lease).await;
+        draft = next;
+        attempt += 1;
+    }
+}
+
+/// Rounds on one connection that belongs to this client connection (NTLM, Negotiate): HTTP/1.1, never pooled.
+#[allow(clippy::too_many_arguments)]
+async fn in_own_connection(
+    session: &Session,
+    mut draft: Draft,
+    payload: &mut Payload,
+    gate: &Gate,
+    plan: &Plan,
+    decision: &Arc<Decision>,
+    ledger: &mut Ledger,
+    back: &[usize],
+) -> Result<Carried, Failure> {
+    let moment = Moment::real();
+    let mut own = session.own.lock().await;
+    for attempt in 0..ROUNDS {
+        let usable = own.lease.as_ref().is_some_and(Lease::is_open) && own.way.as_ref().is_some_and(|way| Arc::ptr_eq(way, &decision.way));
+        if !usable {
+            *own = OwnConnection::default();
+            let lease = decision.way.lease(Ask::Own, true).await?;
+            ledger.leased(&lease);
+            own.lease = Some(lease);
+            own.way = Some(decision.way.clone());
+        }
+        let OwnConnection { lease, memory, .. } = &mut *own;
+        let lease = lease.as_mut().expect("made above");
+        let binding = lease.peer_certificate.clone();
+        let round = session.round(&moment, attempt, memory, binding.as_deref());
+        drafting::sign(&mut draft, decision, &round, back).await?;
+        let kept = copy(&draft);
+        let outbound = payload.outbound(&draft).unwrap_or(Outbound::Empty);
+        let request = request(draft, outbound, plan, false);
+        let response = match timed(gate, lease.send(request), &decision.way).await? {
+            Ok(response) => response,
+            Err(error) => return Err(decision.way.failure(error.error())),
+        };
+        let answer = Answer { draft: &kept, status: response.status(), headers: response.headers() };
+        let again = decision.auth.iter().any(|bound| bound.authorizer.answers(&answer, &round) == Verdict::Again);
+        if !again || attempt + 1 == ROUNDS {
+            ledger.answered();
+            return Ok(Carried::Passed(checked(response)?, None));
+        }
+        empty(response).await;
+        draft = kept;
+    }
+    Err(Failure::new(Cause::Credential, format!("{} kept asking for another round of authentication", plan.origin)))
+}
+
+fn finish(response: Response<Incoming>, lease: Lease) -> Result<Carried, Failure> {
+    Ok(Carried::Passed(checked(response)?, Some(lease)))
+}
+
+/// A 101 that nobody asked for would hand the connection to whoever writes next.
+fn checked(response: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Failure::new(Cause::UpgradeFailed, "the origin switched protocols without being asked"));
+    }
+    Ok(response)
+}
+
+pub fn copy(draft: &Draft) -> Draft {
+    let body = match &draft.body {
+        crate::draft::Body::Empty => crate::draft::Body::Empty,
+        crate::draft::Body::Streamed(len) => crate::draft::Body::Streamed(*len),
+        crate::draft::Body::Held(held) => crate::draft::Body::Held(held.clone()),
+    };
+    Draft {
+        method: draft.method.clone(),
+        origin: draft.origin.clone(),
+        target: draft.target.clone(),
+        headers: draft.headers.clone(),
+        body,
+    }
+}
+
+/// One sending. When a kept connection turns out dead before anything of the request left, or (for an
+/// idempotent request, RFC 9110 §9.2.2) before anything of an answer came, a new one is tried once.
+async fn dispatch(
+    draft: Draft,
+    payload: &mut Payload,
+    session: &Session,
+    gate: &Gate,
+    plan: &Plan,
+    way: &Arc<Way>,
+    ledger: &mut Ledger,
+) -> Result<(Response<Incoming>, Lease), Failure> {
+    let ask = Ask::Mirror { h2: session.activity.is_multiplexed() };
+    let mut lease = way.lease(ask, false).await?;
+    ledger.leased(&lease);
+    let spare = (lease.reused && lease.idle > MAYBE_STALE && is_idempotent(&draft.method) && payload.is_repeatable()).then(|| copy(&draft));
+    let mut outbound = payload.outbound(&draft).unwrap_or(Outbound::Empty);
+    let go = continue_gate(&draft, &mut outbound, &lease);
+    let mut request = request(draft, outbound, plan, lease.is_h2());
+    if let Some(go) = go {
+        hyper::ext::on_informational(&mut request, move |response| {
+            if response.status() == StatusCode::CONTINUE {
+                go.open();
+            }
+        });
+    }
+    let error = match timed(gate, lease.send(request), way).await? {
+        Ok(response) => {
+            ledger.answered();
+            return Ok((response, lease));
+        }
+        Err(error) => error,
+    };
+    if ledger.client_broke_off() {
+        return Err(Failure::new(Cause::BadRequest, "the request body broke off or is malformed"));
+    }
+    let reused = lease.reused;
+    drop(lease);
+    let mut error = error;
+    let unsent = error.take_message();
+    let retry = match (unsent, spare) {
+        (Some(request), _) if reused => Some(request),
+        (None, Some(draft)) if broke_before_answer(error.error()) => {
+            let outbound = payload.outbound(&draft).unwrap_or(Outbound::Empty);
+            Some(self::request(draft, outbound, plan, false))
+        }
+        _ => None,
+    };
+    let Some(request) = retry else { return Err(way.failure(error.error())) };
+    let mut lease = way.lease(ask, true).await?;
+    ledger.leased(&lease);
+    let request = reform(request, plan, lease.is_h2());
+    match timed(gate, lease.send(request), way).await? {
+        Ok(response) => {
+            ledger.answered();
+            Ok((response, lease))
+        }
+        Err(error) => Err(way.failure(error.error())),
+    }
+}
+
+fn broke_before_answer(error: &hyper::Error) -> bool {
+    error.is_incomplete_message() || error.is_closed() || error.is_canceled()
+}
+
+fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+}
+
+pub async fn timed<F: Future>(gate: &Gate, sending: F, way: &Way) -> Result<F::Output, Failure> {
+    let bound = gate.limits.response_head;
+    tokio::time::timeout(bound, sending).await.map_err(|_| {
+        Failure::new(Cause::ResponseTimeout, format!("{} sent no answer within {bound:?}", way.origin())).hint("limits.response_head sets the bound")
+    })
+}
+
+/// Lets the client's body go once the origin says so, or patience ends.
+struct ContinueGate(Mutex<Option<oneshot::Sender<()>>>);
+
+impl ContinueGate {
+    fn open(&self) {
+        if let Some(go) = self.0.lock().unwrap_or_else(|e| e.into_inner()).take() {
+            let _ = go.send(());
+        }
+    }
+}
+
+fn continue_gate(draft: &Draft, outbound: &mut Outbound, lease: &Lease) -> Option<Arc<ContinueGate>> {
+    let expects = draft.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if !expects || lease.is_h2() {
+        return None;
+    }
+    let Outbound::Streamed(streamed) = outbound else { return None };
+    let (sender, go) = oneshot::channel();
+    streamed.hold_until(go);
+    let gate = Arc::new(ContinueGate(Mutex::new(Some(sender))));
+    let patience = gate.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(CONTINUE_PATIENCE).await;
+        patience.open();
+    });
+    Some(gate)
+}
+
+/// The request as it leaves: origin-form with `Host` on HTTP/1.1, `:scheme` and `:authority` on HTTP/2.
+pub fn request(draft: Draft, outbound: Outbound, plan: &Plan, h2: bool) -> Request<Outbound> {
+    let mut request = Request::new(outbound);
+    *request.method_mut() = draft.method;
+    *request.headers_mut() = draft.headers;
+    *request.uri_mut() = target(draft.target, plan, h2);
+    finish_head(&mut request, h2);
+    request
+}
+
+fn target(path: PathAndQuery, plan: &Plan, h2: bool) -> Uri {
+    if !h2 {
+        return Uri::from(path);
+    }
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(match plan.scheme() {
+        crate::origin::Scheme::Http => http::uri::Scheme::HTTP,
+        crate::origin::Scheme::Https => http::uri::Scheme::HTTPS,
+    });
+    parts.authority = Some(plan.authority.clone());
+    parts.path_and_query = Some(path);
+    Uri::from_parts(parts).unwrap_or_default()
+}
+
+fn finish_head(request: &mut Request<Outbound>, h2: bool) {
+    use http_body::Body as _;
+    *request.version_mut() = if h2 { Version::HTTP_2 } else { Version::HTTP_11 };
+    if h2 {
+        request.headers_mut().remove(header::HOST);
+    }
+    // A body that was rewritten has another length than the client said.
+    if let Some(len) = request.body().size_hint().exact()
+        && request.headers().get(header::CONTENT_LENGTH).is_some_and(|said| said.to_str().ok().and_then(|t| t.parse().ok()) != Some(len))
+    {
+        request.headers_mut().insert(header::CONTENT_LENGTH, len.into());
+    }
+}
+
+/// The same request for a connection of perhaps another protocol.
+fn reform(mut request: Request<Outbound>, plan: &Plan, h2: bool) -> Request<Outbound> {
+    let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    *request.uri_mut() = target(path, plan, h2);
+    request.headers_mut().insert(header::HOST, plan.host.clone());
+    finish_head(&mut request, h2);
+    request
+}
+
+/// Reads a challenge's body to its end, so that the connection can be used for the next round.
+async fn drain(response: Response<Incoming>, lease: Lease) {
+    if empty(response).await {
+        lease.give_back();
+    }
+}
+
+/// A challenge's body that is longer is not worth reading.
+const CHALLENGE_BODY: usize = 64 * 1024;
+
+async fn empty(response: Response<Incoming>) -> bool {
+    use http_body_util::BodyExt;
+    let mut body = response.into_body();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return false };
+        length += frame.data_ref().map_or(0, bytes::Bytes::len);
+        if length > CHALLENGE_BODY {
+            return false;
+        }
+    }
+    true
+}

@@ -1,0 +1,186 @@
+//! WebSockets: over HTTP/1.1 (RFC 6455), over HTTP/2 (RFC 8441), and from one to the other. Bytes are
+//! only handed over after a 101 that answers the very request that was sent.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use hyper::body::Incoming;
+use hyper::ext::Protocol;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+
+use super::answer::{Ledger, Reply};
+use super::{Carried, Session, draft as drafting, headers, relay, send};
+use crate::auth::{Answer, Verdict};
+use crate::draft::Draft;
+use crate::failure::{Cause, Failure};
+use crate::gate::{Decision, Gate, Plan};
+use crate::moment::{Moment, random_bytes};
+use crate::upstream::{Ask, Lease, Outbound};
+
+const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
+const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
+const WEBSOCKET_VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
+
+/// A client's wish to switch to WebSocket.
+pub struct Upgrade {
+    client: OnUpgrade,
+    /// By extended CONNECT on HTTP/2.
+    extended: bool,
+}
+
+/// Takes the wish out of the request, if it is one. Any other `Upgrade` (h2c) is dropped with the
+/// hop's fields and the request goes on as an ordinary one (RFC 9110 §7.8 lets a server ignore it).
+///
+/// # Errors
+/// A plain CONNECT.
+pub fn wanted(parts: &mut Parts) -> Result<Option<Upgrade>, Failure> {
+    let extended = parts.extensions.get::<Protocol>().is_some_and(|protocol| protocol.as_str() == "websocket");
+    super::inbound::check_method(&parts.method, extended)?;
+    if !extended && !asks_for_websocket(parts) {
+        return Ok(None);
+    }
+    let client = parts.extensions.remove::<OnUpgrade>();
+    if extended {
+        parts.method = Method::GET;
+    }
+    Ok(client.map(|client| Upgrade { client, extended }))
+}
+
+/// RFC 6455 §4.2.1.
+fn asks_for_websocket(parts: &Parts) -> bool {
+    let only = |name: &HeaderName| {
+        let mut values = parts.headers.get_all(name).iter();
+        values.next().filter(|_| values.next().is_none())
+    };
+    let names_upgrade = parts.headers.get_all(header::CONNECTION).iter().any(|value| {
+        value.as_bytes().split(|b| *b == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+    });
+    parts.method == Method::GET
+        && parts.version == Version::HTTP_11
+        && names_upgrade
+        && only(&header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && only(&KEY).is_some_and(|key| BASE64_STANDARD.decode(key.as_bytes()).is_ok_and(|key| key.len() == 16))
+        && only(&WEBSOCKET_VERSION).is_some_and(|version| version.as_bytes() == b"13")
+}
+
+pub async fn carry(
+    session: &Session,
+    upgrade: Upgrade,
+    mut draft: Draft,
+    gate: &Gate,
+    plan: &Plan,
+    decision: &Arc<Decision>,
+    ledger: &mut Ledger,
+) -> Result<Carried, Failure> {
+    let moment = Moment::real();
+    let memory = std::sync::Mutex::new(None);
+    let back = drafting::standing_back(&draft, decision)?;
+    for attempt in 0..send::ROUNDS {
+        let round = session.round(&moment, attempt, &memory, None);
+        drafting::sign(&mut draft, decision, &round, &back).await?;
+        let (mut lease, request, key) = open(&upgrade, &draft, plan, decision).await?;
+        ledger.leased(&lease);
+        let sending = lease.send(request);
+        let response = match send::timed(gate, sending, &decision.way).await? {
+            Ok(response) => response,
+            Err(error) => return Err(decision.way.failure(error.error())),
+        };
+        ledger.answered();
+        if switched(&response, key.as_ref())? {
+            return Ok(Carried::Switched(hand_over(session, upgrade, response, lease, gate)));
+        }
+        let answer = Answer { draft: &draft, status: response.status(), headers: response.headers() };
+        let again = decision.auth.iter().any(|bound| bound.needs.answers && bound.authorizer.answers(&answer, &round) == Verdict::Again);
+        if !again {
+            return Ok(Carried::Passed(response, None));
+        }
+    }
+    Err(Failure::new(Cause::Credential, format!("{} kept asking for another round of authentication", plan.origin)))
+}
+
+/// A connection for it and the request on it. `key` is what the answer must be computed from.
+async fn open(upgrade: &Upgrade, draft: &Draft, plan: &Plan, decision: &Decision) -> Result<(Lease, Request<Outbound>, Option<HeaderValue>), Failure> {
+    if upgrade.extended {
+        let lease = decision.way.lease(Ask::Mirror { h2: true }, false).await?;
+        if lease.takes_extended_connect() {
+            let mut request = send::request(send::copy(draft), Outbound::Empty, plan, true);
+            *request.method_mut() = Method::CONNECT;
+            request.extensions_mut().insert(Protocol::from_static("websocket"));
+            return Ok((lease, request, None));
+        }
+    }
+    let lease = decision.way.lease(Ask::Own, true).await?;
+    let mut request = send::request(send::copy(draft), Outbound::Empty, plan, false);
+    let fields = request.headers_mut();
+    fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    if upgrade.extended {
+        let key = HeaderValue::from_str(&BASE64_STANDARD.encode(random_bytes::<16>())).expect("base64 is ASCII");
+        fields.insert(KEY, key);
+        fields.insert(WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    }
+    let key = fields.get(KEY).cloned();
+    Ok((lease, request, key))
+}
+
+/// Did the origin switch, and is its answer to our key (RFC 6455 §4.1)?
+fn switched(response: &Response<Incoming>, key: Option<&HeaderValue>) -> Result<bool, Failure> {
+    let Some(key) = key else { return Ok(response.status().is_success()) };
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(false);
+    }
+    let fields = response.headers();
+    let protocol = fields.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let accept = fields.get(ACCEPT).is_some_and(|value| value.as_bytes() == accept(key.as_bytes()).as_bytes());
+    if protocol && accept {
+        return Ok(true);
+    }
+    Err(Failure::new(Cause::UpgradeFailed, "the origin switched protocols, but not to the WebSocket that was asked for"))
+}
+
+/// RFC 6455 §4.2.2. SHA-1 is the protocol's choice; nothing rests on its strength.
+fn accept(key: &[u8]) -> String {
+    const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &[key, GUID].concat());
+    BASE64_STANDARD.encode(digest)
+}
+
+/// Answers the client and lets both sides talk from then on.
+fn hand_over(session: &Session, upgrade: Upgrade, mut response: Response<Incoming>, lease: Lease, gate: &Gate) -> Response<Reply> {
+    let upstream = hyper::upgrade::on(&mut response);
+    let (mut parts, _) = response.into_parts();
+    headers::strip(&mut parts.headers);
+    if upgrade.extended {
+        parts.headers.remove(ACCEPT);
+        parts.status = StatusCode::OK;
+    } else {
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        parts.status = StatusCode::SWITCHING_PROTOCOLS;
+    }
+    parts.extensions = http::Extensions::new();
+    let context = session.context.clone();
+    let idle = gate.limits.tunnel_idle;
+    let busy = session.activity.busy();
+    session.context.tasks.spawn(async move {
+        let (Ok(client), Ok(upstream)) = (upgrade.client.await, upstream.await) else { return };
+        relay::relay(TokioIo::new(client), TokioIo::new(upstream), idle, &context).await;
+        drop((lease, busy));
+    });
+    Response::from_parts(parts, Reply::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_accept_value_is_that_of_rfc_6455_section_1_3() {
+        assert_eq!(accept(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+}

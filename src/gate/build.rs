@@ -1,0 +1,325 @@
+//! From what is meant to what is live: reads certificates and bundles, makes authorizers, compiles
+//! the index. Every mistake goes to the report with its place; nothing is half built.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, RwLock};
+
+use http::HeaderValue;
+
+use super::decision::{Bound, HeaderText, LiveHeader, LiveQuery};
+use super::{Gate, LiveAccess, LiveRule};
+use crate::auth::{self, live};
+use crate::config::{
+    Access, BundleSource, CertificateSource, Config, Credential, Decode, HeaderEdit, Material, Pem, Place, QueryEdit, Report, Rule, Scope, Text,
+};
+use crate::tls::authority::Authority;
+use crate::tls::client::ClientSpec;
+use crate::tls::identity::{self, Identity};
+use crate::tls::trust::Trust;
+use crate::tls::{self, Problem};
+use crate::upstream::{Dialer, Ground, Spec};
+
+/// Builds a gate, or reports why not. `accesses` are those of the listeners, in their order.
+pub async fn build(
+    config: Config,
+    accesses: Vec<Option<Access>>,
+    scope: &Scope,
+    report: &mut Report,
+    dialer: &Arc<Dialer>,
+    previous: Option<&Gate>,
+) -> Option<Gate> {
+    let mut builder = Builder {
+        scope,
+        report,
+        bound: config.limits.file,
+        files: config.files.clone(),
+        identities: HashMap::new(),
+        bundles: HashMap::new(),
+        authorizers: HashMap::new(),
+    };
+    for credential in config.credentials.values() {
+        builder.authorizer(credential);
+    }
+    let mut identities = Vec::new();
+    for (name, source) in &config.client_certificates {
+        identities.extend(builder.identity(source).await.map(|identity| (name.clone(), identity)));
+    }
+    let mut bundles = Vec::new();
+    for (name, source) in &config.ca_bundles {
+        bundles.extend(builder.bundle(source).map(|trust| (name.clone(), trust)));
+    }
+    let places: Vec<Place> = config.rules.iter().map(|rule| rule.place).collect();
+    let labels = builder.report.labels(&places);
+    let mut rules = Vec::with_capacity(config.rules.len());
+    for (rule, label) in config.rules.into_iter().zip(labels) {
+        rules.push(builder.rule(rule, label.into()).await);
+    }
+    let trust = builder.system_trust();
+    let files = std::mem::take(&mut builder.files);
+    let authority = authority(&config.ca, &config.limits, report, previous);
+    if report.has_errors() {
+        return None;
+    }
+    let ground = ground(dialer, config.limits.clone(), config.egress, previous);
+    let upstreams = match previous {
+        Some(gate) if Arc::ptr_eq(&gate.ground, &ground) => gate.upstreams.lock().unwrap_or_else(|e| e.into_inner()).clone(),
+        _ => HashMap::new(),
+    };
+    Some(Gate {
+        generation: previous.map_or(1, |gate| gate.generation + 1),
+        unmatched: config.unmatched,
+        identities,
+        bundles,
+        credentials: config.credentials.len(),
+        authority: authority?,
+        limits: config.limits,
+        files,
+        index: crate::pattern::HostIndex::new(rules.iter().map(|live| live.rule.hosts.as_slice())),
+        callers_matter: rules.iter().any(|live| !live.rule.clients.is_empty()),
+        rules,
+        upstreams: Mutex::new(upstreams),
+        default_spec: Spec { tls: ClientSpec::plain(trust?), connect_to: None, via: config.upstream_proxy, ruled: false },
+        ground,
+        plans: RwLock::default(),
+        access: accesses.iter().map(|access| access.as_ref().map(LiveAccess::new)).collect(),
+    })
+}
+
+/// Kept across a reload when nothing in it changed, and with it the pools of every way out.
+fn ground(
+    dialer: &Arc<Dialer>,
+    limits: crate::limits::Limits,
+    egress: Vec<crate::config::EgressDeny>,
+    previous: Option<&Gate>,
+) -> Arc<Ground> {
+    match previous.map(|gate| &gate.ground) {
+        Some(ground) if ground.limits == limits && ground.egress == egress => ground.clone(),
+        _ => Arc::new(Ground { dialer: dialer.clone(), limits, egress }),
+    }
+}
+
+fn authority(
+    source: &crate::config::CaSource,
+    limits: &crate::limits::Limits,
+    report: &mut Report,
+    previous: Option<&Gate>,
+) -> Option<Arc<Authority>> {
+    let opened = match Authority::open(source, limits.leaves) {
+        Ok(opened) => opened,
+        Err(problem) => {
+            tell_error(report, problem);
+            return None;
+        }
+    };
+    // A CA in memory is made once.
+    if let (crate::config::CaSource::Memory, Some(gate)) = (source, previous) {
+        return Some(gate.authority.clone());
+    }
+    // The same CA keeps its leaves and its session tickets.
+    match previous.map(|gate| &gate.authority) {
+        Some(old) if old.certificate_pem() == opened.certificate_pem() => Some(old.clone()),
+        _ => Some(Arc::new(opened)),
+    }
+}
+
+fn tell_error(report: &mut Report, problem: Problem) {
+    let diagnostic = report.error(problem.code, problem.place, problem.message);
+    diagnostic.help = problem.help;
+}
+
+fn tell_warning(report: &mut Report, problem: Problem) {
+    let diagnostic = report.warning(problem.code, problem.place, problem.message);
+    diagnostic.help = problem.help;
+}
+
+struct Builder<'a> {
+    scope: &'a Scope,
+    report: &'a mut Report,
+    bound: usize,
+    files: Vec<PathBuf>,
+    /// By what is read, not where it is named: 10,000 rules may name one file.
+    identities: HashMap<(Vec<Pem>, Option<Text>), Option<Arc<Identity>>>,
+    bundles: HashMap<(Vec<Pem>, bool), Option<Arc<Trust>>>,
+    /// By the credential's address: a named one is shared by the rules that name it.
+    authorizers: HashMap<usize, Option<Arc<Bound>>>,
+}
+
+impl Builder<'_> {
+    fn system_trust(&mut self) -> Option<Arc<Trust>> {
+        match Trust::system() {
+            Ok(trust) => Some(Arc::new(trust)),
+            Err(problem) => {
+                tell_error(self.report, problem);
+                None
+            }
+        }
+    }
+
+    async fn rule(&mut self, rule: Rule, label: Arc<str>) -> LiveRule {
+        let auth = rule.auth.as_ref().map(|list| self.authorizers(list));
+        let identities = match &rule.client_certificates {
+            None => None,
+            Some(list) => {
+                let mut loaded = Vec::new();
+                for source in list {
+                    loaded.extend(self.identity(source).await);
+                }
+                Some(loaded)
+            }
+        };
+        let trust = rule.ca_bundle.as_ref().and_then(|source| self.bundle(source));
+        let crls = rule.tls.crl.as_ref().and_then(|files| self.crls(files));
+        let headers = rule.headers.iter().filter_map(|edit| self.header(edit)).collect();
+        let query = rule.query.iter().map(query).collect();
+        LiveRule { rule, label, auth, identities, trust, crls, headers, query }
+    }
+
+    fn authorizers(&mut self, list: &[Arc<Credential>]) -> Vec<Arc<Bound>> {
+        let mut bound: Vec<Arc<Bound>> = Vec::new();
+        for credential in list {
+            let Some(new) = self.authorizer(credential) else { continue };
+            if let Some((old, spot)) = bound.iter().find_map(|old| shared_spot(old, &new).map(|spot| (old, spot))) {
+                let message = format!("`{}` and `{}` both write {spot}", old.label, new.label);
+                self.report.error("auth-conflict", credential.place, message).help("take one of them away");
+            }
+            bound.push(new);
+        }
+        bound
+    }
+
+    fn authorizer(&mut self, credential: &Arc<Credential>) -> Option<Arc<Bound>> {
+        let key = Arc::as_ptr(credential) as usize;
+        if let Some(known) = self.authorizers.get(&key) {
+            return known.clone();
+        }
+        let built = self.build_authorizer(credential);
+        self.authorizers.insert(key, built.clone());
+        built
+    }
+
+    fn build_authorizer(&mut self, credential: &Credential) -> Option<Arc<Bound>> {
+        // The config only lets through types that the table has.
+        let scheme = auth::scheme(&credential.kind)?;
+        let mut decode = Decode::new(self.report, self.scope);
+        let authorizer = (scheme.build)(&credential.settings, &mut decode);
+        let read = decode.into_files();
+        self.files.extend(read);
+        let authorizer = authorizer?;
+        let label = credential.name.as_deref().unwrap_or(scheme.name).into();
+        let (needs, spots) = (authorizer.needs(), authorizer.writes());
+        Some(Arc::new(Bound { authorizer, needs, spots, label, kind: scheme.name }))
+    }
+
+    async fn identity(&mut self, source: &CertificateSource) -> Option<Arc<Identity>> {
+        let files: Vec<Pem> = match &source.material {
+            Material::Pem { cert, key, .. } => [Some(cert), key.as_ref().map(|(key, _)| key)].into_iter().flatten().cloned().collect(),
+            Material::Pfx { file, .. } => vec![Pem::File(file.clone())],
+            Material::Pkcs11 { uri, .. } => vec![Pem::File(PathBuf::from(uri))],
+            Material::Spiffe { socket, .. } => vec![Pem::File(PathBuf::from(socket))],
+        };
+        let key = (files, source.passphrase.clone());
+        if let Some(known) = self.identities.get(&key) {
+            return known.clone();
+        }
+        let loaded = self.load_identity(source).await;
+        self.files.extend(key.0.iter().filter_map(|pem| pem.file().map(ToOwned::to_owned)));
+        self.identities.insert(key, loaded.clone());
+        loaded
+    }
+
+    async fn load_identity(&mut self, source: &CertificateSource) -> Option<Arc<Identity>> {
+        let passphrase = match &source.passphrase {
+            None => None,
+            Some(text) => match live::Value::from(text.clone()).ready().await {
+                Ok(secret) => Some(secret),
+                Err(failure) => {
+                    self.report.error("passphrase", source.place, failure.details).help = failure.hint;
+                    return None;
+                }
+            },
+        };
+        match identity::load(source, passphrase.as_ref(), self.bound) {
+            Ok(loaded) => {
+                loaded.warnings.into_iter().for_each(|problem| tell_warning(self.report, problem));
+                Some(Arc::new(loaded.value))
+            }
+            Err(problem) => {
+                tell_error(self.report, problem);
+                None
+            }
+        }
+    }
+
+    fn bundle(&mut self, source: &BundleSource) -> Option<Arc<Trust>> {
+        let files: Vec<Pem> = source.files.iter().map(|(file, _)| file.clone()).collect();
+        let key = (files, source.system_roots);
+        if let Some(known) = self.bundles.get(&key) {
+            return known.clone();
+        }
+        let loaded = match Trust::load(source, self.bound) {
+            Ok(loaded) => {
+                loaded.warnings.into_iter().for_each(|problem| tell_warning(self.report, problem));
+                Some(Arc::new(loaded.value))
+            }
+            Err(problems) => {
+                problems.into_iter().for_each(|problem| tell_error(self.report, problem));
+                None
+            }
+        };
+        self.files.extend(key.0.iter().filter_map(|pem| pem.file().map(ToOwned::to_owned)));
+        self.bundles.insert(key, loaded.clone());
+        loaded
+    }
+
+    fn crls(&mut self, files: &[(PathBuf, Place)]) -> Option<tls::trust::Crls> {
+        self.files.extend(files.iter().map(|(file, _)| file.clone()));
+        match tls::trust::Crls::load(files, self.bound) {
+            Ok(crls) => Some(crls),
+            Err(problem) => {
+                tell_error(self.report, problem);
+                None
+            }
+        }
+    }
+
+    fn header(&mut self, edit: &HeaderEdit) -> Option<LiveHeader> {
+        let (name, text, place) = match edit {
+            HeaderEdit::Remove(name) => return Some(LiveHeader { name: name.clone(), value: None }),
+            HeaderEdit::Set(name, text, place) => (name.clone(), text, *place),
+        };
+        let value = match text {
+            Text::Known(secret) => match HeaderValue::from_str(secret.expose()) {
+                Ok(mut value) => {
+                    value.set_sensitive(true);
+                    HeaderText::Fixed(value)
+                }
+                Err(_) => {
+                    let message = format!("the value of header `{name}` holds characters that a header cannot carry");
+                    self.report.error("header-value", place, message).help("take out line breaks and control characters");
+                    return None;
+                }
+            },
+            Text::Command(_) => HeaderText::Live(live::Value::from(text.clone())),
+        };
+        Some(LiveHeader { name, value: Some(value) })
+    }
+}
+
+fn query(edit: &QueryEdit) -> LiveQuery {
+    match edit {
+        QueryEdit::Remove(name) => LiveQuery { name: name.clone(), value: None },
+        QueryEdit::Set(name, text) => LiveQuery { name: name.clone(), value: Some(live::Value::from(text.clone())) },
+    }
+}
+
+/// The first place that both write, in words.
+fn shared_spot(a: &Bound, b: &Bound) -> Option<String> {
+    let spot = a.spots.iter().find(|spot| b.spots.contains(spot))?;
+    Some(match spot {
+        auth::Spot::Header(name) => format!("the header `{name}`"),
+        auth::Spot::Query(name) => format!("the query parameter `{name}`"),
+        auth::Spot::Cookie(name) => format!("the cookie `{name}`"),
+        auth::Spot::BodyField(name) => format!("the body field `{name}`"),
+    })
+}

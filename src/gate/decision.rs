@@ -1,0 +1,161 @@
+//! What the matching rules say together: the cascade.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+
+use super::Gate;
+use crate::auth::live::Value;
+use crate::auth::{Authorizer, BodyNeed, Needs, Spot};
+use crate::config::{Action, OnExisting, TlsSettings};
+use crate::failure::{Cause, Failure};
+use crate::origin::Origin;
+use crate::tls::client::ClientSpec;
+use crate::upstream::{Spec, Way};
+
+/// An authorizer with what the exchange needs to know of it, computed once.
+pub struct Bound {
+    pub authorizer: Arc<dyn Authorizer>,
+    pub needs: Needs,
+    pub spots: Vec<Spot>,
+    /// Its name, or its type when written inline.
+    pub label: Arc<str>,
+    pub kind: &'static str,
+}
+
+pub struct LiveHeader {
+    pub name: HeaderName,
+    /// `None`: remove.
+    pub value: Option<HeaderText>,
+}
+
+pub enum HeaderText {
+    Fixed(HeaderValue),
+    Live(Value),
+}
+
+pub struct LiveQuery {
+    pub name: String,
+    /// `None`: remove.
+    pub value: Option<Value>,
+}
+
+/// What to do with a request, all rules heard.
+pub struct Decision {
+    /// Positions of the rules that applied, ascending.
+    pub rules: Vec<usize>,
+    /// `gatepass.yaml:16,gatepass.yaml:30`; `-` when no rule applied.
+    pub label: Arc<str>,
+    pub auth_label: Arc<str>,
+    pub certificate_label: Arc<str>,
+    pub action: Action,
+    pub auth: Vec<Arc<Bound>>,
+    pub on_existing: OnExisting,
+    pub headers: Vec<(usize, usize)>,
+    pub query: Vec<(usize, usize)>,
+    pub way: Arc<Way>,
+    pub body_need: BodyNeed,
+    pub own_connection: bool,
+    pub wants_answers: bool,
+    /// Lower-case names of every header that is added, for look-alikes with `_`.
+    pub injected: Vec<HeaderName>,
+}
+
+impl Decision {
+    /// Does it add anything secret? Then TRACE, which echoes, is refused.
+    pub fn injects(&self) -> bool {
+        !self.auth.is_empty() || !self.headers.is_empty() || !self.query.is_empty()
+    }
+}
+
+/// The cascade: rules in their order, the later one wins in each thing it says.
+pub(super) fn merge(gate: &Gate, origin: &Arc<Origin>, rules: &[usize]) -> Result<Arc<Decision>, Failure> {
+    let mut spec = gate.default_spec().clone();
+    spec.ruled = !rules.is_empty();
+    let mut action = None;
+    let mut on_existing = None;
+    let mut auth: &[Arc<Bound>] = &[];
+    let mut headers: Vec<(usize, usize)> = Vec::new();
+    let mut query: Vec<(usize, usize)> = Vec::new();
+    for at in rules {
+        let live = &gate.rules[*at];
+        action = live.rule.action.or(action);
+        on_existing = live.rule.on_existing_auth.or(on_existing);
+        auth = live.auth.as_deref().unwrap_or(auth);
+        for (n, header) in live.headers.iter().enumerate() {
+            headers.retain(|(r, h)| gate.rules[*r].headers[*h].name != header.name);
+            headers.push((*at, n));
+        }
+        for (n, parameter) in live.query.iter().enumerate() {
+            query.retain(|(r, q)| gate.rules[*r].query[*q].name != parameter.name);
+            query.push((*at, n));
+        }
+        merge_way(&mut spec, live);
+    }
+    let upstream = gate.upstream(&spec).map_err(|problem| Failure::new(Cause::Internal, problem.message))?;
+    let labels = |texts: Vec<&str>| -> Arc<str> { if texts.is_empty() { "-".into() } else { texts.join(",").into() } };
+    let certificate = match &spec.tls.identities[..] {
+        [] => "-".into(),
+        all => all.iter().map(|identity| identity.subject()).collect::<Vec<_>>().join("|").into(),
+    };
+    Ok(Arc::new(Decision {
+        label: labels(rules.iter().map(|at| &*gate.rules[*at].label).collect()),
+        auth_label: labels(auth.iter().map(|bound| &*bound.label).collect()),
+        certificate_label: certificate,
+        rules: rules.to_vec(),
+        action: action.unwrap_or(Action::Allow),
+        on_existing: on_existing.unwrap_or_default(),
+        body_need: auth.iter().map(|bound| bound.needs.body).max().unwrap_or_default(),
+        own_connection: auth.iter().any(|bound| bound.needs.own_connection),
+        wants_answers: auth.iter().any(|bound| bound.needs.answers),
+        injected: injected(gate, auth, &headers),
+        auth: auth.to_vec(),
+        headers,
+        query,
+        way: upstream.way(origin),
+    }))
+}
+
+fn merge_way(spec: &mut Spec, live: &super::LiveRule) {
+    let ClientSpec { identities, trust, settings, accept_invalid_certs, crls, .. } = &mut spec.tls;
+    if let Some(said) = &live.identities {
+        identities.clone_from(said);
+    }
+    if let Some(said) = &live.trust {
+        trust.clone_from(said);
+    }
+    if let Some(said) = &live.crls {
+        *crls = Some(said.clone());
+    }
+    if let Some(said) = live.rule.accept_invalid_certs {
+        *accept_invalid_certs = said;
+    }
+    later(settings, &live.rule.tls);
+    if let Some(said) = &live.rule.connect_to {
+        spec.connect_to = Some(said.clone());
+    }
+    if let Some(said) = &live.rule.via {
+        spec.via = said.clone();
+    }
+}
+
+fn later(settings: &mut TlsSettings, said: &TlsSettings) {
+    let TlsSettings { server_name, min_version, max_version, pins, crl, resumption, alpn, backend } = said.clone();
+    settings.server_name = server_name.or(settings.server_name.take());
+    settings.min_version = min_version.or(settings.min_version);
+    settings.max_version = max_version.or(settings.max_version);
+    settings.pins = pins.or(settings.pins.take());
+    settings.crl = crl.or(settings.crl.take());
+    settings.resumption = resumption.or(settings.resumption);
+    settings.alpn = alpn.or(settings.alpn.take());
+    settings.backend = backend.or(settings.backend);
+}
+
+fn injected(gate: &Gate, auth: &[Arc<Bound>], headers: &[(usize, usize)]) -> Vec<HeaderName> {
+    let from_auth = auth.iter().flat_map(|bound| &bound.spots).filter_map(|spot| match spot {
+        Spot::Header(name) => Some(name.clone()),
+        _ => None,
+    });
+    let from_rules = headers.iter().map(|(r, h)| gate.rules[*r].headers[*h].name.clone());
+    from_auth.chain(from_rules).collect()
+}

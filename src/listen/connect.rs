@@ -1,0 +1,183 @@
+//! CONNECT (RFC 9110 §9.3.6): refuse, relay, or take TLS off.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::intercept;
+use super::stream::{Prefixed, Watched};
+use crate::config::Action;
+use crate::exchange::relay::{self, End};
+use crate::exchange::{Busy, Context, Reply, refusal};
+use crate::failure::{Cause, Failure};
+use crate::gate::{Caller, Reach};
+use crate::observe::{Client, Counters, Kind, Record};
+use crate::origin::{Host, Origin, Scheme, parse_authority};
+use crate::upstream::{Stream, Upstream};
+
+/// Where a tunnel goes and who asked for it.
+pub struct Tunnel {
+    pub context: Arc<Context>,
+    pub host: Host,
+    pub port: u16,
+    pub client: Client,
+    pub caller: Caller,
+}
+
+pub async fn answer<S>(context: &Arc<Context>, request: Request<Incoming>, client: Client, caller: Caller, busy: Busy) -> Response<Reply>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let started = Instant::now();
+    let authority = request.uri().authority().map(http::uri::Authority::as_str).unwrap_or_default();
+    let (host, port) = match parse_authority(authority) {
+        Ok((host, Some(port))) => (host, port),
+        Ok((_, None)) => return refuse(&Failure::new(Cause::BadRequest, "CONNECT needs HOST:PORT")),
+        Err(why) => return refuse(&Failure::new(Cause::BadRequest, format!("CONNECT to what is not a host: {why}"))),
+    };
+    let reach = context.gate().reach(&host, port, &caller);
+    let tunnel = Tunnel { context: context.clone(), host, port, client, caller };
+    match reach {
+        Reach::Deny { rule } => {
+            let failure = denied(&tunnel, rule.as_deref());
+            tunnel.record(started, rule.unwrap_or_else(|| "-".into()), None, None, Some(&failure));
+            refuse(&failure)
+        }
+        Reach::Tunnel { rule } => match tunnel.dial().await {
+            Ok(stream) => {
+                let on = hyper::upgrade::on(request);
+                context.tasks.spawn(async move {
+                    if let Ok(upgraded) = on.await {
+                        relay_upgraded::<S>(upgraded, stream, tunnel, started, rule, busy).await;
+                    }
+                });
+                established()
+            }
+            Err(failure) => {
+                tunnel.record(started, rule, None, None, Some(&failure));
+                refuse(&failure)
+            }
+        },
+        Reach::Intercept => {
+            let on = hyper::upgrade::on(request);
+            context.tasks.spawn(async move {
+                let Ok(upgraded) = on.await else { return };
+                drop(busy);
+                match upgraded.downcast::<TokioIo<Watched<S>>>() {
+                    Ok(parts) => intercept::serve(Prefixed::new(parts.read_buf, parts.io.into_inner().into_inner()), tunnel).await,
+                    Err(upgraded) => intercept::serve(Prefixed::new(bytes::Bytes::new(), TokioIo::new(upgraded)), tunnel).await,
+                }
+            });
+            established()
+        }
+    }
+}
+
+fn established() -> Response<Reply> {
+    Response::new(Reply::empty())
+}
+
+fn denied(tunnel: &Tunnel, rule: Option<&str>) -> Failure {
+    let Tunnel { host, port, .. } = tunnel;
+    match rule {
+        Some(rule) => Failure::new(Cause::Denied, format!("a rule denies {host}:{port} ({rule})")).hint("change `action: deny` there if it should pass"),
+        None => Failure::new(Cause::Denied, format!("no rule names {host}:{port}, and `unmatched: deny` is set")).hint(format!("add a rule with `host: {host}`")),
+    }
+}
+
+fn refuse(failure: &Failure) -> Response<Reply> {
+    with_reason(refusal(failure), failure)
+}
+
+/// Many clients show only the reason phrase of a refused CONNECT.
+pub fn with_reason(mut response: Response<Reply>, failure: &Failure) -> Response<Reply> {
+    let text: String = format!("gatepass: {}", failure.details).chars().filter(|c| (' '..='~').contains(c)).take(200).collect();
+    if let Ok(reason) = ReasonPhrase::try_from(text.as_bytes()) {
+        response.extensions_mut().insert(reason);
+    }
+    if failure.cause != Cause::ProxyAuthentication {
+        response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+impl Tunnel {
+    pub fn origin(&self, scheme: Scheme) -> Arc<Origin> {
+        Arc::new(Origin::new(scheme, self.host.clone(), self.port))
+    }
+
+    /// The way out of a blind tunnel: that of the rule that says `action: tunnel`, else the default one.
+    fn way_out(&self) -> Result<Arc<Upstream>, Failure> {
+        let gate = self.context.gate();
+        for scheme in [Scheme::Https, Scheme::Http] {
+            let decision = gate.plan(&self.origin(scheme), &self.caller).decide(&gate, &Method::GET, "/")?;
+            if decision.action == Action::Tunnel {
+                return Ok(decision.way.upstream().clone());
+            }
+        }
+        gate.default_upstream().map_err(|problem| Failure::new(Cause::Internal, problem.message))
+    }
+
+    pub async fn dial(&self) -> Result<Stream, Failure> {
+        self.way_out()?.reach(&self.host, self.port, Scheme::Https).await
+    }
+
+    pub fn record(&self, started: Instant, rule: Arc<str>, stream: Option<std::net::SocketAddr>, relayed: Option<&relay::Relayed>, failure: Option<&Failure>) {
+        Counters::add(&self.context.observe.counters.tunnels);
+        if !self.context.observe.wants_records() {
+            return;
+        }
+        let error = match (failure, relayed.map(|relayed| relayed.end)) {
+            (Some(failure), _) => Some((failure.cause.error_name(), failure.to_string())),
+            (None, Some(End::Idle)) => Some(("connection_timeout", "the tunnel was idle for too long".to_owned())),
+            (None, Some(End::Cut)) => Some(("connection_terminated", "cut at the end of the grace period".to_owned())),
+            (None, _) => None,
+        };
+        self.context.observe.tell(&Record {
+            at: SystemTime::now(),
+            kind: Kind::Tunnel,
+            client: self.client.clone(),
+            origin: self.origin(Scheme::Https),
+            rule,
+            auth: "-".into(),
+            certificate: "-".into(),
+            upstream: stream,
+            status: Some(failure.map_or(StatusCode::OK, |failure| failure.cause.status())),
+            bytes_in: relayed.map_or(0, |relayed| relayed.bytes_in),
+            bytes_out: relayed.map_or(0, |relayed| relayed.bytes_out),
+            connect: std::time::Duration::ZERO,
+            tls: std::time::Duration::ZERO,
+            first_byte: None,
+            total: started.elapsed(),
+            error,
+        });
+    }
+
+    /// Relays blindly until both sides are done.
+    pub async fn relay<C>(self, client: C, upstream: Stream, started: Instant, rule: Arc<str>)
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+    {
+        let address = upstream.peer_addr();
+        let idle = self.context.gate().limits.tunnel_idle;
+        let relayed = relay::relay(client, upstream, idle, &self.context).await;
+        self.record(started, rule, address, Some(&relayed), None);
+    }
+}
+
+async fn relay_upgraded<S>(upgraded: Upgraded, stream: Stream, tunnel: Tunnel, started: Instant, rule: Arc<str>, busy: Busy)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    match upgraded.downcast::<TokioIo<Watched<S>>>() {
+        Ok(parts) => tunnel.relay(Prefixed::new(parts.read_buf, parts.io.into_inner().into_inner()), stream, started, rule).await,
+        Err(upgraded) => tunnel.relay(TokioIo::new(upgraded), stream, started, rule).await,
+    }
+    drop(busy);
+}

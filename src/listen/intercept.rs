@@ -1,0 +1,180 @@
+//! Inside a tunnel that a rule may speak of: the first bytes tell what is spoken there.
+
+use std::time::Instant;
+
+use rustls::server::Acceptor;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::LazyConfigAcceptor;
+
+use super::connect::Tunnel;
+use super::serve_http;
+use super::stream::Prefixed;
+use crate::exchange::{Activity, Session};
+use crate::gate::Reach;
+use crate::origin::{Host, Scheme};
+
+/// What the first bytes are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Spoken {
+    /// A TLS handshake record (RFC 8446 §5.1).
+    Tls,
+    /// HTTP/2 with prior knowledge (RFC 9113 §3.4).
+    H2,
+    Http1,
+    Other,
+    /// Too few bytes to tell.
+    More,
+}
+
+/// Judges the first bytes of a connection.
+pub fn sniff(bytes: &[u8]) -> Spoken {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+    match bytes {
+        [] => Spoken::More,
+        [0x16, ..] => Spoken::Tls,
+        _ if bytes.len() < PREFACE.len() && PREFACE.starts_with(bytes) => Spoken::More,
+        _ if bytes.starts_with(PREFACE) => Spoken::H2,
+        // A method is a token, mostly capitals (RFC 9110 §9.1).
+        [first, ..] if first.is_ascii_alphabetic() => Spoken::Http1,
+        _ => Spoken::Other,
+    }
+}
+
+pub async fn serve<S>(mut stream: Prefixed<S>, tunnel: Tunnel)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = tunnel.context.gate().limits.clone();
+    let first = tokio::time::timeout(limits.first_byte, async {
+        let mut wanted = 1;
+        loop {
+            let have = stream.peek(wanted).await?.len();
+            match sniff(stream.prefix()) {
+                // The end, or a pause in the middle of a preface.
+                Spoken::More if have < wanted => return Ok::<_, std::io::Error>(Spoken::Other),
+                Spoken::More => wanted = have + 1,
+                spoken => return Ok(spoken),
+            }
+        }
+    });
+    let spoken = tokio::select! {
+        first = first => match first {
+            Ok(Ok(spoken)) => spoken,
+            Ok(Err(_)) => return,
+            Err(_) => {
+                tracing::debug!(host = %tunnel.host, "a client opened a tunnel and sent nothing");
+                return;
+            }
+        },
+        // Nothing was asked yet, so nothing is lost.
+        () = tunnel.context.stopping.cancelled() => return,
+    };
+    match spoken {
+        Spoken::Tls => tls(stream, tunnel).await,
+        Spoken::H2 => clear(stream, tunnel, true).await,
+        Spoken::Http1 => clear(stream, tunnel, false).await,
+        Spoken::Other | Spoken::More if stream.prefix().is_empty() => {}
+        Spoken::Other | Spoken::More => {
+            tracing::warn!(host = %tunnel.host, port = tunnel.port, "a rule speaks of this host, but what the client sends is neither TLS nor HTTP; closed (a rule with `action: tunnel` lets it pass)");
+        }
+    }
+}
+
+async fn tls<S>(stream: Prefixed<S>, tunnel: Tunnel)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let gate = tunnel.context.gate();
+    let limits = gate.limits.clone();
+    let origin = tunnel.origin(Scheme::Https);
+    let plan = gate.plan(&origin, &tunnel.caller);
+    let handshake = async {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let name = start.client_hello().server_name().map(str::to_owned);
+        // The leaf is for the name the client expects, so that it can read the 421.
+        let asked = name.as_deref().and_then(|name| Host::parse(name).ok());
+        let leaf = asked.as_ref().unwrap_or(&tunnel.host);
+        let config = gate.authority.server_config(leaf, plan.h2).map_err(std::io::Error::other)?;
+        let wrong = name.filter(|_| asked.as_ref() != Some(&tunnel.host));
+        Ok::<_, std::io::Error>((start.into_stream(config).await?, wrong))
+    };
+    let (stream, wrong_name) = match tokio::time::timeout(limits.tls_handshake, handshake).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(cause)) => return untrusting(&tunnel, &cause),
+        Err(_) => return tracing::debug!(host = %tunnel.host, "the client's TLS handshake took too long"),
+    };
+    let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let Tunnel { context, client, caller, .. } = tunnel;
+    let mut session = Session::new(context.clone(), client, caller, Some(origin), Activity::new(h2));
+    if let Some(name) = wrong_name {
+        session = session.misdirected(&name);
+    }
+    serve_http::intercepted(stream, session, &context, &limits, h2).await;
+}
+
+/// A client that refuses our certificate mostly hides why; this is the place that knows.
+fn untrusting(tunnel: &Tunnel, cause: &std::io::Error) {
+    use rustls::{AlertDescription as A, Error};
+    let host = &tunnel.host;
+    let tls = cause.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match tls {
+        Some(Error::AlertReceived(A::UnknownCA | A::BadCertificate | A::CertificateUnknown | A::UnsupportedCertificate)) => {
+            tracing::warn!(%host, "the client does not trust gatepass's CA for {host}; start it with `gatepass exec`, or give it the file that `gatepass ca path` names");
+        }
+        None if cause.kind() == std::io::ErrorKind::UnexpectedEof => {
+            tracing::warn!(%host, "the client hung up during the TLS handshake for {host}; it probably does not trust gatepass's CA (`gatepass ca path`)");
+        }
+        _ => tracing::info!(%host, %cause, "the client's TLS handshake failed"),
+    }
+}
+
+/// HTTP in clear inside a tunnel. When no rule speaks of it in clear, it passes blindly.
+async fn clear<S>(stream: Prefixed<S>, tunnel: Tunnel, h2: bool)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let gate = tunnel.context.gate();
+    let origin = tunnel.origin(Scheme::Http);
+    let unruled = !gate.plan(&origin, &tunnel.caller).is_ruled();
+    if unruled && !matches!(gate.unmatched, crate::config::Unmatched::Intercept) {
+        return blindly(stream, tunnel).await;
+    }
+    let limits = gate.limits.clone();
+    let Tunnel { context, client, caller, .. } = tunnel;
+    let session = Session::new(context.clone(), client, caller, Some(origin), Activity::new(h2));
+    serve_http::intercepted(stream, session, &context, &limits, h2).await;
+}
+
+async fn blindly<S>(stream: Prefixed<S>, tunnel: Tunnel)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let started = Instant::now();
+    // `unmatched: deny` holds for what no rule speaks of in clear, too.
+    if matches!(tunnel.context.gate().unmatched, crate::config::Unmatched::Deny) {
+        tracing::info!(host = %tunnel.host, "plain HTTP in a tunnel, which no rule speaks of, and `unmatched: deny` is set; closed");
+        return;
+    }
+    debug_assert!(!matches!(tunnel.context.gate().reach(&tunnel.host, tunnel.port, &tunnel.caller), Reach::Deny { .. }));
+    match tunnel.dial().await {
+        Ok(upstream) => tunnel.relay(stream, upstream, started, "-".into()).await,
+        Err(failure) => tunnel.record(started, "-".into(), None, None, Some(&failure)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_bytes_tell_what_is_spoken() {
+        assert_eq!(sniff(&[0x16, 3, 1]), Spoken::Tls);
+        assert_eq!(sniff(b"GET / HTTP/1.1\r\n"), Spoken::Http1);
+        assert_eq!(sniff(b"PRI * HTTP/2.0\r\n\r\nSM"), Spoken::H2);
+        assert_eq!(sniff(b"PRI"), Spoken::More);
+        assert_eq!(sniff(b"PROPFIND / HTTP/1.1"), Spoken::Http1);
+        assert_eq!(sniff(b""), Spoken::More);
+        assert_eq!(sniff(&[0x05, 1, 0]), Spoken::Other);
+        assert_eq!(sniff(&[0x80, 0x2e]), Spoken::Other);
+    }
+}

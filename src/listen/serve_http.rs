@@ -1,0 +1,153 @@
+//! HTTP toward the client, with every bound on waiting, and an orderly end.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{HttpService, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::stream::Watched;
+use crate::exchange::{Activity, Context, Overdue, Reply, Session};
+use crate::limits::Limits;
+
+/// Serves an intercepted connection until its end.
+pub async fn intercepted<S>(stream: S, session: Session, context: &Arc<Context>, limits: &Limits, h2: bool)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let activity = session.activity().clone();
+    let io = TokioIo::new(Watched::new(stream, activity.clone()));
+    let session = Arc::new(session);
+    let service = service_fn(move |request: Request<Incoming>| session.clone().exchange(request));
+    if h2 {
+        let connection = h2_builder(limits).serve_connection(io, service);
+        drive(connection, &activity, context, limits).await;
+    } else {
+        let connection = h1_builder(limits, false).serve_connection(io, service).with_upgrades();
+        drive(connection, &activity, context, limits).await;
+    }
+}
+
+/// Serves a connection in clear, its requests handled by `service`.
+pub async fn plain<S, V, F>(stream: S, activity: Arc<Activity>, context: &Arc<Context>, limits: &Limits, service: V)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    V: Fn(Request<Incoming>) -> F + Send + 'static,
+    F: Future<Output = Result<Response<Reply>, Infallible>> + Send + 'static,
+{
+    let io = TokioIo::new(Watched::new(stream, activity.clone()));
+    let connection = h1_builder(limits, true).serve_connection(io, service_fn(service)).with_upgrades();
+    drive(connection, &activity, context, limits).await;
+}
+
+fn h1_builder(limits: &Limits, half_close: bool) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // The watchdog bounds heads and idleness apart from each other; hyper's timer would end idle connections too.
+        .header_read_timeout(None)
+        .half_close(half_close)
+        .max_headers(limits.headers)
+        .max_buf_size(limits.header_bytes.max(MINIMUM_BUFFER));
+    builder
+}
+
+/// hyper wants room for one read beside the head.
+const MINIMUM_BUFFER: usize = 16 * 1024;
+
+fn h2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
+    let clamp = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(clamp(limits.h2_streams))
+        .initial_stream_window_size(clamp(limits.h2_stream_window))
+        .initial_connection_window_size(clamp(limits.h2_connection_window))
+        .max_header_list_size(clamp(limits.header_bytes))
+        .enable_connect_protocol();
+    builder
+}
+
+/// A connection that can be asked to end after what it is doing.
+trait Graceful: Future {
+    fn finish(self: Pin<&mut Self>);
+}
+
+impl<S, V> Graceful for http1::UpgradeableConnection<TokioIo<Watched<S>>, V>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    V: HttpService<Incoming, ResBody = Reply>,
+    V::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<S, V> Graceful for http2::Connection<TokioIo<Watched<S>>, V, TokioExecutor>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    V: HttpService<Incoming, ResBody = Reply>,
+    V::Future: Send + 'static,
+    V::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+async fn drive<C, E>(connection: C, activity: &Arc<Activity>, context: &Arc<Context>, limits: &Limits)
+where
+    C: Graceful + Future<Output = Result<(), E>>,
+    E: std::fmt::Display,
+{
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        result = connection.as_mut() => Some(result),
+        overdue = watchdog(activity, limits) => {
+            tracing::debug!(?overdue, "closing a client connection that waited too long");
+            if overdue != Overdue::Idle {
+                return;
+            }
+            None
+        }
+        () = context.stopping.cancelled() => None,
+    };
+    let result = match ended {
+        Some(result) => result,
+        None => {
+            connection.as_mut().finish();
+            tokio::select! {
+                result = connection.as_mut() => result,
+                // A head that never ends would keep the connection: the watchdog goes on.
+                _ = watchdog(activity, limits) => return,
+                () = context.cut.cancelled() => {
+                    crate::exchange::count_cut(context);
+                    return;
+                }
+            }
+        }
+    };
+    if let Err(cause) = result {
+        tracing::debug!(%cause, "client connection ended");
+    }
+}
+
+/// Returns when a bound on waiting is passed. Looks now and then; no timer is set for a request.
+async fn watchdog(activity: &Activity, limits: &Limits) -> Overdue {
+    let shortest = limits.first_byte.min(limits.request_head).min(limits.idle);
+    let tick = (shortest / 8).clamp(Duration::from_millis(20), Duration::from_secs(1));
+    loop {
+        tokio::time::sleep(tick).await;
+        if let Some(overdue) = activity.overdue(limits) {
+            return overdue;
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Watches the folders of every file the configuration was made from. Folders, not files: editors and
+//! Kubernetes replace a file by renaming over it or by swapping a link, and a watch on the file itself
+//! would see that once and never again.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::mpsc;
+
+use super::Reloader;
+use crate::files;
+
+/// Changes come in bursts: a file is truncated, written, renamed.
+const SETTLE: Duration = Duration::from_millis(150);
+
+/// Lives as long as the watching.
+pub struct Watcher {
+    _task: tokio::task::AbortHandle,
+}
+
+impl Watcher {
+    /// `files` are those of the configuration itself; the gate adds certificates, bundles and secrets.
+    pub fn start(reloader: Arc<Reloader>, files: Vec<PathBuf>) -> Option<Self> {
+        let (sender, events) = mpsc::channel(1);
+        let notify = move |event: notify::Result<notify::Event>| {
+            // Our own reading is an event too, of no interest.
+            if event.is_ok_and(|event| !matches!(event.kind, EventKind::Access(_))) {
+                let _ = sender.try_send(());
+            }
+        };
+        let watcher = match notify::recommended_watcher(notify) {
+            Ok(watcher) => watcher,
+            Err(cause) => {
+                tracing::warn!(%cause, "cannot watch files for changes; send SIGHUP to reload");
+                return None;
+            }
+        };
+        let task = tokio::spawn(run(watcher, events, reloader, files));
+        Some(Self { _task: task.abort_handle() })
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self._task.abort();
+    }
+}
+
+async fn run(mut watcher: RecommendedWatcher, mut events: mpsc::Receiver<()>, reloader: Arc<Reloader>, config_files: Vec<PathBuf>) {
+    let mut folders = BTreeSet::new();
+    let all = |reloader: &Reloader| {
+        let mut files = reloader.files();
+        files.extend(config_files.iter().cloned());
+        files
+    };
+    follow(&mut watcher, &mut folders, &all(&reloader));
+    let mut seen = contents(&all(&reloader));
+    while events.recv().await.is_some() {
+        tokio::time::sleep(SETTLE).await;
+        while events.try_recv().is_ok() {}
+        let now = contents(&all(&reloader));
+        if now == seen {
+            continue;
+        }
+        reloader.reload("a file changed").await;
+        follow(&mut watcher, &mut folders, &all(&reloader));
+        seen = contents(&all(&reloader));
+        // What changed while we were reading is looked at once more.
+        if seen != now {
+            reloader.reload("a file changed").await;
+        }
+    }
+}
+
+/// Watches the folders of these files, and of what they are links to.
+fn follow(watcher: &mut RecommendedWatcher, folders: &mut BTreeSet<PathBuf>, paths: &[PathBuf]) {
+    for path in paths {
+        let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+        let both = [path.parent(), real.parent(), path.is_dir().then_some(path.as_path())];
+        for folder in both.into_iter().flatten() {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            if folders.insert(folder.to_owned())
+                && let Err(cause) = watcher.watch(folder, RecursiveMode::NonRecursive)
+            {
+                tracing::warn!(folder = %folder.display(), %cause, "cannot watch this folder for changes; send SIGHUP to reload");
+            }
+        }
+    }
+}
+
+/// What the files hold, so that an event without a change reloads nothing.
+fn contents(paths: &[PathBuf]) -> HashMap<PathBuf, Option<Vec<u8>>> {
+    let bound = crate::limits::Limits::default().file;
+    let hash = |path: &Path| files::read(path, bound).ok().map(|bytes| digest::digest(&digest::SHA256, &bytes).as_ref().to_vec());
+    let mut found = HashMap::new();
+    for path in paths {
+        match files::list(path) {
+            Ok(inside) => found.extend(inside.into_iter().map(|file| (file.clone(), hash(&file)))),
+            Err(_) => {
+                found.insert(path.clone(), hash(path));
+            }
+        }
+    }
+    found
+}

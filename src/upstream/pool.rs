@@ -1,0 +1,357 @@
+//! Connections of one way out toward one origin.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+
+use super::{Outbound, Stream, Timing, Upstream};
+use crate::config::Alpn;
+use crate::failure::Failure;
+use crate::origin::{Origin, Scheme};
+
+/// One way out to one origin.
+pub struct Way {
+    upstream: Arc<Upstream>,
+    origin: Arc<Origin>,
+    idle: Mutex<Vec<Idle>>,
+    /// The lock is held while connecting, so that a burst of streams shares one new connection.
+    h2: tokio::sync::Mutex<Vec<Shared>>,
+    /// The last negotiation ended in HTTP/1.1: do not queue for the lock above.
+    speaks_h1: AtomicBool,
+}
+
+struct Idle {
+    sender: http1::SendRequest<Outbound>,
+    address: Option<std::net::SocketAddr>,
+    since: Instant,
+}
+
+#[derive(Clone)]
+struct Shared {
+    sender: http2::SendRequest<Outbound>,
+    load: Arc<Load>,
+    address: Option<std::net::SocketAddr>,
+}
+
+/// What a shared connection carries, and may carry.
+#[derive(Default)]
+struct Load {
+    streams: AtomicUsize,
+    /// SETTINGS_MAX_CONCURRENT_STREAMS of the peer (RFC 9113 §6.5.2).
+    most: AtomicUsize,
+    /// SETTINGS_ENABLE_CONNECT_PROTOCOL of the peer (RFC 8441 §3).
+    extended_connect: AtomicBool,
+}
+
+/// What kind of connection an exchange wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ask {
+    /// As the client itself speaks; a rule's `tls.alpn` has the last word.
+    Mirror { h2: bool },
+    /// HTTP/1.1, new, never pooled: upgrades and connection-bound schemes.
+    Own,
+}
+
+pub enum Sender {
+    H1(http1::SendRequest<Outbound>),
+    H2(http2::SendRequest<Outbound>, StreamGuard),
+}
+
+/// Counts one stream of a shared connection for as long as it lives.
+pub struct StreamGuard(Arc<Load>);
+
+impl StreamGuard {
+    fn new(load: &Arc<Load>) -> Self {
+        load.streams.fetch_add(1, Ordering::Relaxed);
+        Self(load.clone())
+    }
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection lent to one exchange.
+pub struct Lease {
+    pub sender: Sender,
+    way: Arc<Way>,
+    /// It carried an earlier exchange; the peer may have closed it meanwhile.
+    pub reused: bool,
+    /// How long it had been unused.
+    pub idle: Duration,
+    pooled: bool,
+    pub timing: Timing,
+    pub address: Option<std::net::SocketAddr>,
+    /// The certificate the origin showed, DER; only for [`Ask::Own`].
+    pub peer_certificate: Option<Vec<u8>>,
+}
+
+impl Lease {
+    pub fn is_h2(&self) -> bool {
+        matches!(self.sender, Sender::H2(..))
+    }
+
+    /// The connection can carry another request.
+    pub fn is_open(&self) -> bool {
+        match &self.sender {
+            Sender::H1(sender) => !sender.is_closed(),
+            Sender::H2(sender, _) => !sender.is_closed(),
+        }
+    }
+
+    /// The peer takes WebSockets as extended CONNECT (RFC 8441).
+    pub fn takes_extended_connect(&self) -> bool {
+        match &self.sender {
+            Sender::H1(_) => false,
+            Sender::H2(_, guard) => guard.0.extended_connect.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Sends the request. When nothing of it left, it comes back with the error.
+    ///
+    /// # Errors
+    /// The connection failed, or the answer was malformed.
+    pub async fn send(&mut self, request: Request<Outbound>) -> Result<Response<Incoming>, TrySendError<Request<Outbound>>> {
+        match &mut self.sender {
+            Sender::H1(sender) => {
+                // Ready at once but for a connection of one's own whose last answer is still being read.
+                // A closed one says so in the sending below, which hands the request back.
+                let _ = sender.ready().await;
+                sender.try_send_request(request).await
+            }
+            Sender::H2(sender, _) => sender.try_send_request(request).await,
+        }
+    }
+
+    /// To be called when the answer has been read to its end: an HTTP/1.1 connection goes back to its pool.
+    pub fn give_back(self) {
+        if let Sender::H1(sender) = self.sender
+            && self.pooled
+            && !sender.is_closed()
+        {
+            self.way.keep(sender, self.address);
+        }
+    }
+}
+
+impl Way {
+    pub(super) fn new(upstream: Arc<Upstream>, origin: Arc<Origin>) -> Self {
+        Self { upstream, origin, idle: Mutex::default(), h2: tokio::sync::Mutex::default(), speaks_h1: AtomicBool::new(false) }
+    }
+
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    pub fn origin(&self) -> &Arc<Origin> {
+        &self.origin
+    }
+
+    /// A connection to send one request on: a kept one, a shared one, or a new one.
+    ///
+    /// # Errors
+    /// No connection can be had.
+    pub async fn lease(self: &Arc<Self>, ask: Ask, fresh: bool) -> Result<Lease, Failure> {
+        let alpn = self.alpn(ask);
+        if ask == Ask::Own {
+            return self.connect_h1(&alpn, false).await;
+        }
+        let h2 = alpn.contains(&Alpn::H2);
+        if h2 && !self.speaks_h1.load(Ordering::Relaxed) {
+            return self.lease_h2(&alpn).await;
+        }
+        if !fresh && let Some(lease) = self.take_idle().await {
+            return Ok(lease);
+        }
+        let lease = self.connect(&alpn).await?;
+        Ok(lease)
+    }
+
+    /// What is offered to the origin. Without a rule's word: what the client itself speaks.
+    fn alpn(&self, ask: Ask) -> Vec<Alpn> {
+        match (ask, &self.upstream.spec().tls.settings.alpn) {
+            (Ask::Own, _) => vec![Alpn::Http11],
+            // In clear there is no negotiation: prior knowledge on one side means it on the other.
+            (Ask::Mirror { h2: true }, _) if self.origin.scheme == Scheme::Http => vec![Alpn::H2],
+            (Ask::Mirror { .. }, Some(said)) => said.clone(),
+            (Ask::Mirror { h2: true }, None) => vec![Alpn::H2, Alpn::Http11],
+            (Ask::Mirror { h2: false }, None) => vec![Alpn::Http11],
+        }
+    }
+
+    async fn take_idle(self: &Arc<Self>) -> Option<Lease> {
+        loop {
+            let Idle { mut sender, address, since } = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop()?;
+            if since.elapsed() > self.upstream.limits().upstream_idle || sender.is_closed() {
+                continue;
+            }
+            // Ready at once, unless the end of the last answer is still being taken in.
+            if sender.ready().await.is_ok() {
+                let sender = Sender::H1(sender);
+                let timing = Timing::default();
+                return Some(Lease { sender, way: self.clone(), reused: true, idle: since.elapsed(), pooled: true, timing, address, peer_certificate: None });
+            }
+        }
+    }
+
+    fn keep(&self, sender: http1::SendRequest<Outbound>, address: Option<std::net::SocketAddr>) {
+        let mut idle = self.idle.lock().unwrap_or_else(|e| e.into_inner());
+        if idle.len() >= self.upstream.limits().upstream_idle_connections {
+            idle.remove(0);
+        }
+        idle.push(Idle { sender, address, since: Instant::now() });
+    }
+
+    async fn lease_h2(self: &Arc<Self>, alpn: &[Alpn]) -> Result<Lease, Failure> {
+        let mut shared = self.h2.lock().await;
+        shared.retain(|connection| !connection.sender.is_closed());
+        let free = |c: &&Shared| c.load.streams.load(Ordering::Relaxed) < c.load.most.load(Ordering::Relaxed);
+        if let Some(connection) = shared.iter().find(free) {
+            return Ok(self.share(connection, true, Timing::default()));
+        }
+        if self.speaks_h1.load(Ordering::Relaxed) {
+            drop(shared);
+            return match self.take_idle().await {
+                Some(lease) => Ok(lease),
+                None => self.connect(alpn).await,
+            };
+        }
+        let (stream, agreed, timing) = self.upstream.open(&self.origin, alpn).await?;
+        let speaks_h2 = agreed == Some(Alpn::H2) || self.origin.scheme == Scheme::Http;
+        if !speaks_h2 {
+            self.speaks_h1.store(true, Ordering::Relaxed);
+            drop(shared);
+            return self.start_h1(stream, timing, true).await;
+        }
+        let connection = self.start_h2(stream).await?;
+        let lease = self.share(&connection, false, timing);
+        shared.push(connection);
+        Ok(lease)
+    }
+
+    fn share(self: &Arc<Self>, connection: &Shared, reused: bool, timing: Timing) -> Lease {
+        let sender = Sender::H2(connection.sender.clone(), StreamGuard::new(&connection.load));
+        Lease { sender, way: self.clone(), reused, idle: Duration::ZERO, pooled: true, timing, address: connection.address, peer_certificate: None }
+    }
+
+    async fn connect(self: &Arc<Self>, alpn: &[Alpn]) -> Result<Lease, Failure> {
+        let (stream, agreed, timing) = self.upstream.open(&self.origin, alpn).await?;
+        if agreed != Some(Alpn::H2) {
+            return self.start_h1(stream, timing, true).await;
+        }
+        // It has learnt h2 since the last time.
+        self.speaks_h1.store(false, Ordering::Relaxed);
+        let connection = self.start_h2(stream).await?;
+        let lease = self.share(&connection, false, timing);
+        self.h2.lock().await.push(connection);
+        Ok(lease)
+    }
+
+    async fn connect_h1(self: &Arc<Self>, alpn: &[Alpn], pooled: bool) -> Result<Lease, Failure> {
+        let (stream, _, timing) = self.upstream.open(&self.origin, alpn).await?;
+        let certificate = stream.peer_certificate().map(<[u8]>::to_vec);
+        let mut lease = self.start_h1(stream, timing, pooled).await?;
+        lease.peer_certificate = certificate;
+        Ok(lease)
+    }
+
+    async fn start_h1(self: &Arc<Self>, stream: Stream, timing: Timing, pooled: bool) -> Result<Lease, Failure> {
+        let address = stream.peer_addr();
+        let limits = self.upstream.limits();
+        let (sender, connection) = http1::Builder::new()
+            .max_headers(limits.headers)
+            .max_buf_size(limits.header_bytes.max(MINIMUM_BUFFER))
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|cause| self.failure(&cause))?;
+        tokio::spawn(async move {
+            if let Err(cause) = connection.with_upgrades().await {
+                tracing::debug!(%cause, "upstream connection ended");
+            }
+        });
+        let sender = Sender::H1(sender);
+        Ok(Lease { sender, way: self.clone(), reused: false, idle: Duration::ZERO, pooled, timing, address, peer_certificate: None })
+    }
+
+    async fn start_h2(&self, stream: Stream) -> Result<Shared, Failure> {
+        let address = stream.peer_addr();
+        let limits = self.upstream.limits();
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(u32::try_from(limits.h2_stream_window).unwrap_or(u32::MAX))
+            .initial_connection_window_size(u32::try_from(limits.h2_connection_window).unwrap_or(u32::MAX))
+            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|cause| self.failure(&cause))?;
+        let load = Arc::new(Load::default());
+        load.most.store(connection.current_max_send_streams(), Ordering::Relaxed);
+        tokio::spawn(Driver { connection: Box::pin(connection), load: load.clone() });
+        Ok(Shared { sender, load, address })
+    }
+
+    /// True while there is something to keep.
+    pub(super) fn sweep(&self) -> bool {
+        let bound = self.upstream.limits().upstream_idle;
+        let mut idle = self.idle.lock().unwrap_or_else(|e| e.into_inner());
+        idle.retain(|idle| idle.since.elapsed() <= bound && !idle.sender.is_closed());
+        let shared = self.h2.try_lock().map_or(true, |mut shared| {
+            shared.retain(|connection| !connection.sender.is_closed());
+            !shared.is_empty()
+        });
+        shared || !idle.is_empty()
+    }
+
+    /// What a connection's error means, in words.
+    pub fn failure(&self, cause: &hyper::Error) -> Failure {
+        super::stream_failure(cause, self)
+    }
+}
+
+/// hyper wants room for one read beside the head.
+const MINIMUM_BUFFER: usize = 16 * 1024;
+
+type H2Connection = http2::Connection<TokioIo<Stream>, Outbound, TokioExecutor>;
+
+/// Runs a shared connection and notes what the peer's settings allow.
+struct Driver {
+    connection: Pin<Box<H2Connection>>,
+    load: Arc<Load>,
+}
+
+impl Future for Driver {
+    type Output = ();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let done = self.connection.as_mut().poll(cx);
+        self.load.most.store(self.connection.current_max_send_streams(), Ordering::Relaxed);
+        self.load.extended_connect.store(self.connection.is_extended_connect_protocol_enabled(), Ordering::Relaxed);
+        done.map(|result| {
+            if let Err(cause) = result {
+                tracing::debug!(%cause, "upstream connection ended");
+            }
+        })
+    }
+}
+
+/// The io error inside a hyper error, if there is one.
+pub(super) fn io_cause<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e io::Error> {
+    let mut cause = Some(cause);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return Some(io);
+        }
+        cause = error.source();
+    }
+    None
+}
