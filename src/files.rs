@@ -143,12 +143,21 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
     }
 }
 
+/// Removes an empty folder.
+///
+/// # Errors
+/// It is not empty, or cannot be removed.
+pub fn remove_dir(path: &Path) -> Result<(), FileError> {
+    fs::remove_dir(path).map_err(failed("remove", path))
+}
+
 /// Holds an exclusive lock on a file until dropped; waits for whoever has it.
 ///
 /// # Errors
 /// The file cannot be made.
 pub fn lock(path: &Path) -> Result<File, FileError> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(failed("open", path))?;
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(failed("open", path))?;
     file.lock().map_err(failed("lock", path))?;
     Ok(file)
 }

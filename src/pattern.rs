@@ -52,7 +52,9 @@ impl HostPattern {
             return Ok(Self::Any);
         }
         if !text.contains(['*', '?']) && !(text.contains('[') && !text.starts_with('[')) {
-            return Host::parse_written(text).map(Self::Exact).map_err(|why| without_port(text).unwrap_or_else(|| why.to_string()));
+            return Host::parse_written(text)
+                .map(Self::Exact)
+                .map_err(|why| without_port(text).unwrap_or_else(|| why.to_string()));
         }
         let lower = idna_glob(text.strip_suffix('.').unwrap_or(text))?;
         if let Some(suffix) = lower.strip_prefix("*.")
@@ -66,7 +68,8 @@ impl HostPattern {
         if lower.contains(':') {
             return Err(without_port(&lower).unwrap_or_else(|| "a host pattern holds no `:`".to_owned()));
         }
-        let matcher = glob(&lower, false).map_err(|cause| format!("this host pattern is not valid: {}", cause.kind()))?.compile_matcher();
+        let matcher =
+            glob(&lower, false).map_err(|cause| format!("this host pattern is not valid: {}", cause.kind()))?.compile_matcher();
         Ok(Self::Glob { text: lower.into(), matcher })
     }
 
@@ -74,7 +77,9 @@ impl HostPattern {
         match (self, host) {
             (Self::Any, _) => true,
             (Self::Exact(exact), host) => exact == host,
-            (Self::Subdomains(suffix), Host::Name(name)) => name.strip_suffix(&**suffix).is_some_and(|front| front.len() > 1 && front.ends_with('.')),
+            (Self::Subdomains(suffix), Host::Name(name)) => {
+                name.strip_suffix(&**suffix).is_some_and(|front| front.len() > 1 && front.ends_with('.'))
+            }
             (Self::Glob { matcher, .. }, Host::Name(name)) => matcher.is_match(&**name),
             (Self::Glob { matcher, .. }, Host::Ip(ip)) => matcher.is_match(ip.to_string()),
             (Self::Subdomains(_), Host::Ip(_)) => false,
@@ -103,7 +108,11 @@ fn idna_glob(text: &str) -> Result<String, String> {
         return Ok(text.to_ascii_lowercase());
     }
     let label = |label: &str| {
-        if label.is_ascii() { Ok(label.to_ascii_lowercase()) } else { idna::domain_to_ascii(label).map_err(|_| format!("`{label}` is not a valid international label")) }
+        if label.is_ascii() {
+            Ok(label.to_ascii_lowercase())
+        } else {
+            idna::domain_to_ascii(label).map_err(|_| format!("`{label}` is not a valid international label"))
+        }
     };
     text.split('.').map(label).collect::<Result<Vec<_>, _>>().map(|labels| labels.join("."))
 }
@@ -194,7 +203,8 @@ impl PathPattern {
         if text.contains(['?', '#']) {
             return Err("a rule's path takes no query; the query plays no part in matching".to_owned());
         }
-        let matcher = glob(text, true).map_err(|cause| format!("this path pattern is not valid: {}", cause.kind()))?.compile_matcher();
+        let matcher =
+            glob(text, true).map_err(|cause| format!("this path pattern is not valid: {}", cause.kind()))?.compile_matcher();
         Ok(Self { text: text.into(), matcher })
     }
 
@@ -326,7 +336,9 @@ mod tests {
         assert!(Ports::Default.contains(443, Scheme::Https) && !Ports::Default.contains(8443, Scheme::Https));
         assert!(Ports::Default.contains(80, Scheme::Http) && !Ports::Default.contains(443, Scheme::Http));
         let range = Ports::parse("8000-8999").unwrap();
-        assert!(range.contains(8000, Scheme::Https) && range.contains(8999, Scheme::Https) && !range.contains(9000, Scheme::Https));
+        assert!(
+            range.contains(8000, Scheme::Https) && range.contains(8999, Scheme::Https) && !range.contains(9000, Scheme::Https)
+        );
         for text in ["0", "65536", "x", "", "9-1", "-1"] {
             assert!(Ports::parse(text).is_err(), "{text}");
         }

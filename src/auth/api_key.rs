@@ -53,7 +53,10 @@ fn build(node: &Node, decode: &mut Decode<'_>) -> Option<Arc<dyn Authorizer>> {
             // RFC 6265 §4.1.1: a cookie's name is a token, its value without spaces, quotes, commas, semicolons, backslashes.
             let bad = |text: &str| text.chars().any(|c| !c.is_ascii_graphic() || matches!(c, '"' | ',' | ';' | '\\'));
             if bad(&name) || name.contains('=') || value.fixed().is_some_and(|secret| bad(secret.expose())) {
-                decode.report.error("cookie", name_node.place, "this name or value holds characters that a cookie cannot carry").help("percent-encode them if the server decodes them");
+                decode
+                    .report
+                    .error("cookie", name_node.place, "this name or value holds characters that a cookie cannot carry")
+                    .help("percent-encode them if the server decodes them");
                 return None;
             }
             Where::Cookie
@@ -98,7 +101,10 @@ impl Authorizer for ApiKey {
             Where::Query => draft.set_query(&self.name, secret.expose()),
             Where::Cookie => {
                 if !draft.set_cookie(&self.name, secret.expose()) {
-                    return Err(Failure::new(Cause::Credential, format!("the value for cookie `{}` holds characters that a cookie cannot carry", self.name)));
+                    return Err(Failure::new(
+                        Cause::Credential,
+                        format!("the value for cookie `{}` holds characters that a cookie cannot carry", self.name),
+                    ));
                 }
             }
             Where::Body => draft.body = Body::Held(Held::Memory(self.rewrite(draft, secret.expose())?)),
@@ -110,23 +116,32 @@ impl Authorizer for ApiKey {
 impl ApiKey {
     fn rewrite(&self, draft: &Draft, value: &str) -> Result<Bytes, Failure> {
         let kind = draft.content_type().unwrap_or_default();
-        let refused = |why: &str| Failure::new(Cause::BadRequest, format!("`{}` is added to the body by a rule, and {why}", self.name));
+        let refused =
+            |why: &str| Failure::new(Cause::BadRequest, format!("`{}` is added to the body by a rule, and {why}", self.name));
         let body = match &draft.body {
-            Body::Held(held) => held.bytes().cloned().ok_or_else(|| refused("this body is too large to be changed (limits.body_hold)"))?,
+            Body::Held(held) => {
+                held.bytes().cloned().ok_or_else(|| refused("this body is too large to be changed (limits.body_hold)"))?
+            }
             Body::Empty => Bytes::new(),
             Body::Streamed(_) => return Err(refused("this body is streamed")),
         };
         match kind.as_str() {
             "application/x-www-form-urlencoded" => Ok(self.form(&body, value)),
-            kind if kind == "application/json" || kind.ends_with("+json") => self.json(&body, value).ok_or_else(|| refused("this body is not a JSON object")),
-            _ => Err(refused("only form and JSON bodies can carry it").hint("send the request with Content-Type application/json or application/x-www-form-urlencoded")),
+            kind if kind == "application/json" || kind.ends_with("+json") => {
+                self.json(&body, value).ok_or_else(|| refused("this body is not a JSON object"))
+            }
+            _ => Err(refused("only form and JSON bodies can carry it")
+                .hint("send the request with Content-Type application/json or application/x-www-form-urlencoded")),
         }
     }
 
     /// The other fields stay byte for byte.
     fn form(&self, body: &[u8], value: &str) -> Bytes {
         let text = String::from_utf8_lossy(body).into_owned();
-        let ours = |pair: &str| percent_encoding::percent_decode_str(&pair.split('=').next().unwrap_or(pair).replace('+', " ")).decode_utf8_lossy() == self.name;
+        let ours = |pair: &str| {
+            percent_encoding::percent_decode_str(&pair.split('=').next().unwrap_or(pair).replace('+', " ")).decode_utf8_lossy()
+                == self.name
+        };
         let mut pairs: Vec<&str> = text.split('&').filter(|pair| !pair.is_empty() && !ours(pair)).collect();
         let pair = format!("{}={}", utf8_percent_encode(&self.name, UNRESERVED), utf8_percent_encode(value, UNRESERVED));
         pairs.push(&pair);
@@ -134,7 +149,8 @@ impl ApiKey {
     }
 
     fn json(&self, body: &[u8], value: &str) -> Option<Bytes> {
-        let mut object: serde_json::Map<String, serde_json::Value> = if body.trim_ascii().is_empty() { serde_json::Map::new() } else { serde_json::from_slice(body).ok()? };
+        let mut object: serde_json::Map<String, serde_json::Value> =
+            if body.trim_ascii().is_empty() { serde_json::Map::new() } else { serde_json::from_slice(body).ok()? };
         object.insert(self.name.clone(), value.into());
         serde_json::to_vec(&object).ok().map(Bytes::from)
     }

@@ -34,19 +34,26 @@ fn build(node: &Node, decode: &mut Decode<'_>) -> Option<Arc<dyn Authorizer>> {
     let fields = decode.fields(node, "basic", &["username", "password", "charset"])?;
     let user = decode.required(&fields, "basic", "username");
     let password = decode.required(&fields, "basic", "password").and_then(|node| decode.text(node));
-    let words = [("utf-8", Charset::Utf8), ("utf8", Charset::Utf8), ("latin-1", Charset::Latin1), ("iso-8859-1", Charset::Latin1)];
+    let words =
+        [("utf-8", Charset::Utf8), ("utf8", Charset::Utf8), ("latin-1", Charset::Latin1), ("iso-8859-1", Charset::Latin1)];
     let charset = fields.get("charset").map_or(Some(Charset::Utf8), |node| decode.choice(node, "charset", &words));
     let (user_node, password, charset) = (user?, Value::from(password?), charset?);
     let username = Value::from(decode.text(user_node)?);
     if username.fixed().is_some_and(|name| name.expose().contains(':')) {
-        decode.report.error("colon", user_node.place, "a user name holds no colon (RFC 7617 section 2)").help("the first colon ends the user name on the wire");
+        decode
+            .report
+            .error("colon", user_node.place, "a user name holds no colon (RFC 7617 section 2)")
+            .help("the first colon ends the user name on the wire");
         return None;
     }
     let field = match (username.fixed(), password.fixed()) {
         (Some(name), Some(secret)) => match encode(name.expose(), secret.expose(), charset) {
             Some(field) => Some(field),
             None => {
-                decode.report.error("charset", user_node.place, "user name or password hold characters that latin-1 lacks").help("leave `charset` out to send UTF-8");
+                decode
+                    .report
+                    .error("charset", user_node.place, "user name or password hold characters that latin-1 lacks")
+                    .help("leave `charset` out to send UTF-8");
                 return None;
             }
         },
@@ -94,8 +101,9 @@ impl Authorizer for Basic {
                 if name.expose().contains(':') {
                     return Err(Failure::new(Cause::Credential, "the user name holds a colon, which Basic cannot carry"));
                 }
-                encode(name.expose(), password.expose(), self.charset)
-                    .ok_or_else(|| Failure::new(Cause::Credential, "the user name or password cannot be written in the charset asked for"))?
+                encode(name.expose(), password.expose(), self.charset).ok_or_else(|| {
+                    Failure::new(Cause::Credential, "the user name or password cannot be written in the charset asked for")
+                })?
             }
         };
         draft.headers.insert(header::AUTHORIZATION, field);

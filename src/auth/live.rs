@@ -22,7 +22,9 @@ impl From<Text> for Value {
     fn from(text: Text) -> Self {
         match text {
             Text::Known(secret) => Value::Fixed(secret),
-            Text::Command(command) => Value::Live(Arc::new(Source { command, kept: Mutex::default(), running: tokio::sync::Mutex::default() })),
+            Text::Command(command) => {
+                Value::Live(Arc::new(Source { command, kept: Mutex::default(), running: tokio::sync::Mutex::default() }))
+            }
         }
     }
 }
@@ -112,12 +114,22 @@ async fn run(command: &Command) -> Result<Secret, Failure> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let work = async {
         let (mut out, mut err) = (zeroize::Zeroizing::new(Vec::new()), Vec::new());
-        let read_out = async { if let Some(stdout) = stdout { let _ = stdout.take(bound + 1).read_to_end(&mut out).await; } };
-        let read_err = async { if let Some(stderr) = stderr { let _ = stderr.take(bound).read_to_end(&mut err).await; } };
+        let read_out = async {
+            if let Some(stdout) = stdout {
+                let _ = stdout.take(bound + 1).read_to_end(&mut out).await;
+            }
+        };
+        let read_err = async {
+            if let Some(stderr) = stderr {
+                let _ = stderr.take(bound).read_to_end(&mut err).await;
+            }
+        };
         tokio::join!(read_out, read_err);
         (child.wait().await, out, err)
     };
-    let (status, out, err) = tokio::time::timeout(command.timeout, work).await.map_err(|_| failed(format!("it took longer than {:?}", command.timeout)))?;
+    let (status, out, err) = tokio::time::timeout(command.timeout, work)
+        .await
+        .map_err(|_| failed(format!("it took longer than {:?}", command.timeout)))?;
     let status = status.map_err(|cause| failed(cause.to_string()))?;
     if !status.success() {
         return Err(failed(format!("{status}{}", first_line(&err))));
@@ -135,7 +147,8 @@ async fn run(command: &Command) -> Result<Secret, Failure> {
 
 fn first_line(err: &[u8]) -> String {
     let text = String::from_utf8_lossy(err);
-    let line: String = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("").chars().filter(|c| !c.is_control()).take(200).collect();
+    let line: String =
+        text.lines().find(|line| !line.trim().is_empty()).unwrap_or("").chars().filter(|c| !c.is_control()).take(200).collect();
     if line.is_empty() { line } else { format!(": {line}") }
 }
 

@@ -145,8 +145,8 @@ pub enum Verdict {
 
 /// A field that carries a secret: kept out of `Debug` by http itself.
 fn header_value(text: &str, what: &str) -> Result<HeaderValue, Failure> {
-    let mut value =
-        HeaderValue::from_str(text).map_err(|_| Failure::new(Cause::Credential, format!("the {what} holds characters that a header cannot carry")))?;
+    let mut value = HeaderValue::from_str(text)
+        .map_err(|_| Failure::new(Cause::Credential, format!("the {what} holds characters that a header cannot carry")))?;
     value.set_sensitive(true);
     Ok(value)
 }

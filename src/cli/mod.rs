@@ -1,1 +1,225 @@
-//! cli
+//! Commands; the only place that prints. Data goes to stdout, everything else to stderr.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod ca;
+mod certs;
+mod check;
+mod demo;
+mod exec;
+mod explain;
+mod generate;
+mod health;
+mod run;
+mod sign;
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::auth;
+use crate::config::schema::AuthType;
+use crate::config::{Report, Request};
+use crate::serve::{self, StartError};
+
+/// A local forward proxy that adds client certificates and credentials by host.
+///
+/// Point any client at it, and it reaches each host with the right client certificate, CA and credentials. Without a command it runs the proxy.
+#[derive(Parser)]
+#[command(
+    name = "gatepass",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 good, 1 error, 2 wrong usage, 3 warnings with --strict; exec: the code of the command (128 + signal)."
+)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Args, Clone, Default)]
+struct Common {
+    /// Configuration file; may be given several times, the later one wins
+    #[arg(short, long = "config", value_name = "FILE", global = true)]
+    config: Vec<PathBuf>,
+    /// Lay this profile of the configuration over the rest
+    #[arg(long, value_name = "NAME", global = true)]
+    profile: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the proxy until told to stop
+    Run(run::RunArgs),
+    /// Run a command with everything set so that it goes through a proxy of its own
+    Exec(exec::ExecArgs),
+    /// Check the configuration, and everything it names, without serving
+    Check(check::CheckArgs),
+    /// Say what would be done with a request, without sending it
+    Explain(explain::ExplainArgs),
+    /// Print a request's head as it would leave, credentials included
+    Sign(sign::SignArgs),
+    /// The CA that clients must trust
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
+    /// The certificates of the configuration
+    #[command(subcommand)]
+    Certs(certs::CertsCommand),
+    /// Show what gatepass does, with servers of its own, no network and no files
+    Demo,
+    /// Write a starter configuration
+    Init(generate::InitArgs),
+    /// Print the JSON Schema of the configuration
+    Schema(generate::SchemaArgs),
+    /// Ask a running gatepass whether it is ready (for containers)
+    Health(health::HealthArgs),
+    /// Print shell completions
+    Completions { shell: clap_complete::Shell },
+    /// Print the manual page
+    Man,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
+enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+/// What went wrong in a command, for the terminal.
+enum Error {
+    /// A configuration with mistakes.
+    Report(Box<Report>),
+    Message {
+        message: String,
+        help: Option<String>,
+    },
+}
+
+impl Error {
+    fn new(message: impl Into<String>) -> Self {
+        Self::Message { message: message.into(), help: None }
+    }
+
+    fn help(self, text: impl Into<String>) -> Self {
+        match self {
+            Self::Message { message, .. } => Self::Message { message, help: Some(text.into()) },
+            report => report,
+        }
+    }
+}
+
+impl From<Box<Report>> for Error {
+    fn from(report: Box<Report>) -> Self {
+        Self::Report(report)
+    }
+}
+
+impl From<StartError> for Error {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Report(report) => Self::Report(report),
+            StartError::Other { message, help } => Self::Message { message, help },
+        }
+    }
+}
+
+impl From<crate::files::FileError> for Error {
+    fn from(error: crate::files::FileError) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+/// Reads the arguments, does what they say, and tells what went wrong.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(cause) => {
+            eprintln!("error: cannot start the runtime: {cause}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let done = runtime.block_on(dispatch(cli));
+    // A blocking task (a read of stdin, a name lookup) must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(100));
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            show(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<ExitCode, Error> {
+    let common = cli.common;
+    match cli.command.unwrap_or(Command::Run(run::RunArgs::default())) {
+        Command::Run(args) => run::run(&common, &args).await,
+        Command::Exec(args) => exec::run(&common, &args).await,
+        Command::Check(args) => check::run(&common, &args).await,
+        Command::Explain(args) => explain::run(&common, &args).await,
+        Command::Sign(args) => sign::run(&common, &args).await,
+        Command::Ca(command) => ca::run(&common, &command).await,
+        Command::Certs(command) => certs::run(&common, &command).await,
+        Command::Demo => demo::run().await,
+        Command::Init(args) => generate::init(&args),
+        Command::Schema(args) => generate::schema(&args),
+        Command::Health(args) => health::run(&common, &args).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "gatepass", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man => generate::man(),
+    }
+}
+
+fn show(error: &Error) {
+    match error {
+        Error::Report(report) => eprint!("{}", report.render(colored())),
+        Error::Message { message, help } => {
+            eprintln!("error: {message}");
+            if let Some(help) = help {
+                eprintln!("  help: {help}");
+            }
+        }
+    }
+}
+
+/// Colours on a terminal, unless NO_COLOR says no.
+fn colored() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// The environment, read here and nowhere else; entries that are not text are left out.
+fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+}
+
+fn request(common: &Common) -> Request {
+    Request {
+        files: common.config.clone(),
+        profile: common.profile.clone(),
+        env: environment(),
+        auth_types: auth::SCHEMES.iter().map(|scheme| scheme.name).collect(),
+        ..Request::default()
+    }
+}
+
+/// Builds the configuration; warnings go to stderr.
+async fn build(request: &Request) -> Result<serve::Built, Error> {
+    let built = serve::build(request).await?;
+    if built.report.has_warnings() {
+        eprint!("{}", built.report.render(colored()));
+    }
+    Ok(built)
+}
+
+/// The table of schemes, for the schema and the docs.
+fn auth_types() -> Vec<AuthType> {
+    auth::SCHEMES.iter().map(|scheme| AuthType { name: scheme.name, doc: scheme.doc, settings: scheme.settings }).collect()
+}

@@ -139,7 +139,9 @@ impl<'a> Decode<'a> {
             ["file"] => self.secret_file(fields.get("file")?).map(Text::Known),
             ["exec"] => self.command(&fields).map(|command| Text::Command(Arc::new(command))),
             ["keyring"] => {
-                self.report.error("unsupported", entries[0].0.place, "secrets from the system's keyring are not supported by this build").help("use `exec:` with the keyring's own command, as in `exec: [secret-tool, lookup, service, NAME]`");
+                self.report
+                    .error("unsupported", entries[0].0.place, "secrets from the system's keyring are not supported by this build")
+                    .help("use `exec:` with the keyring's own command, as in `exec: [secret-tool, lookup, service, NAME]`");
                 None
             }
             _ => {
@@ -158,11 +160,14 @@ impl<'a> Decode<'a> {
         }
         let ttl = fields.get("ttl").map_or(Some(Duration::from_secs(600)), |node| self.duration(node))?;
         let timeout = fields.get("timeout").map_or(Some(Duration::from_secs(10)), |node| self.duration(node))?;
-        let json = fields.get("format").map_or(Some(false), |node| self.choice(node, "format", &[("raw", false), ("json", true)]))?;
+        let json =
+            fields.get("format").map_or(Some(false), |node| self.choice(node, "format", &[("raw", false), ("json", true)]))?;
         let field = match fields.get("field") {
             Some(node) => Some(self.string(node)?),
             None if json => {
-                self.report.error("missing-key", fields.place, "`format: json` needs `field`").help("add `field: .NAME`, the member that holds the secret");
+                self.report
+                    .error("missing-key", fields.place, "`format: json` needs `field`")
+                    .help("add `field: .NAME`, the member that holds the secret");
                 return None;
             }
             None => None,
@@ -308,7 +313,9 @@ impl<'a> Decode<'a> {
     /// watched; when the text is itself a PEM block or JSON object it is taken as it is.
     pub fn key_text(&mut self, node: &Node) -> Option<Secret> {
         match self.text(node)? {
-            Text::Known(secret) if secret.expose().contains("-----BEGIN ") || secret.expose().trim_start().starts_with('{') => Some(secret),
+            Text::Known(secret) if secret.expose().contains("-----BEGIN ") || secret.expose().trim_start().starts_with('{') => {
+                Some(secret)
+            }
             Text::Known(secret) => {
                 let path = self.resolve(secret.expose(), node.place);
                 self.read_file(&path, node.place)
@@ -341,7 +348,9 @@ impl<'a> Decode<'a> {
             } else if rest.starts_with("${") || rest.starts_with("{{") {
                 let close = if rest.starts_with("${") { "}" } else { "}}" };
                 let Some(end) = rest.find(close) else {
-                    self.report.error("open-reference", place, format!("`{}` is not closed", &rest[..2])).help(format!("close it with `{close}`, or write `$${{` for the characters themselves"));
+                    self.report
+                        .error("open-reference", place, format!("`{}` is not closed", &rest[..2]))
+                        .help(format!("close it with `{close}`, or write `$${{` for the characters themselves"));
                     return None;
                 };
                 let inner = &rest[2..end];
@@ -410,7 +419,9 @@ impl<'a> Decode<'a> {
         if let Some(value) = self.scope.env.get(name) {
             return Some(value.clone());
         }
-        self.report.error("unset", place, format!("`{name}` is not set")).help(format!("export {name}=…, or ${{{name}:-}} to allow empty"));
+        self.report
+            .error("unset", place, format!("`{name}` is not set"))
+            .help(format!("export {name}=…, or ${{{name}:-}} to allow empty"));
         None
     }
 }

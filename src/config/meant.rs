@@ -202,7 +202,11 @@ pub struct CertificateSource {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Material {
     /// `key: None`: the key stands in the certificate's file.
-    Pem { cert: Pem, cert_place: Place, key: Option<(Pem, Place)> },
+    Pem {
+        cert: Pem,
+        cert_place: Place,
+        key: Option<(Pem, Place)>,
+    },
     Pfx {
         file: PathBuf,
         place: Place,
@@ -369,7 +373,11 @@ pub enum Action {
 pub enum CaSource {
     /// Made on first start in this folder, as `ca.pem` and `ca.key`.
     Dir(PathBuf),
-    Files { cert: PathBuf, key: PathBuf, place: Place },
+    Files {
+        cert: PathBuf,
+        key: PathBuf,
+        place: Place,
+    },
     /// Made anew and kept nowhere, for the demonstration and tests.
     Memory,
 }

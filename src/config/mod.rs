@@ -9,7 +9,7 @@ pub mod report;
 pub mod schema;
 pub mod yaml;
 
-pub use decode::{Decode, Fields, Scope};
+pub use decode::{Decode, Fields, Scope, parse_duration};
 pub use load::{Loaded, Request, header_name, load};
 pub use meant::*;
 pub use report::{Diagnostic, Place, Report, Severity};

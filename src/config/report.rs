@@ -56,7 +56,12 @@ impl Report {
         self.push(Severity::Error, code, place.into(), message.into())
     }
 
-    pub fn warning(&mut self, code: &'static str, place: impl Into<Option<Place>>, message: impl Into<String>) -> &mut Diagnostic {
+    pub fn warning(
+        &mut self,
+        code: &'static str,
+        place: impl Into<Option<Place>>,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
         self.push(Severity::Warning, code, place.into(), message.into())
     }
 
@@ -85,7 +90,12 @@ impl Report {
     /// be counted is named by its number.
     pub fn labels(&self, places: &[Place]) -> Vec<String> {
         let few = places.len() <= 64;
-        let name = |file: u16| self.files.get(usize::from(file)).and_then(|(path, _)| path.file_name()).map_or("config".into(), |n| n.to_string_lossy());
+        let name = |file: u16| {
+            self.files
+                .get(usize::from(file))
+                .and_then(|(path, _)| path.file_name())
+                .map_or("config".into(), |n| n.to_string_lossy())
+        };
         let mut counted: Vec<Option<Vec<usize>>> = vec![None; self.files.len()];
         let mut seen = vec![0_usize; self.files.len()];
         let total = |file: u16| places.iter().filter(|place| place.file == file).count();
@@ -127,7 +137,8 @@ impl Report {
         let count = |severity| self.diagnostics.iter().filter(|d| d.severity == severity).count();
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
         let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
-        let parts: Vec<String> = [(errors, "error"), (warnings, "warning")].into_iter().filter(|(n, _)| *n > 0).map(|(n, w)| plural(n, w)).collect();
+        let parts: Vec<String> =
+            [(errors, "error"), (warnings, "warning")].into_iter().filter(|(n, _)| *n > 0).map(|(n, w)| plural(n, w)).collect();
         if !parts.is_empty() {
             let hidden = self.diagnostics.len().saturating_sub(SHOWN);
             let more = if hidden > 0 { format!(" ({SHOWN} shown)") } else { String::new() };
@@ -213,8 +224,22 @@ fn rule_lines(text: &str, wanted: usize) -> Vec<usize> {
 }
 
 /// Keys whose values are not shown.
-const SECRET_WORDS: [&str; 14] =
-    ["pass", "secret", "token", "bearer", "value", "auth", "cookie", "credential", "pin", "private", "api", "assertion", "ext", "key"];
+const SECRET_WORDS: [&str; 14] = [
+    "pass",
+    "secret",
+    "token",
+    "bearer",
+    "value",
+    "auth",
+    "cookie",
+    "credential",
+    "pin",
+    "private",
+    "api",
+    "assertion",
+    "ext",
+    "key",
+];
 
 /// The line with secret values replaced, and where the caret goes in it.
 fn mask(line: &str, column: usize) -> (String, usize) {
@@ -256,7 +281,14 @@ fn mask(line: &str, column: usize) -> (String, usize) {
 }
 
 fn names_secret(before: &[char]) -> bool {
-    let name: String = before.iter().rev().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '"' | '\'')).collect::<Vec<_>>().into_iter().rev().collect();
+    let name: String = before
+        .iter()
+        .rev()
+        .take_while(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '"' | '\''))
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev()
+        .collect();
     let name = name.to_ascii_lowercase();
     SECRET_WORDS.iter().any(|word| name.contains(word))
 }

@@ -57,8 +57,16 @@ pub static TOP: &[Field] = &[
     f("version", Shape::Number, "version of this format; 1"),
     f("listen", Shape::Text, "address of one forward-proxy listener; 127.0.0.1:8118 when no listener is given"),
     f("listeners", Shape::Blocks(LISTENER), "listeners in long form, beside `listen`"),
-    f("unmatched", Shape::Words(&["tunnel", "deny", "intercept"]), "hosts without a rule: passed through blindly (tunnel, the default), refused, or taken apart without adding anything"),
-    f("upstream_proxy", Shape::Any, "env (the default: HTTPS_PROXY and its kin), none, a URL (http, https, socks5), or a map of url, username, password, no_proxy"),
+    f(
+        "unmatched",
+        Shape::Words(&["tunnel", "deny", "intercept"]),
+        "hosts without a rule: passed through blindly (tunnel, the default), refused, or taken apart without adding anything",
+    ),
+    f(
+        "upstream_proxy",
+        Shape::Any,
+        "env (the default: HTTPS_PROXY and its kin), none, a URL (http, https, socks5), or a map of url, username, password, no_proxy",
+    ),
     f("include", Shape::Texts, "further files, read before this one"),
     f("vars", Shape::Texts2, "variables, used as ${name} or {{name}}"),
     f("credentials", Shape::Credentials, "credentials by name; each has exactly one type"),
@@ -80,8 +88,11 @@ pub static LISTENER: &[Field] = &[
     f("tls", Shape::Block(LISTENER_TLS), "speak TLS on this listener"),
     f("access", Shape::Block(ACCESS), "who may call; must be given beyond loopback"),
 ];
-pub static LISTENER_TLS: &[Field] =
-    &[f("cert", Shape::Text, "PEM file"), f("key", Shape::Text, "PEM file"), f("client_ca", Shape::Text, "CA that callers' certificates must be from")];
+pub static LISTENER_TLS: &[Field] = &[
+    f("cert", Shape::Text, "PEM file"),
+    f("key", Shape::Text, "PEM file"),
+    f("client_ca", Shape::Text, "CA that callers' certificates must be from"),
+];
 pub static ACCESS: &[Field] = &[
     f("users", Shape::Secrets, "user names and passwords, sent as Proxy-Authorization: Basic"),
     f("cidrs", Shape::Texts, "address ranges that may call"),
@@ -108,17 +119,29 @@ pub static RULE: &[Field] = &[
     f("path", Shape::Texts, "glob over the path: `*` within a segment, `**` across"),
     f("methods", Shape::Texts, "only these methods"),
     f("clients", Shape::Texts, "only these authenticated callers or address ranges"),
-    f("auth", Shape::Credential, "a credential's name, an inline `{ TYPE: settings }`, or a list of them; none takes an earlier one away"),
+    f(
+        "auth",
+        Shape::Credential,
+        "a credential's name, an inline `{ TYPE: settings }`, or a list of them; none takes an earlier one away",
+    ),
     f("client_certificate", Shape::Any, "a name, an inline certificate, or a list of names"),
     f("ca_bundle", Shape::Any, "a name, a file, or an inline bundle"),
-    f("on_existing_auth", Shape::Words(&["replace", "keep", "reject"]), "when the client sent a credential of its own: replace (the default), keep it, or refuse the request"),
+    f(
+        "on_existing_auth",
+        Shape::Words(&["replace", "keep", "reject"]),
+        "when the client sent a credential of its own: replace (the default), keep it, or refuse the request",
+    ),
     f("headers", Shape::Block(HEADERS), "request headers to set or remove"),
     f("query", Shape::Block(QUERY), "query parameters to set or remove"),
     f("connect_to", Shape::Text, "HOST, HOST:PORT or [IPV6]:PORT to dial; Host, SNI and verification keep the name"),
     f("tls", Shape::Block(TLS), "TLS toward the upstream"),
     f("danger", Shape::Block(DANGER), "switches verification off"),
     f("via", Shape::Any, "an upstream proxy for this rule, as `upstream_proxy`"),
-    f("action", Shape::Words(&["allow", "deny", "tunnel"]), "deny refuses, tunnel passes blindly, allow takes an earlier one away"),
+    f(
+        "action",
+        Shape::Words(&["allow", "deny", "tunnel"]),
+        "deny refuses, tunnel passes blindly, allow takes an earlier one away",
+    ),
 ];
 pub static HEADERS: &[Field] = &[f("set", Shape::Secrets, "names to values"), f("remove", Shape::Texts, "names")];
 pub static QUERY: &[Field] = &[f("set", Shape::Secrets, "names to values"), f("remove", Shape::Texts, "names")];
@@ -133,9 +156,16 @@ pub static TLS: &[Field] = &[
     f("backend", Shape::Words(&["rustls", "openssl"]), "rustls (openssl is not in this build)"),
 ];
 pub static DANGER: &[Field] = &[f("accept_invalid_certs", Shape::Bool, "believe any certificate; warned of at start")];
-pub static CA: &[Field] = &[f("dir", Shape::Text, "folder of ca.pem and ca.key"), f("cert", Shape::Text, "your own CA: PEM file"), f("key", Shape::Text, "its private key")];
+pub static CA: &[Field] = &[
+    f("dir", Shape::Text, "folder of ca.pem and ca.key"),
+    f("cert", Shape::Text, "your own CA: PEM file"),
+    f("key", Shape::Text, "its private key"),
+];
 pub static ADMIN: &[Field] = &[f("listen", Shape::Text, "address of /live and /ready")];
-pub static LOG: &[Field] = &[f("format", Shape::Words(&["text", "json"]), "text (the default) or json"), f("level", Shape::Text, "error, warn, info (the default), debug, trace")];
+pub static LOG: &[Field] = &[
+    f("format", Shape::Words(&["text", "json"]), "text (the default) or json"),
+    f("level", Shape::Text, "error, warn, info (the default), debug, trace"),
+];
 pub static EGRESS: &[Field] = &[f("deny", Shape::Texts, "private, link_local, loopback, or address ranges")];
 pub static PROXY: &[Field] = &[
     f("url", Shape::Text, "http://, https:// or socks5:// HOST:PORT"),
@@ -171,7 +201,8 @@ pub fn schema(auth: &[AuthType]) -> Value {
 }
 
 fn credential(auth: &[AuthType]) -> Value {
-    let properties: Map<String, Value> = auth.iter().map(|kind| (kind.name.to_owned(), json!({ "description": kind.doc }))).collect();
+    let properties: Map<String, Value> =
+        auth.iter().map(|kind| (kind.name.to_owned(), json!({ "description": kind.doc }))).collect();
     json!({ "type": "object", "properties": properties, "additionalProperties": false, "minProperties": 1, "maxProperties": 1 })
 }
 
@@ -204,18 +235,27 @@ fn shape(shape: Shape, auth: &[AuthType]) -> Value {
         Shape::Bool => json!({ "type": ["boolean", "string"] }),
         Shape::Number => json!({ "type": "integer" }),
         Shape::Time => json!({ "type": ["string", "integer"] }),
-        Shape::Ports => json!({ "anyOf": [{ "type": ["integer", "string"] }, { "type": "array", "items": { "type": ["integer", "string"] } }] }),
+        Shape::Ports => {
+            json!({ "anyOf": [{ "type": ["integer", "string"] }, { "type": "array", "items": { "type": ["integer", "string"] } }] })
+        }
         Shape::Words(words) => json!({ "enum": words }),
         Shape::Block(fields) => block(fields, auth),
         Shape::Blocks(fields) => json!({ "type": "array", "items": block(fields, auth) }),
         Shape::Named(fields) => json!({ "type": "object", "additionalProperties": block(fields, auth) }),
         Shape::Texts2 => json!({ "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] } }),
         Shape::Secrets => json!({ "type": "object", "additionalProperties": secret }),
-        Shape::Credential => json!({ "anyOf": [text, { "$ref": "#/$defs/credential" }, { "type": "array", "items": { "anyOf": [text, { "$ref": "#/$defs/credential" }] } }] }),
+        Shape::Credential => {
+            json!({ "anyOf": [text, { "$ref": "#/$defs/credential" }, { "type": "array", "items": { "anyOf": [text, { "$ref": "#/$defs/credential" }] } }] })
+        }
         Shape::Credentials => json!({ "type": "object", "additionalProperties": { "$ref": "#/$defs/credential" } }),
         Shape::Rules => json!({ "type": "array", "items": { "$ref": "#/$defs/rule" } }),
         Shape::Limits => {
-            let properties: Map<String, Value> = Limits::table().into_iter().map(|(name, _, default, why)| (name.to_owned(), json!({ "type": ["string", "integer"], "description": why, "default": default }))).collect();
+            let properties: Map<String, Value> = Limits::table()
+                .into_iter()
+                .map(|(name, _, default, why)| {
+                    (name.to_owned(), json!({ "type": ["string", "integer"], "description": why, "default": default }))
+                })
+                .collect();
             json!({ "type": "object", "properties": properties, "additionalProperties": false })
         }
         Shape::Any => json!({}),
@@ -224,7 +264,9 @@ fn shape(shape: Shape, auth: &[AuthType]) -> Value {
 
 /// `docs/config.md`: every key, from the same tables.
 pub fn reference(auth: &[AuthType]) -> String {
-    let mut text = String::from("# Configuration reference\n\nGenerated by `gatepass schema --format markdown`; the tour with examples is `config.example.yaml`.\n\nA SECRET is a text, in which `${NAME}` is a variable or environment variable, `${NAME:-default}`, `${NAME:?message}`, `${file:PATH}`, `{{name}}` and `$${` (a plain `${`) are understood; or one of `{ env: NAME }`, `{ file: PATH }`, `{ exec: [PROGRAM, ARGUMENT], ttl: 10m, timeout: 10s, format: json, field: .token }`.\n");
+    let mut text = String::from(
+        "# Configuration reference\n\nGenerated by `gatepass schema --format markdown`; the tour with examples is `config.example.yaml`.\n\nA SECRET is a text, in which `${NAME}` is a variable or environment variable, `${NAME:-default}`, `${NAME:?message}`, `${file:PATH}`, `{{name}}` and `$${` (a plain `${`) are understood; or one of `{ env: NAME }`, `{ file: PATH }`, `{ exec: [PROGRAM, ARGUMENT], ttl: 10m, timeout: 10s, format: json, field: .token }`.\n",
+    );
     let blocks: [(&str, &'static [Field]); 14] = [
         ("Top level", TOP),
         ("listeners", LISTENER),

@@ -239,11 +239,19 @@ fn merge(map: &mut Vec<(Key, Node)>, node: Node) {
 fn reword(cause: &serde_yaml::Error, text: &str) -> SyntaxError {
     let at = cause.location().map(|at| (at.line(), at.column()));
     let line = at.and_then(|(line, _)| text.lines().nth(line - 1)).unwrap_or("");
-    let near: String = at.map_or(String::new(), |(line, _)| text.lines().skip(line.saturating_sub(2)).take(2).collect::<Vec<_>>().join("\n"));
+    let near: String =
+        at.map_or(String::new(), |(line, _)| text.lines().skip(line.saturating_sub(2)).take(2).collect::<Vec<_>>().join("\n"));
     let told = |message: &str, help: Option<&str>| SyntaxError { message: message.to_owned(), help: help.map(str::to_owned), at };
-    if let Some(tab) = text.lines().position(|line| line.starts_with('\t') || line.trim_start_matches(' ').starts_with('\t') && line.trim().len() > 1) {
+    if let Some(tab) = text
+        .lines()
+        .position(|line| line.starts_with('\t') || line.trim_start_matches(' ').starts_with('\t') && line.trim().len() > 1)
+    {
         let at = Some((tab + 1, 1));
-        return SyntaxError { message: "YAML indents with spaces; this line starts with a tab".to_owned(), help: Some("replace the tab by spaces".to_owned()), at };
+        return SyntaxError {
+            message: "YAML indents with spaces; this line starts with a tab".to_owned(),
+            help: Some("replace the tab by spaces".to_owned()),
+            at,
+        };
     }
     let raw = cause.to_string();
     if raw.contains("alias") || raw.contains("anchor") {
@@ -253,7 +261,10 @@ fn reword(cause: &serde_yaml::Error, text: &str) -> SyntaxError {
         return told("inside `{ }` a `${…}` must be quoted", Some("write it in quotes, as in `{ bearer: \"${API_TOKEN}\" }`"));
     }
     if raw.contains("more than one document") {
-        return told("the file holds more than one YAML document", Some("take out the `---` lines, or split the file and use `include:`"));
+        return told(
+            "the file holds more than one YAML document",
+            Some("take out the `---` lines, or split the file and use `include:`"),
+        );
     }
     let bare = raw.split(" at line ").next().unwrap_or(&raw);
     told(&format!("this is not valid YAML: {bare}"), None)

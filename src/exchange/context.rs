@@ -136,7 +136,8 @@ impl Activity {
         }
         let begun = self.begun.load(Ordering::Relaxed) > 0;
         let head = self.head.load(Ordering::Relaxed);
-        let waited = |since: u64, bound: Duration| self.now().saturating_sub(since) > u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
+        let waited =
+            |since: u64, bound: Duration| self.now().saturating_sub(since) > u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
         if head > 0 && !(self.multiplexed && begun) {
             return waited(head, limits.request_head).then_some(Overdue::Head);
         }

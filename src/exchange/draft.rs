@@ -41,7 +41,10 @@ pub async fn apply(draft: &mut Draft, gate: &Gate, decision: &Decision) -> Resul
             Some(HeaderText::Live(value)) => {
                 let secret = value.ready().await?;
                 let mut value = HeaderValue::from_str(secret.expose()).map_err(|_| {
-                    Failure::new(Cause::Credential, format!("the value for header `{}` holds characters that a header cannot carry", edit.name))
+                    Failure::new(
+                        Cause::Credential,
+                        format!("the value for header `{}` holds characters that a header cannot carry", edit.name),
+                    )
                 })?;
                 value.set_sensitive(true);
                 draft.headers.insert(&edit.name, value);

@@ -36,9 +36,10 @@ pub fn strip(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     // TE is hop-by-hop, but "I take trailers" holds for us too, and gRPC servers ask for it.
-    let trailers = headers.get_all(header::TE).iter().any(|value| {
-        value.as_bytes().split(|b| *b == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-    });
+    let trailers = headers
+        .get_all(header::TE)
+        .iter()
+        .any(|value| value.as_bytes().split(|b| *b == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers")));
     headers.remove(header::TE);
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -63,7 +64,8 @@ pub fn drop_look_alikes(headers: &mut HeaderMap, injected: &[HeaderName]) {
 }
 
 fn folds_to(name: &str, ours: &str) -> bool {
-    name.len() == ours.len() && name.bytes().zip(ours.bytes()).all(|(a, b)| a == b || (matches!(a, b'_' | b'-') && matches!(b, b'_' | b'-')))
+    name.len() == ours.len()
+        && name.bytes().zip(ours.bytes()).all(|(a, b)| a == b || (matches!(a, b'_' | b'-') && matches!(b, b'_' | b'-')))
 }
 
 #[cfg(test)]

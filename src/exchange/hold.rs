@@ -68,8 +68,11 @@ impl Payload {
 
 async fn read(mut body: Incoming, limits: &Limits) -> Result<Held, Failure> {
     let too_large = || {
-        Failure::new(Cause::BodyTooLarge, format!("the body must be read before it is sent, and is larger than {} bytes", limits.body_spill))
-            .hint("raise `limits.body_spill`, or use a way of authenticating that does not need the body")
+        Failure::new(
+            Cause::BodyTooLarge,
+            format!("the body must be read before it is sent, and is larger than {} bytes", limits.body_spill),
+        )
+        .hint("raise `limits.body_spill`, or use a way of authenticating that does not need the body")
     };
     if body.size_hint().exact().is_some_and(|len| len > limits.body_spill as u64) {
         return Err(too_large());

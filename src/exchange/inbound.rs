@@ -37,7 +37,11 @@ impl Destination {
 ///
 /// # Errors
 /// 400 for what is malformed, 421 for what disagrees.
-pub fn check(request: &Request<Incoming>, tunnel: Option<&Arc<Origin>>, misdirected: Option<&str>) -> Result<Destination, Failure> {
+pub fn check(
+    request: &Request<Incoming>,
+    tunnel: Option<&Arc<Origin>>,
+    misdirected: Option<&str>,
+) -> Result<Destination, Failure> {
     check_framing(request)?;
     match tunnel {
         Some(origin) => {
@@ -78,7 +82,8 @@ fn absolute(request: &Request<Incoming>) -> Result<Origin, Failure> {
         _ => return Err(bad("the request target is not an http or https URL")),
     };
     let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
-    let (host, port) = parse_authority(authority).map_err(|why| bad(format!("the host in the request target is not valid: {why}")))?;
+    let (host, port) =
+        parse_authority(authority).map_err(|why| bad(format!("the host in the request target is not valid: {why}")))?;
     Ok(Origin::new(scheme, host, port.unwrap_or(scheme.default_port())))
 }
 
@@ -91,7 +96,10 @@ fn agree(request: &Request<Incoming>, origin: &Origin) -> Result<(), Failure> {
         && scheme != origin.scheme.as_str()
     {
         // An h2 `:scheme http` inside TLS would send a TLS client's request on in clear.
-        return Err(Failure::new(Cause::Misdirected, format!("the request says `{scheme}`, but this connection is for {origin}")));
+        return Err(Failure::new(
+            Cause::Misdirected,
+            format!("the request says `{scheme}`, but this connection is for {origin}"),
+        ));
     }
     let mut hosts = request.headers().get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -102,7 +110,9 @@ fn agree(request: &Request<Incoming>, origin: &Origin) -> Result<(), Failure> {
         },
         // RFC 9112 §3.2: an HTTP/1.1 request without Host is malformed. HTTP/2 has `:authority`.
         (None, _) if request.version() == Version::HTTP_11 => Err(bad("the request has no Host")),
-        (None, _) if request.version() == Version::HTTP_2 && uri.authority().is_none() => Err(bad("the request has no :authority")),
+        (None, _) if request.version() == Version::HTTP_2 && uri.authority().is_none() => {
+            Err(bad("the request has no :authority"))
+        }
         (None, _) => Ok(()),
     }
 }

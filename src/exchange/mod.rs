@@ -60,7 +60,13 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(context: Arc<Context>, client: Client, caller: Caller, tunnel: Option<Arc<Origin>>, activity: Arc<Activity>) -> Self {
+    pub fn new(
+        context: Arc<Context>,
+        client: Client,
+        caller: Caller,
+        tunnel: Option<Arc<Origin>>,
+        activity: Arc<Activity>,
+    ) -> Self {
         Self {
             context,
             client,
@@ -136,7 +142,8 @@ impl Session {
     fn permit(&self, plan: &Plan, decision: &Decision, method: &http::Method) -> Result<(), Failure> {
         let deny = decision.action == Action::Deny;
         // A request in clear for a host without a rule is subject to `unmatched: deny` too.
-        let unmatched = decision.rules.is_empty() && plan.rules.is_empty() && self.context.gate().unmatched == crate::config::Unmatched::Deny;
+        let unmatched =
+            decision.rules.is_empty() && plan.rules.is_empty() && self.context.gate().unmatched == crate::config::Unmatched::Deny;
         if deny {
             return Err(Failure::new(Cause::Denied, format!("a rule denies {} ({})", plan.origin, decision.label))
                 .hint("change `action: deny` there if it should pass"));
@@ -147,12 +154,21 @@ impl Session {
         }
         // TRACE echoes the request, credential and all (RFC 9110 §9.3.8); TRACK is Microsoft's TRACE.
         if (method == http::Method::TRACE || method.as_str() == "TRACK") && decision.injects() {
-            return Err(Failure::new(Cause::MethodNotAllowed, format!("{method} would send the credential for {} back to the client", plan.origin)));
+            return Err(Failure::new(
+                Cause::MethodNotAllowed,
+                format!("{method} would send the credential for {} back to the client", plan.origin),
+            ));
         }
         Ok(())
     }
 
-    fn round<'a>(&'a self, moment: &'a Moment, attempt: u8, memory: &'a Mutex<Option<Box<dyn std::any::Any + Send>>>, binding: Option<&'a [u8]>) -> Round<'a> {
+    fn round<'a>(
+        &'a self,
+        moment: &'a Moment,
+        attempt: u8,
+        memory: &'a Mutex<Option<Box<dyn std::any::Any + Send>>>,
+        binding: Option<&'a [u8]>,
+    ) -> Round<'a> {
         Round { moment, attempt, user: self.caller.user.as_deref(), peer: self.caller.address, channel_binding: binding, memory }
     }
 }

@@ -89,7 +89,8 @@ async fn in_own_connection(
     let moment = Moment::real();
     let mut own = session.own.lock().await;
     for attempt in 0..ROUNDS {
-        let usable = own.lease.as_ref().is_some_and(Lease::is_open) && own.way.as_ref().is_some_and(|way| Arc::ptr_eq(way, &decision.way));
+        let usable =
+            own.lease.as_ref().is_some_and(Lease::is_open) && own.way.as_ref().is_some_and(|way| Arc::ptr_eq(way, &decision.way));
         if !usable {
             *own = OwnConnection::default();
             let lease = decision.way.lease(Ask::Own, true).await?;
@@ -162,7 +163,8 @@ async fn dispatch(
     let ask = Ask::Mirror { h2: session.activity.is_multiplexed() };
     let mut lease = way.lease(ask, false).await?;
     ledger.leased(&lease);
-    let spare = (lease.reused && lease.idle > MAYBE_STALE && is_idempotent(&draft.method) && payload.is_repeatable()).then(|| copy(&draft));
+    let spare = (lease.reused && lease.idle > MAYBE_STALE && is_idempotent(&draft.method) && payload.is_repeatable())
+        .then(|| copy(&draft));
     let mut outbound = payload.outbound(&draft).unwrap_or(Outbound::Empty);
     let go = continue_gate(&draft, &mut outbound, &lease);
     let mut request = request(draft, outbound, plan, lease.is_h2());
@@ -219,7 +221,8 @@ fn is_idempotent(method: &Method) -> bool {
 pub async fn timed<F: Future>(gate: &Gate, sending: F, way: &Way) -> Result<F::Output, Failure> {
     let bound = gate.limits.response_head;
     tokio::time::timeout(bound, sending).await.map_err(|_| {
-        Failure::new(Cause::ResponseTimeout, format!("{} sent no answer within {bound:?}", way.origin())).hint("limits.response_head sets the bound")
+        Failure::new(Cause::ResponseTimeout, format!("{} sent no answer within {bound:?}", way.origin()))
+            .hint("limits.response_head sets the bound")
     })
 }
 
@@ -283,7 +286,10 @@ fn finish_head(request: &mut Request<Outbound>, h2: bool) {
     }
     // A body that was rewritten has another length than the client said.
     if let Some(len) = request.body().size_hint().exact()
-        && request.headers().get(header::CONTENT_LENGTH).is_some_and(|said| said.to_str().ok().and_then(|t| t.parse().ok()) != Some(len))
+        && request
+            .headers()
+            .get(header::CONTENT_LENGTH)
+            .is_some_and(|said| said.to_str().ok().and_then(|t| t.parse().ok()) != Some(len))
     {
         request.headers_mut().insert(header::CONTENT_LENGTH, len.into());
     }

@@ -57,9 +57,11 @@ fn asks_for_websocket(parts: &Parts) -> bool {
         let mut values = parts.headers.get_all(name).iter();
         values.next().filter(|_| values.next().is_none())
     };
-    let names_upgrade = parts.headers.get_all(header::CONNECTION).iter().any(|value| {
-        value.as_bytes().split(|b| *b == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
-    });
+    let names_upgrade = parts
+        .headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .any(|value| value.as_bytes().split(|b| *b == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade")));
     parts.method == Method::GET
         && parts.version == Version::HTTP_11
         && names_upgrade
@@ -95,7 +97,8 @@ pub async fn carry(
             return Ok(Carried::Switched(hand_over(session, upgrade, response, lease, gate)));
         }
         let answer = Answer { draft: &draft, status: response.status(), headers: response.headers() };
-        let again = decision.auth.iter().any(|bound| bound.needs.answers && bound.authorizer.answers(&answer, &round) == Verdict::Again);
+        let again =
+            decision.auth.iter().any(|bound| bound.needs.answers && bound.authorizer.answers(&answer, &round) == Verdict::Again);
         if !again {
             return Ok(Carried::Passed(response, None));
         }
@@ -104,7 +107,12 @@ pub async fn carry(
 }
 
 /// A connection for it and the request on it. `key` is what the answer must be computed from.
-async fn open(upgrade: &Upgrade, draft: &Draft, plan: &Plan, decision: &Decision) -> Result<(Lease, Request<Outbound>, Option<HeaderValue>), Failure> {
+async fn open(
+    upgrade: &Upgrade,
+    draft: &Draft,
+    plan: &Plan,
+    decision: &Decision,
+) -> Result<(Lease, Request<Outbound>, Option<HeaderValue>), Failure> {
     if upgrade.extended {
         let lease = decision.way.lease(Ask::Mirror { h2: true }, false).await?;
         if lease.takes_extended_connect() {
@@ -151,7 +159,13 @@ fn accept(key: &[u8]) -> String {
 }
 
 /// Answers the client and lets both sides talk from then on.
-fn hand_over(session: &Session, upgrade: Upgrade, mut response: Response<Incoming>, lease: Lease, gate: &Gate) -> Response<Reply> {
+fn hand_over(
+    session: &Session,
+    upgrade: Upgrade,
+    mut response: Response<Incoming>,
+    lease: Lease,
+    gate: &Gate,
+) -> Response<Reply> {
     let upstream = hyper::upgrade::on(&mut response);
     let (mut parts, _) = response.into_parts();
     headers::strip(&mut parts.headers);

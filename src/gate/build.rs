@@ -11,7 +11,8 @@ use super::decision::{Bound, HeaderText, LiveHeader, LiveQuery};
 use super::{Gate, LiveAccess, LiveRule};
 use crate::auth::{self, live};
 use crate::config::{
-    Access, BundleSource, CertificateSource, Config, Credential, Decode, HeaderEdit, Material, Pem, Place, QueryEdit, Report, Rule, Scope, Text,
+    Access, BundleSource, CertificateSource, Config, Credential, Decode, HeaderEdit, Material, Pem, Place, QueryEdit, Report,
+    Rule, Scope, Text,
 };
 use crate::tls::authority::Authority;
 use crate::tls::client::ClientSpec;
@@ -213,7 +214,9 @@ impl Builder<'_> {
 
     async fn identity(&mut self, source: &CertificateSource) -> Option<Arc<Identity>> {
         let files: Vec<Pem> = match &source.material {
-            Material::Pem { cert, key, .. } => [Some(cert), key.as_ref().map(|(key, _)| key)].into_iter().flatten().cloned().collect(),
+            Material::Pem { cert, key, .. } => {
+                [Some(cert), key.as_ref().map(|(key, _)| key)].into_iter().flatten().cloned().collect()
+            }
             Material::Pfx { file, .. } => vec![Pem::File(file.clone())],
             Material::Pkcs11 { uri, .. } => vec![Pem::File(PathBuf::from(uri))],
             Material::Spiffe { socket, .. } => vec![Pem::File(PathBuf::from(socket))],

@@ -113,7 +113,8 @@ impl Gate {
         if let Some(plan) = self.plans.read().unwrap_or_else(|e| e.into_inner()).get(&key) {
             return plan.clone();
         }
-        let rules: Vec<usize> = self.candidates(origin).into_iter().filter(|at| admits(&self.rules[*at].rule.clients, caller)).collect();
+        let rules: Vec<usize> =
+            self.candidates(origin).into_iter().filter(|at| admits(&self.rules[*at].rule.clients, caller)).collect();
         let plan = Arc::new(Plan::new(self, origin.clone(), rules));
         let mut plans = self.plans.write().unwrap_or_else(|e| e.into_inner());
         if plans.len() >= self.limits.plans {

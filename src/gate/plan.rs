@@ -87,8 +87,11 @@ fn refuse_slippery(path: &str) -> Result<(), Failure> {
         let lower = segment.to_ascii_lowercase();
         let dots = matches!(lower.replace("%2e", ".").as_str(), "." | "..") || lower.starts_with("..;");
         if empty || dots || lower.contains("%2f") || lower.contains("%5c") || segment.contains('\\') {
-            return Err(Failure::new(Cause::BadRequest, "rules for this host depend on the path, and this path is ambiguous (empty or dot segments, encoded slashes)")
-                .hint("send the path in its plain form"));
+            return Err(Failure::new(
+                Cause::BadRequest,
+                "rules for this host depend on the path, and this path is ambiguous (empty or dot segments, encoded slashes)",
+            )
+            .hint("send the path in its plain form"));
         }
     }
     Ok(())

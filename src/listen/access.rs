@@ -15,7 +15,12 @@ use crate::failure::{Cause, Failure};
 ///
 /// # Errors
 /// 407 when it must say who it is, 403 when its address is not among those that may call.
-pub async fn check(context: &Context, listener: usize, peer: SocketAddr, headers: &HeaderMap) -> Result<Option<Arc<str>>, Failure> {
+pub async fn check(
+    context: &Context,
+    listener: usize,
+    peer: SocketAddr,
+    headers: &HeaderMap,
+) -> Result<Option<Arc<str>>, Failure> {
     let gate = context.gate();
     let Some(access) = gate.access(listener) else { return Ok(None) };
     if let Some((user, password)) = basic(headers)
@@ -30,9 +35,11 @@ pub async fn check(context: &Context, listener: usize, peer: SocketAddr, headers
         return Ok(None);
     }
     if access.users.is_empty() {
-        return Err(Failure::new(Cause::Denied, format!("{} may not call here", peer.ip())).hint("`access: { cidrs: … }` of the listener says who may"));
+        return Err(Failure::new(Cause::Denied, format!("{} may not call here", peer.ip()))
+            .hint("`access: { cidrs: … }` of the listener says who may"));
     }
-    Err(Failure::new(Cause::ProxyAuthentication, "this proxy wants to know who calls").hint("put USER:PASSWORD@ into the proxy URL"))
+    Err(Failure::new(Cause::ProxyAuthentication, "this proxy wants to know who calls")
+        .hint("put USER:PASSWORD@ into the proxy URL"))
 }
 
 /// RFC 7617.

@@ -30,7 +30,13 @@ pub struct Tunnel {
     pub caller: Caller,
 }
 
-pub async fn answer<S>(context: &Arc<Context>, request: Request<Incoming>, client: Client, caller: Caller, busy: Busy) -> Response<Reply>
+pub async fn answer<S>(
+    context: &Arc<Context>,
+    request: Request<Incoming>,
+    client: Client,
+    caller: Caller,
+    busy: Busy,
+) -> Response<Reply>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -70,7 +76,9 @@ where
                 let Ok(upgraded) = on.await else { return };
                 drop(busy);
                 match upgraded.downcast::<TokioIo<Watched<S>>>() {
-                    Ok(parts) => intercept::serve(Prefixed::new(parts.read_buf, parts.io.into_inner().into_inner()), tunnel).await,
+                    Ok(parts) => {
+                        intercept::serve(Prefixed::new(parts.read_buf, parts.io.into_inner().into_inner()), tunnel).await
+                    }
                     Err(upgraded) => intercept::serve(Prefixed::new(bytes::Bytes::new(), TokioIo::new(upgraded)), tunnel).await,
                 }
             });
@@ -86,8 +94,10 @@ fn established() -> Response<Reply> {
 fn denied(tunnel: &Tunnel, rule: Option<&str>) -> Failure {
     let Tunnel { host, port, .. } = tunnel;
     match rule {
-        Some(rule) => Failure::new(Cause::Denied, format!("a rule denies {host}:{port} ({rule})")).hint("change `action: deny` there if it should pass"),
-        None => Failure::new(Cause::Denied, format!("no rule names {host}:{port}, and `unmatched: deny` is set")).hint(format!("add a rule with `host: {host}`")),
+        Some(rule) => Failure::new(Cause::Denied, format!("a rule denies {host}:{port} ({rule})"))
+            .hint("change `action: deny` there if it should pass"),
+        None => Failure::new(Cause::Denied, format!("no rule names {host}:{port}, and `unmatched: deny` is set"))
+            .hint(format!("add a rule with `host: {host}`")),
     }
 }
 
@@ -128,7 +138,14 @@ impl Tunnel {
         self.way_out()?.reach(&self.host, self.port, Scheme::Https).await
     }
 
-    pub fn record(&self, started: Instant, rule: Arc<str>, stream: Option<std::net::SocketAddr>, relayed: Option<&relay::Relayed>, failure: Option<&Failure>) {
+    pub fn record(
+        &self,
+        started: Instant,
+        rule: Arc<str>,
+        stream: Option<std::net::SocketAddr>,
+        relayed: Option<&relay::Relayed>,
+        failure: Option<&Failure>,
+    ) {
         Counters::add(&self.context.observe.counters.tunnels);
         if !self.context.observe.wants_records() {
             return;

@@ -100,7 +100,13 @@ impl Visit {
         {
             return session.clone();
         }
-        let session = Arc::new(Session::new(self.entrance.context.clone(), self.client(&caller), caller.clone(), None, self.activity.clone()));
+        let session = Arc::new(Session::new(
+            self.entrance.context.clone(),
+            self.client(&caller),
+            caller.clone(),
+            None,
+            self.activity.clone(),
+        ));
         *last = Some((caller, session.clone()));
         session
     }

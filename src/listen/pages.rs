@@ -19,10 +19,16 @@ pub fn answer(context: &Context, request: &Request<Incoming>) -> Response<Reply>
         Err(_) => false,
     };
     if !local {
-        return refusal(&Failure::new(Cause::Misdirected, "this is a proxy, not a web server").hint("set it as the proxy, with the full URL in the request"));
+        return refusal(
+            &Failure::new(Cause::Misdirected, "this is a proxy, not a web server")
+                .hint("set it as the proxy, with the full URL in the request"),
+        );
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return refusal(&Failure::new(Cause::NotFound, "there is nothing here for this method").hint("this is a proxy; set it as the proxy of the client"));
+        return refusal(
+            &Failure::new(Cause::NotFound, "there is nothing here for this method")
+                .hint("this is a proxy; set it as the proxy of the client"),
+        );
     }
     let gate = context.gate();
     match request.uri().path() {
@@ -30,10 +36,15 @@ pub fn answer(context: &Context, request: &Request<Incoming>) -> Response<Reply>
         "/proxy.pac" => typed("application/x-ns-proxy-autoconfig", pac(&gate, host)),
         "/ca.pem" => {
             let mut response = typed("application/x-x509-ca-cert", gate.authority.certificate_pem().to_owned());
-            response.headers_mut().insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"gatepass-ca.pem\""));
+            response
+                .headers_mut()
+                .insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"gatepass-ca.pem\""));
             response
         }
-        _ => refusal(&Failure::new(Cause::NotFound, "this is a proxy; there is only `/`, `/proxy.pac` and `/ca.pem` here").hint("set it as the proxy of the client")),
+        _ => refusal(
+            &Failure::new(Cause::NotFound, "this is a proxy; there is only `/`, `/proxy.pac` and `/ca.pem` here")
+                .hint("set it as the proxy of the client"),
+        ),
     }
 }
 
@@ -43,7 +54,10 @@ fn typed(kind: &'static str, text: String) -> Response<Reply> {
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    fields.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"));
+    fields.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+    );
     response
 }
 
@@ -65,7 +79,10 @@ fn pac(gate: &Gate, address: &str) -> String {
         }
     }
     let lines: String = tests.iter().map(|test| format!("  if ({test}) return proxy;\n")).collect();
-    format!("function FindProxyForURL(url, host) {{\n  var proxy = {};\n  host = host.toLowerCase();\n{lines}  return \"DIRECT\";\n}}\n", quoted(&format!("PROXY {address}")))
+    format!(
+        "function FindProxyForURL(url, host) {{\n  var proxy = {};\n  host = host.toLowerCase();\n{lines}  return \"DIRECT\";\n}}\n",
+        quoted(&format!("PROXY {address}"))
+    )
 }
 
 /// A JavaScript string; JSON's form is one.

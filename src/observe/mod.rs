@@ -42,7 +42,12 @@ pub struct Record {
 
 pub enum Kind {
     /// Method, path without the query (it may hold secrets), protocol towards the client and towards the origin.
-    Exchange { method: Method, path: Box<str>, downstream: &'static str, upstream: &'static str },
+    Exchange {
+        method: Method,
+        path: Box<str>,
+        downstream: &'static str,
+        upstream: &'static str,
+    },
     Tunnel,
 }
 

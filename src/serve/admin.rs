@@ -32,7 +32,10 @@ pub async fn serve(listener: TcpListener, context: Arc<Context>, ready: Arc<Atom
                 let ready = ready.load(Ordering::Relaxed);
                 async move { Ok::<_, Infallible>(answer(&request, ready)) }
             });
-            let connection = http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10)).serve_connection(TokioIo::new(stream), service);
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(Duration::from_secs(10))
+                .serve_connection(TokioIo::new(stream), service);
             let _ = tokio::time::timeout(Duration::from_secs(60), connection).await;
         });
     }

@@ -120,7 +120,10 @@ async fn bind(listener: Listener, number: usize, limits: &crate::limits::Limits)
     };
     let tls = match &listener.tls {
         None => None,
-        Some(settings) => Some(tls::server::listener(settings, limits.file).map_err(|problem| StartError::Other { message: problem.message, help: problem.help })?),
+        Some(settings) => Some(
+            tls::server::listener(settings, limits.file)
+                .map_err(|problem| StartError::Other { message: problem.message, help: problem.help })?,
+        ),
     };
     Ok(Bound { listener: bind_tcp(address).await?, number, mode: listener.mode, tls })
 }

@@ -50,7 +50,12 @@ impl Drop for Watcher {
     }
 }
 
-async fn run(mut watcher: RecommendedWatcher, mut events: mpsc::Receiver<()>, reloader: Arc<Reloader>, config_files: Vec<PathBuf>) {
+async fn run(
+    mut watcher: RecommendedWatcher,
+    mut events: mpsc::Receiver<()>,
+    reloader: Arc<Reloader>,
+    config_files: Vec<PathBuf>,
+) {
     let mut folders = BTreeSet::new();
     let all = |reloader: &Reloader| {
         let mut files = reloader.files();

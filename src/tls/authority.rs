@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -93,7 +93,11 @@ impl Authority {
             && mode & 0o077 != 0
         {
             let message = format!("{} can be read by others ({mode:04o}); whoever has it can pose as any host", key.display());
-            return Err(Problem::new("loose-ca", None, message).help(format!("chmod 600 {}; or delete it and {} to get a new CA", key.display(), cert.display())));
+            return Err(Problem::new("loose-ca", None, message).help(format!(
+                "chmod 600 {}; or delete it and {} to get a new CA",
+                key.display(),
+                cert.display()
+            )));
         }
         Self::read(&cert, &key, leaves).map_err(|problem| {
             let help = format!("delete {} and {} to get a new CA, and trust that one", cert.display(), key.display());
@@ -105,13 +109,19 @@ impl Authority {
         let problem = |message: String| Problem::new("ca", None, message);
         let cert_text = files::read_text(cert, CA_BOUND).map_err(|cause| problem(cause.to_string()))?;
         let key_text = zeroize::Zeroizing::new(files::read_text(key, CA_BOUND).map_err(|cause| problem(cause.to_string()))?);
-        let der = pem::blocks(&cert_text).into_iter().find(|block| pem::is_certificate(&block.label)).and_then(|block| block.content.ok());
+        let der = pem::blocks(&cert_text)
+            .into_iter()
+            .find(|block| pem::is_certificate(&block.label))
+            .and_then(|block| block.content.ok());
         let Some(der) = der else { return Err(problem(format!("there is no certificate in {}", cert.display()))) };
         let key_block = pem::blocks(&key_text).into_iter().find(|block| super::keys::is_key(&block.label));
         let Some(key_block) = key_block else { return Err(problem(format!("there is no private key in {}", key.display()))) };
-        let key_der = super::keys::read(key_block, None).map_err(|_| problem(format!("the private key in {} is encrypted or damaged", key.display())))?;
-        let pair = KeyPair::try_from(&key_der).map_err(|_| problem(format!("the private key in {} is of a kind that cannot sign certificates", key.display())))?;
-        Self::new(CertificateDer::from(der.der), pair, leaves, Some(cert.to_owned())).map_err(|why| problem(format!("{}: {why}", cert.display())))
+        let key_der = super::keys::read(key_block, None)
+            .map_err(|_| problem(format!("the private key in {} is encrypted or damaged", key.display())))?;
+        let pair = KeyPair::try_from(&key_der)
+            .map_err(|_| problem(format!("the private key in {} is of a kind that cannot sign certificates", key.display())))?;
+        Self::new(CertificateDer::from(der.der), pair, leaves, Some(cert.to_owned()))
+            .map_err(|why| problem(format!("{}: {why}", cert.display())))
     }
 
     /// A CA that exists nowhere but here, for demonstrations and tests.
@@ -218,7 +228,9 @@ impl Authority {
 }
 
 fn builder() -> rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier> {
-    ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().expect("the provider has TLS 1.2 and 1.3")
+    ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("the provider has TLS 1.2 and 1.3")
 }
 
 impl Leaves {
@@ -280,7 +292,9 @@ fn generate() -> Result<(CertificateDer<'static>, KeyPair), String> {
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let mut name = distinguished(&format!("gatepass CA ({machine}, {})", OffsetDateTime::from(now).date()).chars().take(64).collect::<String>());
+    let mut name = distinguished(
+        &format!("gatepass CA ({machine}, {})", OffsetDateTime::from(now).date()).chars().take(64).collect::<String>(),
+    );
     name.push(DnType::OrganizationName, "gatepass");
     params.distinguished_name = name;
     let certificate = params.self_signed(&pair).map_err(|cause| cause.to_string())?;
@@ -291,7 +305,8 @@ fn generate() -> Result<(CertificateDer<'static>, KeyPair), String> {
 /// processes starting at once agree on one CA, and a crash leaves none or a whole one.
 fn create(dir: &Path, cert: &Path, key: &Path) -> Result<(), Problem> {
     let problem = |cause: files::FileError| {
-        Problem::new("ca", None, format!("cannot make the interception CA: {cause}")).help("set GATEPASS_HOME or `ca: { dir: … }` to a folder that can be written")
+        Problem::new("ca", None, format!("cannot make the interception CA: {cause}"))
+            .help("set GATEPASS_HOME or `ca: { dir: … }` to a folder that can be written")
     };
     files::create_private_dir(dir).map_err(problem)?;
     let _lock = files::lock(&dir.join(".lock")).map_err(problem)?;
@@ -312,7 +327,9 @@ fn belongs(certificate: &CertificateDer<'static>, pair: &KeyPair) -> Result<(), 
     let key = PrivatePkcs8KeyDer::from(pair.serialize_der()).into();
     let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).map_err(|cause| cause.to_string())?;
     match CertifiedKey::new(vec![certificate.clone()], signer).keys_match() {
-        Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => Err("the private key is not that of the certificate".to_owned()),
+        Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
+            Err("the private key is not that of the certificate".to_owned())
+        }
         _ => Ok(()),
     }
 }
@@ -328,7 +345,8 @@ mod tests {
             let host = Host::parse_written(host).unwrap();
             let config = self.server_config(&host, true).unwrap();
             let trust = super::super::trust::Trust::only(vec![self.certificate.clone()]);
-            let client = super::super::client::Client::build(&super::super::client::ClientSpec::plain(Arc::new(trust)), 1).unwrap();
+            let client =
+                super::super::client::Client::build(&super::super::client::ClientSpec::plain(Arc::new(trust)), 1).unwrap();
             let name: ServerName<'static> = client.server_name(&host);
             let mut client = rustls::ClientConnection::new(client.config(&[crate::config::Alpn::H2]), name).unwrap();
             let mut server = rustls::ServerConnection::new(config).unwrap();
@@ -364,7 +382,10 @@ mod tests {
             let usage = leaf.extended_key_usage().unwrap().unwrap().value;
             assert!(usage.server_auth && !usage.client_auth && !usage.any);
             assert!(leaf.extensions().iter().any(|e| e.oid == x509_parser::oid_registry::OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER));
-            assert_ne!(leaf.public_key().raw, x509_parser::certificate::X509Certificate::from_der(&authority.certificate).unwrap().1.public_key().raw);
+            assert_ne!(
+                leaf.public_key().raw,
+                x509_parser::certificate::X509Certificate::from_der(&authority.certificate).unwrap().1.public_key().raw
+            );
         }
     }
 

@@ -125,7 +125,8 @@ fn verifier(spec: &ClientSpec) -> Result<Verifier, Problem> {
     } else {
         let mut builder = WebPkiServerVerifier::builder_with_provider(spec.trust.roots.clone(), provider());
         if let Some(crls) = &spec.crls {
-            builder = builder.with_crls(crls.0.iter().cloned()).allow_unknown_revocation_status().only_check_end_entity_revocation();
+            builder =
+                builder.with_crls(crls.0.iter().cloned()).allow_unknown_revocation_status().only_check_end_entity_revocation();
         }
         Some(builder.build().map_err(|cause| Problem::new("crl", None, format!("cannot use the revocation lists: {cause}")))?)
     };
@@ -149,7 +150,9 @@ impl ResolvesClientCert for Resolver {
     fn resolve(&self, hints: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.asked.store(true, Ordering::Relaxed);
         let signs = |identity: &&Arc<Identity>| identity.certified_key().key.choose_scheme(schemes).is_some();
-        let issued = |identity: &&Arc<Identity>| identity.certificates().iter().any(|certificate| hints.contains(&issuer(certificate).as_slice()));
+        let issued = |identity: &&Arc<Identity>| {
+            identity.certificates().iter().any(|certificate| hints.contains(&issuer(certificate).as_slice()))
+        };
         let able: Vec<_> = self.identities.iter().filter(signs).collect();
         // With one identity there is no choice: a server's list is often incomplete.
         let chosen = able.iter().copied().find(|identity| issued(identity)).or(able.first().copied());
@@ -163,5 +166,7 @@ impl ResolvesClientCert for Resolver {
 
 fn issuer(der: &[u8]) -> Vec<u8> {
     use x509_parser::prelude::FromDer;
-    x509_parser::certificate::X509Certificate::from_der(der).map(|(_, certificate)| certificate.issuer().as_raw().to_vec()).unwrap_or_default()
+    x509_parser::certificate::X509Certificate::from_der(der)
+        .map(|(_, certificate)| certificate.issuer().as_raw().to_vec())
+        .unwrap_or_default()
 }

@@ -12,7 +12,9 @@ use crate::origin::Host;
 
 /// Turns an error of a handshake or of a later read into words.
 pub fn failure(error: &io::Error, host: &Host, client: &Client) -> Failure {
-    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else { return broken_off(error, host, client) };
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
+        return broken_off(error, host, client);
+    };
     match tls {
         Error::InvalidCertificate(why) => certificate(why, host, client),
         Error::General(text) if text == NOT_PINNED => {
@@ -20,8 +22,10 @@ pub fn failure(error: &io::Error, host: &Host, client: &Client) -> Failure {
                 .hint("if its key was changed on purpose, put the new pin into the rule")
         }
         Error::AlertReceived(alert) => self::alert(*alert, host, client),
-        Error::PeerIncompatible(why) => Failure::new(Cause::TlsProtocol, format!("{host} and gatepass have no TLS version or cipher in common ({why:?})"))
-            .hint("TLS 1.2 with ECDHE and AES-GCM or ChaCha20, or TLS 1.3, is needed"),
+        Error::PeerIncompatible(why) => {
+            Failure::new(Cause::TlsProtocol, format!("{host} and gatepass have no TLS version or cipher in common ({why:?})"))
+                .hint("TLS 1.2 with ECDHE and AES-GCM or ChaCha20, or TLS 1.3, is needed")
+        }
         Error::InvalidMessage(_) => Failure::new(Cause::TlsProtocol, format!("{host} does not answer with TLS"))
             .hint("if it speaks plain HTTP there, use an http:// URL and `scheme: http` in its rule"),
         other => Failure::new(Cause::TlsProtocol, format!("TLS with {host} failed: {other}")),
@@ -49,10 +53,12 @@ fn certificate(why: &CertificateError, host: &Host, client: &Client) -> Failure 
     match why {
         CertificateError::UnknownIssuer => unknown_issuer(host, &shown, &leaf),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            fail(format!("the certificate of {host} expired on {}", inspect::date(leaf.not_after))).hint("the server needs a new one; or check the clock of this machine")
+            fail(format!("the certificate of {host} expired on {}", inspect::date(leaf.not_after)))
+                .hint("the server needs a new one; or check the clock of this machine")
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            fail(format!("the certificate of {host} is not valid before {}", inspect::date(leaf.not_before))).hint("check the clock of this machine")
+            fail(format!("the certificate of {host} is not valid before {}", inspect::date(leaf.not_before)))
+                .hint("check the clock of this machine")
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => not_for_name(host, &leaf),
         CertificateError::Revoked => fail(format!("the certificate of {host} is revoked")),
@@ -68,17 +74,29 @@ fn unknown_issuer(host: &Host, shown: &[rustls::pki_types::CertificateDer<'stati
     let last = shown.last().and_then(|der| Details::of(der).ok());
     let missing = last.as_ref().map_or(&leaf.issuer, |last| &last.issuer);
     if leaf.subject == leaf.issuer {
-        return Failure::new(Cause::CertificateError, format!("{host} presented a self-signed certificate (`{}`)", leaf.short_subject()))
-            .hint("to believe exactly this certificate, save it as PEM and add `ca_bundle: FILE` to the rule");
+        return Failure::new(
+            Cause::CertificateError,
+            format!("{host} presented a self-signed certificate (`{}`)", leaf.short_subject()),
+        )
+        .hint("to believe exactly this certificate, save it as PEM and add `ca_bundle: FILE` to the rule");
     }
-    Failure::new(Cause::CertificateError, format!("{host} presented a certificate from `{}`, which is not trusted", inspect::common_name(missing)))
-        .hint("add `ca_bundle: FILE` with that CA's certificate to the rule for this host")
+    Failure::new(
+        Cause::CertificateError,
+        format!("{host} presented a certificate from `{}`, which is not trusted", inspect::common_name(missing)),
+    )
+    .hint("add `ca_bundle: FILE` with that CA's certificate to the rule for this host")
 }
 
 fn not_for_name(host: &Host, leaf: &Details) -> Failure {
     if leaf.names.is_empty() {
-        return Failure::new(Cause::CertificateError, format!("the certificate of {host} names it only in its common name (`{}`), which no longer counts", leaf.short_subject()))
-            .hint("the server needs a certificate with a subject alternative name; or name this very certificate in `ca_bundle:`");
+        return Failure::new(
+            Cause::CertificateError,
+            format!(
+                "the certificate of {host} names it only in its common name (`{}`), which no longer counts",
+                leaf.short_subject()
+            ),
+        )
+        .hint("the server needs a certificate with a subject alternative name; or name this very certificate in `ca_bundle:`");
     }
     let names = leaf.names.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
     Failure::new(Cause::CertificateError, format!("the certificate there is for {names}, not for {host}"))
@@ -89,7 +107,15 @@ fn alert(alert: AlertDescription, host: &Host, client: &Client) -> Failure {
     use AlertDescription as A;
     let about_us = matches!(
         alert,
-        A::CertificateRequired | A::BadCertificate | A::UnsupportedCertificate | A::CertificateRevoked | A::CertificateExpired | A::CertificateUnknown | A::UnknownCA | A::AccessDenied | A::DecryptError
+        A::CertificateRequired
+            | A::BadCertificate
+            | A::UnsupportedCertificate
+            | A::CertificateRevoked
+            | A::CertificateExpired
+            | A::CertificateUnknown
+            | A::UnknownCA
+            | A::AccessDenied
+            | A::DecryptError
     );
     let failure = Failure::new(Cause::TlsAlert, format!("{host} ended TLS with the alert {alert:?}"));
     match (about_us, client.identity(), client.was_asked()) {

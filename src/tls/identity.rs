@@ -96,7 +96,8 @@ fn unsupported_key(key: &PrivateKeyDer<'_>) -> String {
     } else if names(&[0x2a, 0x86, 0x48, 0xce, 0x38, 0x04, 0x01]) {
         "a DSA key"
     } else {
-        return "it is damaged, or of a kind that is not supported (RSA from 2048 bits, P-256, P-384, P-521 and Ed25519 are)".to_owned();
+        return "it is damaged, or of a kind that is not supported (RSA from 2048 bits, P-256, P-384, P-521 and Ed25519 are)"
+            .to_owned();
     };
     format!("it is {what}, which is not supported (RSA from 2048 bits, P-256, P-384, P-521 and Ed25519 are)")
 }
@@ -107,7 +108,9 @@ fn unsupported_key(key: &PrivateKeyDer<'_>) -> String {
 /// Each way a file can be wrong has its own message and mend.
 pub fn load(source: &CertificateSource, passphrase: Option<&Secret>, bound: usize) -> Result<Loaded<Identity>, Problem> {
     let mut loaded = match &source.material {
-        Material::Pem { cert, cert_place, key } => Reader { bound, passphrase, place: source.place }.pem(cert, *cert_place, key.as_ref())?,
+        Material::Pem { cert, cert_place, key } => {
+            Reader { bound, passphrase, place: source.place }.pem(cert, *cert_place, key.as_ref())?
+        }
         Material::Pfx { file, place } => Reader { bound, passphrase, place: *place }.pfx(file)?,
         Material::Pkcs11 { place, .. } => return Err(not_built("PKCS #11 tokens", *place)),
         Material::Spiffe { place, .. } => return Err(not_built("the SPIFFE Workload API", *place)),
@@ -136,8 +139,11 @@ fn oddities(details: &Details, subject: &str, place: Place) -> Vec<Problem> {
         found.push(Problem::new("not-yet-valid", place, message).help("check the clock of this machine"));
     }
     if details.client_auth == Some(false) {
-        let message = format!("client certificate `{subject}` is not meant for clients (its extended key usage lacks clientAuth)");
-        found.push(Problem::new("not-for-clients", place, message).help("many servers will refuse it; ask for one with clientAuth"));
+        let message =
+            format!("client certificate `{subject}` is not meant for clients (its extended key usage lacks clientAuth)");
+        found.push(
+            Problem::new("not-for-clients", place, message).help("many servers will refuse it; ask for one with clientAuth"),
+        );
     }
     found
 }
@@ -182,8 +188,12 @@ impl Reader<'_> {
         let value = Identity::from_der(relink(chain, &private), private).map_err(|why| {
             let (key_name, cert_name) = (key_pem.name(), cert.name());
             match why.as_str() {
-                "public keys differ" => Problem::new("key-mismatch", key_place, format!("{key_name} is not the key of {cert_name} (public keys differ)"))
-                    .help("name the key that was made for this certificate"),
+                "public keys differ" => Problem::new(
+                    "key-mismatch",
+                    key_place,
+                    format!("{key_name} is not the key of {cert_name} (public keys differ)"),
+                )
+                .help("name the key that was made for this certificate"),
                 _ => Problem::new("key", key_place, format!("cannot use the private key in {key_name}: {why}")),
             }
         })?;
@@ -192,7 +202,11 @@ impl Reader<'_> {
 
     fn key(&self, text: &str, name: &str, place: Place, same_file: bool) -> Result<PrivateKeyDer<'static>, Problem> {
         let Some(block) = pem::blocks(text).into_iter().find(|block| keys::is_key(&block.label)) else {
-            let message = if same_file { format!("{name} holds a certificate but no private key") } else { format!("there is no private key in {name}") };
+            let message = if same_file {
+                format!("{name} holds a certificate but no private key")
+            } else {
+                format!("there is no private key in {name}")
+            };
             return Err(Problem::new("no-key", place, message).help("name the PEM file of the private key with `key:`"));
         };
         keys::read(block, self.passphrase).map_err(|cause| key_problem(cause, name, place))
@@ -202,12 +216,14 @@ impl Reader<'_> {
         let bytes = self.read(file, self.place)?;
         let name = file_name(file);
         if bytes.starts_with(b"-----BEGIN") || bytes.windows(11).take(4096).any(|window| window == b"-----BEGIN ") {
-            return Err(Problem::new("pem-as-pfx", self.place, format!("{name} is a PEM file, not a PFX file")).help("name it with `cert:` and `key:` instead of `pfx:`"));
+            return Err(Problem::new("pem-as-pfx", self.place, format!("{name} is a PEM file, not a PFX file"))
+                .help("name it with `cert:` and `key:` instead of `pfx:`"));
         }
         let store = KeyStore::from_pkcs12(&bytes, self.passphrase.map_or("", Secret::expose), Pkcs12ImportPolicy::Relaxed)
             .map_err(|cause| self.pfx_problem(&cause.to_string(), &bytes, name))?;
         let Some((_, entry)) = store.private_key_chain() else {
-            return Err(Problem::new("no-key", self.place, format!("there is no private key in {name}")).help("export it again with its private key"));
+            return Err(Problem::new("no-key", self.place, format!("there is no private key in {name}"))
+                .help("export it again with its private key"));
         };
         let chain = entry.certs().iter().map(|certificate| CertificateDer::from(certificate.as_der().to_vec())).collect();
         let key = PrivatePkcs8KeyDer::from(entry.key().as_der().to_vec()).into();
@@ -219,17 +235,33 @@ impl Reader<'_> {
     fn pfx_problem(&self, cause: &str, bytes: &[u8], name: &str) -> Problem {
         let length = self.passphrase.map_or(0, |secret| secret.expose().chars().count());
         if cause.contains("MAC") || cause.to_ascii_lowercase().contains("password") {
-            let given = if self.passphrase.is_some() { format!("the passphrase has {length} characters") } else { "no passphrase is given".to_owned() };
-            return Problem::new("wrong-passphrase", self.place, format!("wrong passphrase for {name}")).help(format!("{given}; name the right one with `passphrase:`"));
+            let given = if self.passphrase.is_some() {
+                format!("the passphrase has {length} characters")
+            } else {
+                "no passphrase is given".to_owned()
+            };
+            return Problem::new("wrong-passphrase", self.place, format!("wrong passphrase for {name}"))
+                .help(format!("{given}; name the right one with `passphrase:`"));
         }
         let convert = "convert it: openssl pkcs12 -in OLD -nodes -legacy | openssl pkcs12 -export -out NEW";
         if bytes.starts_with(&[0x30, 0x80]) {
-            return Problem::new("pfx-ber", self.place, format!("{name} is in the BER encoding that NSS and Firefox write, which is not read yet")).help(convert);
+            return Problem::new(
+                "pfx-ber",
+                self.place,
+                format!("{name} is in the BER encoding that NSS and Firefox write, which is not read yet"),
+            )
+            .help(convert);
         }
         if !bytes.starts_with(&[0x30]) {
-            return Problem::new("not-pfx", self.place, format!("{name} is not a PFX file")).help("a PFX (PKCS #12) file is binary; PEM files are named with `cert:` and `key:`");
+            return Problem::new("not-pfx", self.place, format!("{name} is not a PFX file"))
+                .help("a PFX (PKCS #12) file is binary; PEM files are named with `cert:` and `key:`");
         }
-        Problem::new("pfx", self.place, format!("cannot read {name}: it is damaged or uses an algorithm that is not supported ({cause})")).help(convert)
+        Problem::new(
+            "pfx",
+            self.place,
+            format!("cannot read {name}: it is damaged or uses an algorithm that is not supported ({cause})"),
+        )
+        .help(convert)
     }
 }
 
@@ -252,7 +284,9 @@ fn chain(text: &str, name: &str, place: Place) -> Result<Vec<CertificateDer<'sta
         if !pem::is_certificate(&block.label) {
             continue;
         }
-        let broken = |why: &str| Problem::new("broken-certificate", place, format!("certificate {} in {name} cannot be read: {why}", block.number));
+        let broken = |why: &str| {
+            Problem::new("broken-certificate", place, format!("certificate {} in {name} cannot be read: {why}", block.number))
+        };
         let der = block.content.as_ref().map_err(|why| broken(why))?.der.clone();
         let der = pem::certificate_der(&block.label, der);
         Details::of(&der).map_err(|why| broken(&why))?;
@@ -260,17 +294,22 @@ fn chain(text: &str, name: &str, place: Place) -> Result<Vec<CertificateDer<'sta
     }
     if chain.is_empty() {
         let message = format!("there is no certificate in {name}");
-        return Err(Problem::new("no-certificate", place, message).help("`cert:` names a PEM file with the client certificate (and its chain)"));
+        return Err(Problem::new("no-certificate", place, message)
+            .help("`cert:` names a PEM file with the client certificate (and its chain)"));
     }
     Ok(chain)
 }
 
 fn key_problem(cause: KeyError, name: &str, place: Place) -> Problem {
     match cause {
-        KeyError::NeedsPassphrase => Problem::new("needs-passphrase", place, format!("the private key in {name} is encrypted")).help("name its passphrase with `passphrase:`"),
-        KeyError::WrongPassphrase => Problem::new("wrong-passphrase", place, format!("wrong passphrase for {name}")).help("name the right one with `passphrase:`"),
-        KeyError::Unsupported(what) => Problem::new("unsupported-key", place, format!("the private key in {name} uses {what}, which is not supported"))
-            .help(format!("convert it: openssl pkcs8 -topk8 -v2 aes256 -in {name} -out NEW.key")),
+        KeyError::NeedsPassphrase => Problem::new("needs-passphrase", place, format!("the private key in {name} is encrypted"))
+            .help("name its passphrase with `passphrase:`"),
+        KeyError::WrongPassphrase => Problem::new("wrong-passphrase", place, format!("wrong passphrase for {name}"))
+            .help("name the right one with `passphrase:`"),
+        KeyError::Unsupported(what) => {
+            Problem::new("unsupported-key", place, format!("the private key in {name} uses {what}, which is not supported"))
+                .help(format!("convert it: openssl pkcs8 -topk8 -v2 aes256 -in {name} -out NEW.key"))
+        }
         KeyError::Damaged(why) => Problem::new("damaged-key", place, format!("the private key in {name} cannot be read: {why}")),
     }
 }
@@ -281,10 +320,16 @@ fn relink(chain: Vec<CertificateDer<'static>>, key: &PrivateKeyDer<'static>) -> 
     if chain.len() < 2 {
         return chain;
     }
-    let spki = rustls::crypto::aws_lc_rs::sign::any_supported_type(key).ok().and_then(|signer| signer.public_key().map(|spki| spki.to_vec()));
+    let spki = rustls::crypto::aws_lc_rs::sign::any_supported_type(key)
+        .ok()
+        .and_then(|signer| signer.public_key().map(|spki| spki.to_vec()));
     let parsed = |der: &CertificateDer<'static>| {
         let (_, certificate) = x509_parser::certificate::X509Certificate::from_der(der).ok()?;
-        Some((certificate.subject().as_raw().to_vec(), certificate.issuer().as_raw().to_vec(), certificate.public_key().raw.to_vec()))
+        Some((
+            certificate.subject().as_raw().to_vec(),
+            certificate.issuer().as_raw().to_vec(),
+            certificate.public_key().raw.to_vec(),
+        ))
     };
     let facts: Vec<_> = chain.iter().filter_map(parsed).collect();
     let leaf = facts.iter().position(|(_, _, public)| Some(public) == spki.as_ref());

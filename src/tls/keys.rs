@@ -79,10 +79,22 @@ fn decrypt_traditional(info: &str, content: &Content, passphrase: Option<&Secret
     let bad_iv = |_| KeyError::Damaged("the IV in its DEK-Info has the wrong length".to_owned());
     let data = &content.der;
     match algorithm.trim() {
-        "AES-128-CBC" => cbc::Decryptor::<aes::Aes128>::new_from_slices(&key(16), &iv).map_err(bad_iv)?.decrypt_padded_vec::<Pkcs7>(data).map_err(wrong),
-        "AES-192-CBC" => cbc::Decryptor::<aes::Aes192>::new_from_slices(&key(24), &iv).map_err(bad_iv)?.decrypt_padded_vec::<Pkcs7>(data).map_err(wrong),
-        "AES-256-CBC" => cbc::Decryptor::<aes::Aes256>::new_from_slices(&key(32), &iv).map_err(bad_iv)?.decrypt_padded_vec::<Pkcs7>(data).map_err(wrong),
-        "DES-EDE3-CBC" => cbc::Decryptor::<des::TdesEde3>::new_from_slices(&key(24), &iv).map_err(bad_iv)?.decrypt_padded_vec::<Pkcs7>(data).map_err(wrong),
+        "AES-128-CBC" => cbc::Decryptor::<aes::Aes128>::new_from_slices(&key(16), &iv)
+            .map_err(bad_iv)?
+            .decrypt_padded_vec::<Pkcs7>(data)
+            .map_err(wrong),
+        "AES-192-CBC" => cbc::Decryptor::<aes::Aes192>::new_from_slices(&key(24), &iv)
+            .map_err(bad_iv)?
+            .decrypt_padded_vec::<Pkcs7>(data)
+            .map_err(wrong),
+        "AES-256-CBC" => cbc::Decryptor::<aes::Aes256>::new_from_slices(&key(32), &iv)
+            .map_err(bad_iv)?
+            .decrypt_padded_vec::<Pkcs7>(data)
+            .map_err(wrong),
+        "DES-EDE3-CBC" => cbc::Decryptor::<des::TdesEde3>::new_from_slices(&key(24), &iv)
+            .map_err(bad_iv)?
+            .decrypt_padded_vec::<Pkcs7>(data)
+            .map_err(wrong),
         other => Err(KeyError::Unsupported(format!("the old encryption {other}"))),
     }
 }

@@ -17,7 +17,11 @@ pub fn listener(tls: &ListenerTls, bound: usize) -> Result<Arc<ServerConfig>, Pr
     let source = CertificateSource {
         name: None,
         place: tls.place,
-        material: Material::Pem { cert: Pem::File(tls.cert.clone()), cert_place: tls.place, key: Some((Pem::File(tls.key.clone()), tls.place)) },
+        material: Material::Pem {
+            cert: Pem::File(tls.cert.clone()),
+            cert_place: tls.place,
+            key: Some((Pem::File(tls.key.clone()), tls.place)),
+        },
         passphrase: None,
     };
     let identity = identity::load(&source, None, bound)?.value;
@@ -28,7 +32,12 @@ pub fn listener(tls: &ListenerTls, bound: usize) -> Result<Arc<ServerConfig>, Pr
     let mut config = match &tls.client_ca {
         None => builder.with_no_client_auth().with_cert_resolver(resolver),
         Some(file) => {
-            let source = BundleSource { name: None, place: tls.place, files: vec![(Pem::File(file.clone()), tls.place)], system_roots: false };
+            let source = BundleSource {
+                name: None,
+                place: tls.place,
+                files: vec![(Pem::File(file.clone()), tls.place)],
+                system_roots: false,
+            };
             let trust = trust::Trust::load(&source, bound).map_err(|mut problems| problems.remove(0))?.value;
             let verifier = WebPkiClientVerifier::builder_with_provider(trust.roots.clone(), provider())
                 .build()

@@ -111,29 +111,49 @@ pub fn system_certificates() -> &'static [CertificateDer<'static>] {
     &SYSTEM
 }
 
-fn read_any(path: &Path, place: Place, bound: usize, warnings: &mut Vec<Problem>) -> Result<Vec<CertificateDer<'static>>, Problem> {
+fn read_any(
+    path: &Path,
+    place: Place,
+    bound: usize,
+    warnings: &mut Vec<Problem>,
+) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let bytes = match files::read(path, bound) {
         Ok(bytes) => bytes,
         Err(cause) if cause.cause.kind() == std::io::ErrorKind::IsADirectory => return read_folder(path, place, bound, warnings),
         Err(cause) => {
-            return Err(Problem::new("file", place, cause.to_string()).help("relative paths start at the folder of the file that names them"));
+            return Err(Problem::new("file", place, cause.to_string())
+                .help("relative paths start at the folder of the file that names them"));
         }
     };
     read_bytes(&bytes, &path.display().to_string(), place, warnings)
 }
 
-fn read_bytes(bytes: &[u8], name: &str, place: Place, warnings: &mut Vec<Problem>) -> Result<Vec<CertificateDer<'static>>, Problem> {
+fn read_bytes(
+    bytes: &[u8],
+    name: &str,
+    place: Place,
+    warnings: &mut Vec<Problem>,
+) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let found = certificates(bytes, name, place, warnings);
     if found.is_empty() {
         let message = format!("there is no CA certificate in {name}");
         let only_key = pem::blocks(&String::from_utf8_lossy(bytes)).iter().any(|block| keys::is_key(&block.label));
-        let help = if only_key { "it holds a private key; name the CA's certificate instead" } else { "a CA bundle is a PEM file with one or more CERTIFICATE blocks" };
+        let help = if only_key {
+            "it holds a private key; name the CA's certificate instead"
+        } else {
+            "a CA bundle is a PEM file with one or more CERTIFICATE blocks"
+        };
         return Err(Problem::new("no-certificate", place, message).help(help));
     }
     Ok(found)
 }
 
-fn read_folder(path: &Path, place: Place, bound: usize, warnings: &mut Vec<Problem>) -> Result<Vec<CertificateDer<'static>>, Problem> {
+fn read_folder(
+    path: &Path,
+    place: Place,
+    bound: usize,
+    warnings: &mut Vec<Problem>,
+) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let broken = |cause: files::FileError| Problem::new("file", place, cause.to_string());
     let mut found = Vec::new();
     for file in files::list(path).map_err(broken)? {
@@ -170,7 +190,8 @@ fn certificates(bytes: &[u8], name: &str, place: Place, warnings: &mut Vec<Probl
         }
     }
     if !skipped.is_empty() {
-        let message = format!("{name}: {} of {} certificates skipped: {}", skipped.len(), skipped.len() + found.len(), skipped.join(", "));
+        let message =
+            format!("{name}: {} of {} certificates skipped: {}", skipped.len(), skipped.len() + found.len(), skipped.join(", "));
         warnings.push(Problem::new("skipped-certificate", place, message).help("take the broken entries out of the bundle"));
     }
     found
@@ -209,7 +230,8 @@ impl Crls {
                 lists.push(CertificateRevocationListDer::from(bytes));
             }
             if lists.len() == before {
-                return Err(Problem::new("no-crl", *place, format!("there is no revocation list in {}", path.display())).help("`crl:` names PEM (X509 CRL) or DER files"));
+                return Err(Problem::new("no-crl", *place, format!("there is no revocation list in {}", path.display()))
+                    .help("`crl:` names PEM (X509 CRL) or DER files"));
             }
         }
         Ok(Self(Arc::new(lists)))

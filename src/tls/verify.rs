@@ -45,7 +45,14 @@ impl Verifier {
         self.refused.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
-    fn judge(&self, leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>], name: &ServerName<'_>, ocsp: &[u8], now: UnixTime) -> Result<(), Error> {
+    fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<(), Error> {
         if self.accept_invalid {
             return Ok(());
         }
@@ -115,11 +122,21 @@ impl ServerCertVerifier for Verifier {
         })
     }
 
-    fn verify_tls12_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
     }
 
-    fn verify_tls13_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
     }
 
@@ -136,7 +153,9 @@ mod tests {
     fn a_wildcard_stands_for_one_label() {
         assert!(name_fits("*.example.com", "a.example.com"));
         assert!(name_fits("A.example.com", "a.example.com"));
-        for (have, wanted) in [("*.example.com", "a.b.example.com"), ("*.example.com", "example.com"), ("*.com", "example.com"), ("*", "a")] {
+        for (have, wanted) in
+            [("*.example.com", "a.b.example.com"), ("*.example.com", "example.com"), ("*.com", "example.com"), ("*", "a")]
+        {
             assert!(!name_fits(have, wanted), "{have} {wanted}");
         }
     }

@@ -20,7 +20,10 @@ pub enum Outbound {
     Empty,
     Memory(Option<Bytes>),
     /// Read from a temporary file by a blocking task, a few pieces ahead.
-    Spilled { pieces: mpsc::Receiver<io::Result<Bytes>>, left: u64 },
+    Spilled {
+        pieces: mpsc::Receiver<io::Result<Bytes>>,
+        left: u64,
+    },
     Streamed(Streamed),
 }
 
@@ -90,8 +93,20 @@ impl Outbound {
 
 /// Fields that must not arrive as trailers, since they frame, route or authenticate (RFC 9110 §6.5.1).
 const FORBIDDEN_TRAILERS: [&str; 14] = [
-    "authorization", "connection", "content-encoding", "content-length", "content-type", "cookie", "host", "keep-alive",
-    "proxy-authenticate", "proxy-authorization", "set-cookie", "te", "transfer-encoding", "upgrade",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "set-cookie",
+    "te",
+    "transfer-encoding",
+    "upgrade",
 ];
 
 /// Takes out of a trailer section what would act as a header if it were merged.

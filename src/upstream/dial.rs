@@ -126,7 +126,9 @@ impl Refusal {
     fn mend(self, host: &Host) -> String {
         match self {
             Refusal::Egress => "change `egress: { deny: … }` if it should be reached".to_owned(),
-            Refusal::Metadata => format!("only a host that a rule names may be there; add a rule for {host} if it should be reached"),
+            Refusal::Metadata => {
+                format!("only a host that a rule names may be there; add a rule for {host} if it should be reached")
+            }
         }
     }
 }
@@ -257,7 +259,9 @@ fn not_connected(host: &Host, port: u16, addresses: &[SocketAddr], cause: &io::E
     let (kind, why) = match cause.kind() {
         io::ErrorKind::ConnectionRefused => (Cause::ConnectionRefused, "nothing listens there".to_owned()),
         io::ErrorKind::TimedOut => (Cause::ConnectionTimeout, "no answer".to_owned()),
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => (Cause::ConnectionRefused, "no route to it".to_owned()),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            (Cause::ConnectionRefused, "no route to it".to_owned())
+        }
         _ => (Cause::ConnectionRefused, cause.to_string()),
     };
     Failure::new(kind, format!("cannot connect to {goal}: {why}")).retry(Retry::No)
@@ -274,8 +278,15 @@ mod tests {
     #[test]
     fn metadata_addresses_are_refused_in_every_spelling_unless_a_rule_names_the_host() {
         for ip in [
-            "169.254.169.254", "169.254.0.1", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::", "::a9fe:a9fe",
-            "fe80::1", "fd00:ec2::254", "100.100.100.200",
+            "169.254.169.254",
+            "169.254.0.1",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "2002:a9fe:a9fe::",
+            "::a9fe:a9fe",
+            "fe80::1",
+            "fd00:ec2::254",
+            "100.100.100.200",
         ] {
             assert!(refused(ip, false), "{ip}");
             assert!(!refused(ip, true), "{ip}");
@@ -289,7 +300,9 @@ mod tests {
     fn egress_deny_is_checked_on_the_address() {
         let deny = [EgressDeny::Private, EgressDeny::LinkLocal, EgressDeny::Loopback];
         let policy = Policy { deny: &deny, ruled: true };
-        for ip in ["10.1.2.3", "192.168.0.1", "172.16.0.1", "127.0.0.1", "::1", "fd12::1", "fe80::1", "::ffff:10.0.0.1", "0.0.0.0"] {
+        for ip in
+            ["10.1.2.3", "192.168.0.1", "172.16.0.1", "127.0.0.1", "::1", "fd12::1", "fe80::1", "::ffff:10.0.0.1", "0.0.0.0"]
+        {
             assert_eq!(policy.refuses(ip.parse().unwrap()), Some(Refusal::Egress), "{ip}");
         }
         assert_eq!(policy.refuses("192.0.2.1".parse().unwrap()), None);

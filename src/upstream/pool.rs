@@ -200,7 +200,16 @@ impl Way {
             if sender.ready().await.is_ok() {
                 let sender = Sender::H1(sender);
                 let timing = Timing::default();
-                return Some(Lease { sender, way: self.clone(), reused: true, idle: since.elapsed(), pooled: true, timing, address, peer_certificate: None });
+                return Some(Lease {
+                    sender,
+                    way: self.clone(),
+                    reused: true,
+                    idle: since.elapsed(),
+                    pooled: true,
+                    timing,
+                    address,
+                    peer_certificate: None,
+                });
             }
         }
     }
@@ -242,7 +251,16 @@ impl Way {
 
     fn share(self: &Arc<Self>, connection: &Shared, reused: bool, timing: Timing) -> Lease {
         let sender = Sender::H2(connection.sender.clone(), StreamGuard::new(&connection.load));
-        Lease { sender, way: self.clone(), reused, idle: Duration::ZERO, pooled: true, timing, address: connection.address, peer_certificate: None }
+        Lease {
+            sender,
+            way: self.clone(),
+            reused,
+            idle: Duration::ZERO,
+            pooled: true,
+            timing,
+            address: connection.address,
+            peer_certificate: None,
+        }
     }
 
     async fn connect(self: &Arc<Self>, alpn: &[Alpn]) -> Result<Lease, Failure> {
@@ -281,7 +299,16 @@ impl Way {
             }
         });
         let sender = Sender::H1(sender);
-        Ok(Lease { sender, way: self.clone(), reused: false, idle: Duration::ZERO, pooled, timing, address, peer_certificate: None })
+        Ok(Lease {
+            sender,
+            way: self.clone(),
+            reused: false,
+            idle: Duration::ZERO,
+            pooled,
+            timing,
+            address,
+            peer_certificate: None,
+        })
     }
 
     async fn start_h2(&self, stream: Stream) -> Result<Shared, Failure> {

@@ -18,7 +18,13 @@ use crate::origin::{Host, Scheme, parse_authority};
 use crate::tls;
 
 /// The proxy to go through, if any.
-pub fn choose(via: &UpstreamProxy, environment: &BTreeMap<String, String>, host: &Host, port: u16, scheme: Scheme) -> Option<Arc<Via>> {
+pub fn choose(
+    via: &UpstreamProxy,
+    environment: &BTreeMap<String, String>,
+    host: &Host,
+    port: u16,
+    scheme: Scheme,
+) -> Option<Arc<Via>> {
     match via {
         UpstreamProxy::None => None,
         UpstreamProxy::To(via) => (!bypassed(&via.no_proxy, host, port)).then(|| via.clone()),
@@ -38,7 +44,8 @@ fn from_environment(environment: &BTreeMap<String, String>, host: &Host, port: u
         Scheme::Http => either("http_proxy"),
     };
     let via = Via::parse(url.or_else(|| either("all_proxy"))?)?;
-    let exceptions: Vec<String> = either("no_proxy").unwrap_or("").split([',', ' ']).filter(|e| !e.is_empty()).map(str::to_owned).collect();
+    let exceptions: Vec<String> =
+        either("no_proxy").unwrap_or("").split([',', ' ']).filter(|e| !e.is_empty()).map(str::to_owned).collect();
     (!is_local(host) && !bypassed(&exceptions, host, port)).then(|| Arc::new(via))
 }
 
@@ -78,7 +85,14 @@ fn parse_cidr(text: &str) -> Option<Cidr> {
 }
 
 /// Connects to the proxy and asks it for a tunnel to `host:port`.
-pub async fn tunnel(via: &Via, dialer: &Dialer, host: &Host, port: u16, within: Duration, limits: &Limits) -> Result<Stream, Failure> {
+pub async fn tunnel(
+    via: &Via,
+    dialer: &Dialer,
+    host: &Host,
+    port: u16,
+    within: Duration,
+    limits: &Limits,
+) -> Result<Stream, Failure> {
     let name = format!("upstream proxy {}:{}", via.host, via.port);
     let policy = Policy { deny: &[], ruled: true };
     let tcp = dialer.connect(&via.host, via.port, &policy, within).await.map_err(|mut failure| {
@@ -97,8 +111,13 @@ pub async fn tunnel(via: &Via, dialer: &Dialer, host: &Host, port: u16, within: 
     };
     match timeout(within, asked).await {
         Ok(Ok(())) => Ok(stream),
-        Ok(Err(why)) => Err(Failure::new(Cause::ConnectionRefused, format!("{name} did not open a tunnel to {host}:{port}: {why}"))),
-        Err(_) => Err(Failure::new(Cause::ConnectionTimeout, format!("{name} took longer than {within:?} to open a tunnel to {host}:{port}"))),
+        Ok(Err(why)) => {
+            Err(Failure::new(Cause::ConnectionRefused, format!("{name} did not open a tunnel to {host}:{port}: {why}")))
+        }
+        Err(_) => Err(Failure::new(
+            Cause::ConnectionTimeout,
+            format!("{name} took longer than {within:?} to open a tunnel to {host}:{port}"),
+        )),
     }
 }
 
@@ -160,7 +179,9 @@ async fn socks5(stream: &mut Stream, via: &Via, host: &Host, port: u16) -> Resul
     if let Some(username) = &via.username {
         let (user, secret) = (username.as_bytes(), password(via).as_bytes());
         let sizes = (u8::try_from(user.len()), u8::try_from(secret.len()));
-        let (Ok(user_len), Ok(secret_len)) = sizes else { return Err("SOCKS 5 takes at most 255 bytes of user name and password".to_owned()) };
+        let (Ok(user_len), Ok(secret_len)) = sizes else {
+            return Err("SOCKS 5 takes at most 255 bytes of user name and password".to_owned());
+        };
         let message = zeroize::Zeroizing::new([&[1, user_len], user, &[secret_len], secret].concat());
         stream.write_all(&message).await.map_err(io)?;
         stream.read_exact(&mut answer).await.map_err(io)?;
@@ -227,7 +248,8 @@ mod tests {
 
     #[test]
     fn the_environment_chooses_by_scheme_and_spares_loopback() {
-        let env = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>();
+        let env =
+            |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>();
         let vars = env(&[("HTTPS_PROXY", "http://u:p%40@proxy.example:3128"), ("no_proxy", "in.example")]);
         let via = from_environment(&vars, &host("a.example"), 443, Scheme::Https).unwrap();
         assert_eq!((via.host.to_string(), via.port, password(&via)), ("proxy.example".to_owned(), 3128, "p@"));

@@ -51,7 +51,12 @@ pub struct Loaded {
 
 /// Reads everything and reports every mistake.
 pub fn load(request: &Request) -> Loaded {
-    let mut loader = Loader { report: Report::default(), scope: Scope { env: request.env.clone(), bound: Limits::default().file, ..Scope::default() }, files: Vec::new(), open: Vec::new() };
+    let mut loader = Loader {
+        report: Report::default(),
+        scope: Scope { env: request.env.clone(), bound: Limits::default().file, ..Scope::default() },
+        files: Vec::new(),
+        open: Vec::new(),
+    };
     let mut root = Node { place: Place::default(), value: Value::Map(Vec::new()) };
     match &request.inline {
         Some((name, text, base)) => loader.add_text(PathBuf::from(name), text.clone(), base.clone(), &mut root),
@@ -95,7 +100,11 @@ fn find(request: &Request, report: &mut Report) -> Vec<PathBuf> {
         return vec![path];
     }
     let user = env("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| env("HOME").map(|home| Path::new(home).join(".config")));
-    let places = [Some(PathBuf::from("gatepass.yaml")), user.map(|dir| dir.join("gatepass/config.yaml")), Some(PathBuf::from("/etc/gatepass/gatepass.yaml"))];
+    let places = [
+        Some(PathBuf::from("gatepass.yaml")),
+        user.map(|dir| dir.join("gatepass/config.yaml")),
+        Some(PathBuf::from("/etc/gatepass/gatepass.yaml")),
+    ];
     places.into_iter().flatten().find(|path| files::exists(path)).into_iter().collect()
 }
 
@@ -148,7 +157,11 @@ impl Loader {
             return;
         }
         if document.root.as_map().is_none() {
-            self.report.error("wrong-kind", document.root.place, format!("a configuration is a map of settings, not {}", document.root.kind()));
+            self.report.error(
+                "wrong-kind",
+                document.root.place,
+                format!("a configuration is a map of settings, not {}", document.root.kind()),
+            );
             return;
         }
         if let Some(include) = document.root.get("include") {
@@ -171,8 +184,18 @@ impl Loader {
         match profile {
             Some(profile) => overlay(root, profile),
             None => {
-                let known: Vec<String> = root.get("profiles").and_then(Node::as_map).unwrap_or_default().iter().map(|(key, _)| key.text.clone()).collect();
-                let help = if known.is_empty() { "the configuration defines none".to_owned() } else { format!("defined: {}", known.join(", ")) };
+                let known: Vec<String> = root
+                    .get("profiles")
+                    .and_then(Node::as_map)
+                    .unwrap_or_default()
+                    .iter()
+                    .map(|(key, _)| key.text.clone())
+                    .collect();
+                let help = if known.is_empty() {
+                    "the configuration defines none".to_owned()
+                } else {
+                    format!("defined: {}", known.join(", "))
+                };
                 self.report.error("dangling-name", None, format!("there is no profile `{name}`")).help(help);
             }
         }

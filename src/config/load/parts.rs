@@ -26,7 +26,13 @@ pub struct Names {
 
 impl Names {
     pub fn read(decode: &mut Decode<'_>, top: &Fields<'_>, auth_types: &[&'static str]) -> Self {
-        let mut names = Self { credentials: BTreeMap::new(), certificates: BTreeMap::new(), bundles: BTreeMap::new(), auth_types: auth_types.to_vec(), hosted: Vec::new() };
+        let mut names = Self {
+            credentials: BTreeMap::new(),
+            certificates: BTreeMap::new(),
+            bundles: BTreeMap::new(),
+            auth_types: auth_types.to_vec(),
+            hosted: Vec::new(),
+        };
         for (name, node) in entries(decode, top, "credentials") {
             if let Some(credential) = names.credential(decode, node, Some(name)) {
                 names.credentials.insert(name.to_owned(), credential);
@@ -81,11 +87,17 @@ impl Names {
                 Some(Arc::new(Credential { name, place: key.place, kind: key.text.clone(), settings: settings.clone() }))
             }
             [] => {
-                decode.report.error("no-type", node.place, "this credential has no type").help("write it as `{ bearer: … }` or another type");
+                decode
+                    .report
+                    .error("no-type", node.place, "this credential has no type")
+                    .help("write it as `{ bearer: … }` or another type");
                 None
             }
             [_, (second, _), ..] => {
-                decode.report.error("two-types", second.place, "a credential has exactly one type").help("make it two credentials, and list both in the rule's `auth:`");
+                decode
+                    .report
+                    .error("two-types", second.place, "a credential has exactly one type")
+                    .help("make it two credentials, and list both in the rule's `auth:`");
                 None
             }
         }
@@ -121,12 +133,23 @@ pub fn certificate(decode: &mut Decode<'_>, node: &Node, name: Option<&str>) -> 
         }
         ["spiffe"] => Material::Spiffe { socket: String::new(), spiffe_id: None, place: fields.get("spiffe")?.place },
         [] => {
-            let help = if fields.get("key").is_some() { "add `cert: FILE`, the certificate that the key belongs to" } else { "add `cert: FILE` and `key: FILE`, or `pfx: FILE`" };
+            let help = if fields.get("key").is_some() {
+                "add `cert: FILE`, the certificate that the key belongs to"
+            } else {
+                "add `cert: FILE` and `key: FILE`, or `pfx: FILE`"
+            };
             decode.report.error("missing-key", fields.place, "this client certificate names no file").help(help);
             return None;
         }
         _ => {
-            decode.report.error("two-forms", fields.place, format!("this client certificate is given twice, as `{}` and `{}`", forms[0], forms[1])).help("keep one of them");
+            decode
+                .report
+                .error(
+                    "two-forms",
+                    fields.place,
+                    format!("this client certificate is given twice, as `{}` and `{}`", forms[0], forms[1]),
+                )
+                .help("keep one of them");
             return None;
         }
     };
@@ -185,10 +208,13 @@ pub fn listeners(decode: &mut Decode<'_>, top: &Fields<'_>, request: &Request) -
 fn refuse_open(decode: &mut Decode<'_>, listener: &Listener) {
     let ListenAddress::Tcp(address) = &listener.address else { return };
     let client_ca = listener.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
-    let guarded = client_ca || listener.access.as_ref().is_some_and(|access| !access.users.is_empty() || !access.cidrs.is_empty());
+    let guarded =
+        client_ca || listener.access.as_ref().is_some_and(|access| !access.users.is_empty() || !access.cidrs.is_empty());
     if !address.ip().is_loopback() && !guarded {
         let message = format!("{address} can be reached from other machines, and nothing says who may call");
-        decode.report.error("open-listener", listener.place, message).help("listen on 127.0.0.1, or say who may call with `access: { users: … }` or `access: { cidrs: … }` in `listeners:`");
+        decode.report.error("open-listener", listener.place, message).help(
+            "listen on 127.0.0.1, or say who may call with `access: { users: … }` or `access: { cidrs: … }` in `listeners:`",
+        );
     }
 }
 
@@ -202,7 +228,10 @@ fn listener(decode: &mut Decode<'_>, node: &Node) -> Option<Listener> {
             (Some(origin), _) => Some(Mode::Reverse(origin)),
             (None, Some(_)) => None,
             (None, None) => {
-                decode.report.error("missing-key", fields.place, "a listener of mode reverse needs `upstream`").help("add `upstream: https://HOST`");
+                decode
+                    .report
+                    .error("missing-key", fields.place, "a listener of mode reverse needs `upstream`")
+                    .help("add `upstream: https://HOST`");
                 None
             }
         },
@@ -212,9 +241,16 @@ fn listener(decode: &mut Decode<'_>, node: &Node) -> Option<Listener> {
     };
     let tls = fields.get("tls").and_then(|node| listener_tls(decode, node));
     let access = fields.get("access").and_then(|node| access(decode, node));
-    for (wrong, what) in [(matches!(mode, Some(Mode::Transparent)), "mode transparent"), (matches!(address, Some(ListenAddress::Unix(_))), "a Unix socket")] {
+    for (wrong, what) in [
+        (matches!(mode, Some(Mode::Transparent)), "mode transparent"),
+        (matches!(address, Some(ListenAddress::Unix(_))), "a Unix socket"),
+    ] {
         if wrong {
-            decode.report.error("unsupported", fields.place, format!("a listener with {what} is not supported by this build yet"));
+            decode.report.error(
+                "unsupported",
+                fields.place,
+                format!("a listener with {what} is not supported by this build yet"),
+            );
         }
     }
     Some(Listener { place: node.place, address: address?, mode: mode?, tls, access })
@@ -263,7 +299,11 @@ fn access(decode: &mut Decode<'_>, node: &Node) -> Option<Access> {
         }
     }
     if let Some(node) = fields.get("uids") {
-        decode.report.error("unsupported", node.place, "`uids` belongs to Unix sockets, which are not supported by this build yet");
+        decode.report.error(
+            "unsupported",
+            node.place,
+            "`uids` belongs to Unix sockets, which are not supported by this build yet",
+        );
     }
     Some(access)
 }
@@ -310,7 +350,11 @@ pub fn proxy(decode: &mut Decode<'_>, node: &Node) -> Option<UpstreamProxy> {
             via.password = decode.text(node);
         }
         if let Some(node) = fields.get("no_proxy") {
-            via.no_proxy = decode.strings(node)?.into_iter().flat_map(|(text, _)| text.split(',').map(|entry| entry.trim().to_owned()).collect::<Vec<_>>()).collect();
+            via.no_proxy = decode
+                .strings(node)?
+                .into_iter()
+                .flat_map(|(text, _)| text.split(',').map(|entry| entry.trim().to_owned()).collect::<Vec<_>>())
+                .collect();
         }
         return Some(UpstreamProxy::To(Arc::new(via)));
     }
@@ -324,7 +368,10 @@ pub fn proxy(decode: &mut Decode<'_>, node: &Node) -> Option<UpstreamProxy> {
 fn via(decode: &mut Decode<'_>, url: &str, place: Place) -> Option<Via> {
     let via = Via::parse(url);
     if via.is_none() {
-        decode.report.error("wrong-url", place, "an upstream proxy is `env`, `none`, or a URL").help("write it as http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT");
+        decode
+            .report
+            .error("wrong-url", place, "an upstream proxy is `env`, `none`, or a URL")
+            .help("write it as http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT");
     }
     via
 }
@@ -364,7 +411,10 @@ pub fn admin(decode: &mut Decode<'_>, top: &Fields<'_>) -> Option<SocketAddr> {
     match listen_address(decode, node)? {
         ListenAddress::Tcp(address) if address.ip().is_loopback() => Some(address),
         _ => {
-            decode.report.error("admin", node.place, "`admin` listens on a loopback address only").help("write it as 127.0.0.1:9118");
+            decode
+                .report
+                .error("admin", node.place, "`admin` listens on a loopback address only")
+                .help("write it as 127.0.0.1:9118");
             None
         }
     }
@@ -408,7 +458,10 @@ pub fn cidr(decode: &mut Decode<'_>, text: &str, place: Place) -> Option<Cidr> {
         Some(Cidr { address, prefix })
     });
     if parsed.is_none() {
-        decode.report.error("wrong-range", place, format!("`{text}` is not an address range")).help("write it as 10.0.0.0/8 or 192.0.2.1");
+        decode
+            .report
+            .error("wrong-range", place, format!("`{text}` is not an address range"))
+            .help("write it as 10.0.0.0/8 or 192.0.2.1");
     }
     parsed
 }
@@ -420,7 +473,11 @@ pub fn connect_to(decode: &mut Decode<'_>, node: &Node) -> Option<ConnectTo> {
     match parsed {
         Ok((host, port)) => Some(ConnectTo { host, port }),
         Err(why) => {
-            decode.report.error("connect-to", node.place, format!("`connect_to` takes a host or address with an optional port: {why}"));
+            decode.report.error(
+                "connect-to",
+                node.place,
+                format!("`connect_to` takes a host or address with an optional port: {why}"),
+            );
             None
         }
     }

@@ -41,7 +41,10 @@ pub fn new_rule(place: Place, index: usize) -> Rule {
 
 pub fn read(decode: &mut Decode<'_>, node: &Node, names: &mut Names, rules: &mut Vec<Rule>) {
     let Value::List(items) = &node.value else {
-        decode.report.error("rules-not-a-list", node.place, format!("`rules` is a list, not {}", node.kind())).help("begin each rule with a dash, as in `- host: api.example.com`");
+        decode
+            .report
+            .error("rules-not-a-list", node.place, format!("`rules` is a list, not {}", node.kind()))
+            .help("begin each rule with a dash, as in `- host: api.example.com`");
         return;
     };
     let mut known = schema::names(RULE);
@@ -59,7 +62,10 @@ fn rule(decode: &mut Decode<'_>, node: &Node, names: &Names, known: &[&str], ind
     match fields.get("host") {
         Some(node) => rule.hosts = hosts(decode, node),
         None => {
-            decode.report.error("missing-key", fields.place, "this rule has no `host`").help("add `host: NAME`, or `host: \"*\"` for every host");
+            decode
+                .report
+                .error("missing-key", fields.place, "this rule has no `host`")
+                .help("add `host: NAME`, or `host: \"*\"` for every host");
         }
     }
     if let Some(node) = fields.get("port") {
@@ -70,7 +76,8 @@ fn rule(decode: &mut Decode<'_>, node: &Node, names: &Names, known: &[&str], ind
     rule.client_certificates = fields.get("client_certificate").and_then(|node| certificates(decode, node, names));
     rule.ca_bundle = fields.get("ca_bundle").and_then(|node| bundle(decode, node, names));
     let words = [("replace", OnExisting::Replace), ("keep", OnExisting::Keep), ("reject", OnExisting::Reject)];
-    rule.on_existing_auth = fields.get("on_existing_auth").and_then(|node| decode.choice(node, "word for `on_existing_auth`", &words));
+    rule.on_existing_auth =
+        fields.get("on_existing_auth").and_then(|node| decode.choice(node, "word for `on_existing_auth`", &words));
     if let Some(node) = fields.get("headers") {
         rule.headers = headers(decode, node);
     }
@@ -86,7 +93,10 @@ fn rule(decode: &mut Decode<'_>, node: &Node, names: &Names, known: &[&str], ind
     let actions = [("allow", Action::Allow), ("deny", Action::Deny), ("tunnel", Action::Tunnel)];
     rule.action = fields.get("action").and_then(|node| decode.choice(node, "action", &actions));
     if rule.action == Some(Action::Tunnel) && (!rule.paths.is_empty() || !rule.methods.is_empty()) {
-        decode.report.error("tunnel-by-path", node.place, "a tunnel cannot depend on path or method, which are not seen in it").help("leave `path` and `methods` out, or use another action");
+        decode
+            .report
+            .error("tunnel-by-path", node.place, "a tunnel cannot depend on path or method, which are not seen in it")
+            .help("leave `path` and `methods` out, or use another action");
     }
     Some(rule)
 }
@@ -175,15 +185,26 @@ fn conditions(decode: &mut Decode<'_>, fields: &Fields<'_>, rule: &mut Rule) {
 fn auth(decode: &mut Decode<'_>, fields: &Fields<'_>, names: &Names) -> Option<Vec<Arc<Credential>>> {
     let direct: Vec<_> = fields.entries().iter().filter(|(key, _)| names.auth_types.contains(&key.text.as_str())).collect();
     if let [(first, _), (second, _), ..] = direct[..] {
-        decode.report.error("two-types", second.place, format!("this rule has two auth types, `{}` and `{}`", first.text, second.text)).help("list both under `auth:`, as in `auth: [{ TYPE: … }, { TYPE: … }]`");
+        decode
+            .report
+            .error("two-types", second.place, format!("this rule has two auth types, `{}` and `{}`", first.text, second.text))
+            .help("list both under `auth:`, as in `auth: [{ TYPE: … }, { TYPE: … }]`");
         return None;
     }
     if let ([(key, _)], Some(node)) = (&direct[..], fields.get("auth")) {
-        decode.report.error("two-types", node.place, format!("this rule has both `auth` and `{}`", key.text)).help("keep one of them");
+        decode
+            .report
+            .error("two-types", node.place, format!("this rule has both `auth` and `{}`", key.text))
+            .help("keep one of them");
         return None;
     }
     if let [(key, settings)] = direct[..] {
-        return Some(vec![Arc::new(Credential { name: None, place: key.place, kind: key.text.clone(), settings: settings.clone() })]);
+        return Some(vec![Arc::new(Credential {
+            name: None,
+            place: key.place,
+            kind: key.text.clone(),
+            settings: settings.clone(),
+        })]);
     }
     let node = fields.get("auth")?;
     if node.as_text() == Some("none") {
@@ -203,7 +224,13 @@ fn one_auth(decode: &mut Decode<'_>, node: &Node, names: &Names) -> Option<Arc<C
 }
 
 /// What a name stands for; a dangling one is reported with the nearest.
-fn named<T>(decode: &mut Decode<'_>, all: &std::collections::BTreeMap<String, Arc<T>>, what: &str, name: &str, place: Place) -> Option<Arc<T>> {
+fn named<T>(
+    decode: &mut Decode<'_>,
+    all: &std::collections::BTreeMap<String, Arc<T>>,
+    what: &str,
+    name: &str,
+    place: Place,
+) -> Option<Arc<T>> {
     if let Some(found) = all.get(name) {
         return Some(found.clone());
     }
@@ -260,7 +287,14 @@ fn headers(decode: &mut Decode<'_>, node: &Node) -> Vec<HeaderEdit> {
             if let Text::Known(secret) = &text
                 && HeaderValue::from_str(secret.expose()).is_err()
             {
-                decode.report.error("header-value", node.place, format!("the value of header `{name}` holds characters that a header cannot carry")).help("take out line breaks and control characters");
+                decode
+                    .report
+                    .error(
+                        "header-value",
+                        node.place,
+                        format!("the value of header `{name}` holds characters that a header cannot carry"),
+                    )
+                    .help("take out line breaks and control characters");
                 continue;
             }
             edits.push(HeaderEdit::Set(name, text, node.place));
@@ -368,7 +402,14 @@ fn danger(decode: &mut Decode<'_>, node: &Node) -> Option<bool> {
     let node = fields.get("accept_invalid_certs")?;
     let said = decode.boolean(node)?;
     if said {
-        decode.report.warning("danger", node.place, "certificates are not verified for these hosts: whoever is in between can read the credentials").help("name the server's CA or its very certificate in `ca_bundle:` instead");
+        decode
+            .report
+            .warning(
+                "danger",
+                node.place,
+                "certificates are not verified for these hosts: whoever is in between can read the credentials",
+            )
+            .help("name the server's CA or its very certificate in `ca_bundle:` instead");
     }
     Some(said)
 }
@@ -376,12 +417,19 @@ fn danger(decode: &mut Decode<'_>, node: &Node) -> Option<bool> {
 /// What is allowed but likely not meant.
 pub fn warn(decode: &mut Decode<'_>, rules: &[Rule]) {
     for rule in rules {
-        let adds = rule.auth.as_ref().is_some_and(|auth| !auth.is_empty()) || rule.headers.iter().any(|edit| matches!(edit, HeaderEdit::Set(..)));
+        let adds = rule.auth.as_ref().is_some_and(|auth| !auth.is_empty())
+            || rule.headers.iter().any(|edit| matches!(edit, HeaderEdit::Set(..)));
         if rule.schemes != Schemes::Https && adds && !rule.hosts.iter().all(is_loopback) {
-            decode.report.warning("plain-http", rule.place, "this rule sends its credential over plain http, readable on the way").help("leave `scheme` out to send it over https only");
+            decode
+                .report
+                .warning("plain-http", rule.place, "this rule sends its credential over plain http, readable on the way")
+                .help("leave `scheme` out to send it over https only");
         }
         if rule.hosts.iter().any(is_loopback) && rule.hosts.len() == 1 {
-            decode.report.warning("loopback-host", rule.place, "Go, Ruby, Java, Chromium and Firefox never send loopback hosts to a proxy").help("give the server another name and say where it is with `connect_to:`, for those clients");
+            decode
+                .report
+                .warning("loopback-host", rule.place, "Go, Ruby, Java, Chromium and Firefox never send loopback hosts to a proxy")
+                .help("give the server another name and say where it is with `connect_to:`, for those clients");
         }
         if rule.connect_to.is_some() && rule.hosts.iter().any(|host| matches!(host, HostPattern::Any)) {
             decode.report.warning("connect-to-all", rule.place, "this rule sends every host to one address");
@@ -405,7 +453,14 @@ fn shadows(decode: &mut Decode<'_>, rules: &[Rule]) {
         let key = requests(rule);
         let same = later.entry(key).or_default();
         if same.iter().any(|over| outdoes(over, rule)) {
-            decode.report.warning("shadowed", rule.place, "this rule can never win: a later rule for the same requests sets everything it sets").help("take it away, or give it a `path:` or another `host:`");
+            decode
+                .report
+                .warning(
+                    "shadowed",
+                    rule.place,
+                    "this rule can never win: a later rule for the same requests sets everything it sets",
+                )
+                .help("take it away, or give it a `path:` or another `host:`");
         }
         same.push(rule);
     }
@@ -421,7 +476,12 @@ fn requests(rule: &Rule) -> String {
 fn outdoes(over: &Rule, under: &Rule) -> bool {
     let covers = |under: bool, over: bool| !under || over;
     let names = |rule: &Rule| -> Vec<HeaderName> {
-        rule.headers.iter().map(|edit| match edit { HeaderEdit::Set(name, ..) | HeaderEdit::Remove(name) => name.clone() }).collect()
+        rule.headers
+            .iter()
+            .map(|edit| match edit {
+                HeaderEdit::Set(name, ..) | HeaderEdit::Remove(name) => name.clone(),
+            })
+            .collect()
     };
     let over_names = names(over);
     covers(under.auth.is_some(), over.auth.is_some())

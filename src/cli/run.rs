@@ -1,0 +1,115 @@
+//! `gatepass run`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+
+use super::{Common, Error};
+use crate::config::{self, LogFormat, Mode};
+use crate::observe::{AccessLog, Observe};
+use crate::serve::{self, Running};
+
+#[derive(Args, Default)]
+pub struct RunArgs {
+    /// Address of the forward listener, instead of the configured one; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+}
+
+pub async fn run(common: &Common, args: &RunArgs) -> Result<ExitCode, Error> {
+    let mut request = super::request(common);
+    request.listen.clone_from(&args.listen);
+    let built = super::build(&request).await?;
+    let limits = built.gate.limits.clone();
+    let _log_guard = start_logging(&built.log)?;
+    let (access, _access_guard) = access_log(&built.log, limits.log_queue);
+    let (files, rules, log) = (built.files.clone(), built.gate.rules().len(), built.log.clone());
+    let ca = built.gate.authority.path().map(std::path::Path::to_owned);
+    let running = serve::start(built, request, Observe::new(access)).await?;
+    announce(&running, &files, rules, ca.as_deref(), &log);
+    wait(&running).await?;
+    stop(running).await
+}
+
+/// The first lines: where it listens, what it read, what clients must trust.
+fn announce(running: &Running, files: &[std::path::PathBuf], rules: usize, ca: Option<&std::path::Path>, log: &config::Log) {
+    if log.format == LogFormat::Json {
+        for (address, _) in &running.addresses {
+            tracing::info!(%address, rules, "listening");
+        }
+        return;
+    }
+    for (address, mode) in &running.addresses {
+        match mode {
+            Mode::Reverse(origin) => eprintln!("gatepass listens on http://{address}, for {origin}"),
+            _ => eprintln!("gatepass listens on http://{address}"),
+        }
+    }
+    let read: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    match &read[..] {
+        [] => eprintln!("no configuration found: every host is passed through (`gatepass init` writes a starter)"),
+        read => eprintln!("{rules} rule{} from {}", if rules == 1 { "" } else { "s" }, read.join(", ")),
+    }
+    if let (Some(ca), true) = (ca, rules > 0) {
+        eprintln!("clients must trust {}", ca.display());
+    }
+}
+
+/// Until SIGTERM or SIGINT; SIGHUP reloads.
+async fn wait(running: &Running) -> Result<(), Error> {
+    let listen = |kind: SignalKind| signal(kind).map_err(|cause| Error::new(format!("cannot listen for signals: {cause}")));
+    let (mut terminate, mut interrupt, mut hangup) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => running.reload().await,
+        }
+    }
+}
+
+/// Drains; a second signal ends at once.
+async fn stop(running: Running) -> Result<ExitCode, Error> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|cause| Error::new(cause.to_string()))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|cause| Error::new(cause.to_string()))?;
+    tokio::select! {
+        drained = running.stop() => {
+            if drained.cut > 0 {
+                tracing::warn!(cut = drained.cut, "the grace period ended before everything was finished");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        _ = terminate.recv() => Ok(ExitCode::FAILURE),
+        _ = interrupt.recv() => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// Diagnostics go to stderr, by way of a thread of their own.
+fn start_logging(log: &config::Log) -> Result<WorkerGuard, Error> {
+    let filter = EnvFilter::builder().parse(&log.level).map_err(|_| {
+        Error::new(format!("`log.level: {}` is no level", log.level)).help("one of error, warn, info, debug, trace")
+    })?;
+    let (writer, guard) = NonBlockingBuilder::default().finish(std::io::stderr());
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false).with_ansi(super::colored());
+    match log.format {
+        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => builder.init(),
+    }
+    Ok(guard)
+}
+
+/// The access log goes to stdout where the level lets `info` through.
+fn access_log(log: &config::Log, queue: usize) -> (Option<AccessLog>, Option<WorkerGuard>) {
+    let quiet = matches!(log.level.as_str(), "error" | "warn" | "off");
+    if quiet {
+        return (None, None);
+    }
+    let (writer, guard): (NonBlocking, _) =
+        NonBlockingBuilder::default().buffered_lines_limit(queue).lossy(true).finish(std::io::stdout());
+    (Some(AccessLog::new(writer, log.format)), Some(guard))
+}

@@ -1,0 +1,138 @@
+//! `gatepass sign`: a request's head as it would leave, unredacted. For checking signatures.
+
+use std::io::Read;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use clap::Args;
+use http::{HeaderName, HeaderValue};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::{Common, Error, explain};
+use crate::auth::Round;
+use crate::draft::{Body, Draft, Held};
+use crate::exchange;
+use crate::files;
+use crate::gate::Caller;
+use crate::moment::{Moment, NonceKind};
+
+#[derive(Args)]
+pub struct SignArgs {
+    /// The method (GET when left out) and the URL
+    #[arg(value_name = "[METHOD] URL", num_args = 1..=2, required = true)]
+    words: Vec<String>,
+    /// A request header, as `Name: value`
+    #[arg(short = 'H', long = "header", value_name = "HEADER")]
+    headers: Vec<String>,
+    /// The request body: text, @FILE, or @- for stdin
+    #[arg(short, long, value_name = "DATA")]
+    data: Option<String>,
+    /// Sign as if it were this time (RFC 3339, or seconds since 1970)
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// Use this text for a random value (cnonce, oauth1, hawk, jti, …)
+    #[arg(long, value_name = "KIND=TEXT")]
+    nonce: Vec<String>,
+    /// Show what the signature was computed over
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+pub async fn run(common: &Common, args: &SignArgs) -> Result<ExitCode, Error> {
+    let (method, origin, target) = explain::target(&args.words)?;
+    let moment = moment(args)?;
+    let built = super::build(&super::request(common)).await?;
+    let gate = built.gate;
+    let origin = Arc::new(origin);
+    let caller = Caller::default();
+    let plan = gate.plan(&origin, &caller);
+    let fail = |failure: crate::failure::Failure| Error::Message { message: failure.details, help: failure.hint };
+    let decision = plan.decide(&gate, &method, target.path()).map_err(fail)?;
+    if decision.rules.is_empty() {
+        eprintln!("note: no rule applies to this request");
+    }
+    let mut draft =
+        Draft { method, origin: origin.clone(), target, headers: headers(&args.headers)?, body: body(args.data.as_deref())? };
+    draft.headers.insert(http::header::HOST, plan.host.clone());
+    exchange::apply(&mut draft, &gate, &decision).await.map_err(fail)?;
+    let back = exchange::standing_back(&draft, &decision).map_err(fail)?;
+    let memory = Mutex::new(None);
+    let round = Round { moment: &moment, attempt: 0, user: None, peer: None, channel_binding: None, memory: &memory };
+    exchange::sign(&mut draft, &decision, &round, &back).await.map_err(fail)?;
+    print!("{}", head(&draft));
+    if args.verbose {
+        for text in decision.auth.iter().filter_map(|bound| bound.authorizer.canonical(&draft, &round)) {
+            println!("\n--- canonical\n{text}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn head(draft: &Draft) -> String {
+    let mut text = format!("{} {} HTTP/1.1\r\n", draft.method, draft.target).replace("\r\n", "\n");
+    for (name, value) in &draft.headers {
+        text.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
+    }
+    if let Body::Held(held) = &draft.body
+        && let Some(bytes) = held.bytes()
+    {
+        text.push_str(&format!("\n{}\n", String::from_utf8_lossy(bytes)));
+    }
+    text
+}
+
+fn moment(args: &SignArgs) -> Result<Moment, Error> {
+    let at = match &args.at {
+        None => None,
+        Some(text) => Some(time(text).ok_or_else(|| {
+            Error::new(format!("--at {text}: not a time")).help("write it as 2015-08-30T12:36:00Z, or as seconds since 1970")
+        })?),
+    };
+    let mut nonces = Vec::new();
+    for pair in &args.nonce {
+        let (kind, text) = pair.split_once('=').ok_or_else(|| Error::new(format!("--nonce {pair}: write it as KIND=TEXT")))?;
+        nonces.push((kind.parse::<NonceKind>().map_err(Error::new)?, text.to_owned()));
+    }
+    Ok(Moment::pinned(at, nonces))
+}
+
+fn time(text: &str) -> Option<SystemTime> {
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Some(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds));
+    }
+    OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from)
+}
+
+fn headers(lines: &[String]) -> Result<http::HeaderMap, Error> {
+    let mut headers = http::HeaderMap::new();
+    for line in lines {
+        let wrong = || Error::new(format!("-H {line}: not a header")).help("write it as `Name: value`");
+        let (name, value) = line.split_once(':').ok_or_else(wrong)?;
+        let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| wrong())?;
+        headers.append(name, HeaderValue::from_str(value.trim()).map_err(|_| wrong())?);
+    }
+    Ok(headers)
+}
+
+fn body(data: Option<&str>) -> Result<Body, Error> {
+    const BOUND: usize = 64 * 1024 * 1024;
+    let bytes = match data {
+        None => return Ok(Body::Empty),
+        Some("@-") => {
+            let mut bytes = Vec::new();
+            std::io::stdin()
+                .take(BOUND as u64)
+                .read_to_end(&mut bytes)
+                .map_err(|cause| Error::new(format!("cannot read stdin: {cause}")))?;
+            bytes
+        }
+        Some(text) => match text.strip_prefix('@') {
+            Some(path) => files::read(path.as_ref(), BOUND)?,
+            None => text.as_bytes().to_vec(),
+        },
+    };
+    Ok(Body::Held(Held::Memory(Bytes::from(bytes))))
+}
