@@ -48,7 +48,9 @@ pub async fn run(common: &Common, args: &HealthArgs) -> Result<ExitCode, Error> 
 /// Only the addresses are of interest here; certificates and secrets are not read.
 fn configured(common: &Common) -> Result<(std::net::SocketAddr, &'static str), Error> {
     let loaded = config::load(&super::request(common));
-    let Some(config) = loaded.config else { return Err(Error::Report(Box::new(loaded.report))) };
+    let Some(config) = loaded.config.filter(|_| !loaded.report.has_errors()) else {
+        return Err(Error::Report(Box::new(loaded.report)));
+    };
     if let Some(admin) = config.admin {
         return Ok((admin, "/ready"));
     }

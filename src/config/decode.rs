@@ -72,11 +72,20 @@ impl<'a> Decode<'a> {
         for (key, _) in entries {
             if !known.contains(&key.text.as_str()) {
                 let nearest = nearest(&key.text, known.iter().copied());
-                let message = match nearest {
-                    Some(near) => format!("unknown {what} key `{}`; did you mean `{near}`?", key.text),
-                    None => format!("unknown {what} key `{}`", key.text),
-                };
-                self.report.error("unknown-key", key.place, message).help(format!("a {what} knows: {}", known.join(", ")));
+                match nearest {
+                    Some(near) => {
+                        self.report.error(
+                            "unknown-key",
+                            key.place,
+                            format!("unknown {what} key `{}`; did you mean `{near}`?", key.text),
+                        );
+                    }
+                    None => {
+                        self.report
+                            .error("unknown-key", key.place, format!("unknown {what} key `{}`", key.text))
+                            .help(format!("a {what} knows: {}", known.join(", ")));
+                    }
+                }
             }
         }
         Some(Fields { place: node.place, entries })

@@ -126,7 +126,14 @@ impl Report {
     pub fn render(&self, color: bool) -> String {
         let mut text = String::new();
         let mut shown: Vec<(&str, Option<Place>)> = Vec::new();
-        for diagnostic in &self.diagnostics {
+        // In the order of the text; what stands nowhere comes last.
+        let mut ordered: Vec<&Diagnostic> = self.diagnostics.iter().collect();
+        ordered.sort_by_key(|diagnostic| match (diagnostic.at, diagnostic.place) {
+            (Some((file, line, _)), _) => (file, u32::try_from(line).unwrap_or(u32::MAX)),
+            (None, Some(place)) => (place.file, place.node),
+            (None, None) => (u16::MAX, u32::MAX),
+        });
+        for diagnostic in ordered {
             let key = (diagnostic.message.as_str(), diagnostic.place);
             if shown.contains(&key) || shown.len() >= SHOWN {
                 continue;
@@ -289,13 +296,18 @@ fn names_secret(before: &[char]) -> bool {
         .into_iter()
         .rev()
         .collect();
-    let name = name.to_ascii_lowercase();
-    SECRET_WORDS.iter().any(|word| name.contains(word))
+    let name = name.trim_matches(['"', '\'']).to_ascii_lowercase();
+    // These name things; what they name is defined elsewhere.
+    !matches!(name.as_str(), "auth" | "on_existing_auth") && SECRET_WORDS.iter().any(|word| name.contains(word))
 }
 
 fn value_end(chars: &[char], start: usize) -> usize {
     match chars.get(start) {
         Some(quote @ ('"' | '\'')) => (start + 1..chars.len()).find(|n| chars[*n] == *quote).map_or(chars.len(), |n| n + 1),
+        // A reference is one thing, with its brace.
+        Some('$') if chars.get(start + 1) == Some(&'{') => {
+            (start..chars.len()).find(|n| chars[*n] == '}').map_or(chars.len(), |n| n + 1)
+        }
         _ => (start..chars.len()).find(|n| matches!(chars[*n], ',' | '}' | ']')).unwrap_or(chars.len()),
     }
 }

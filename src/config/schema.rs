@@ -208,7 +208,7 @@ fn credential(auth: &[AuthType]) -> Value {
 
 fn rule(auth: &[AuthType]) -> Value {
     let mut rule = block(RULE, auth);
-    for kind in auth {
+    for kind in auth.iter().filter(|kind| !RULE.iter().any(|field| field.name == kind.name)) {
         rule["properties"][kind.name] = json!({ "description": kind.doc });
     }
     rule["required"] = json!(["host"]);

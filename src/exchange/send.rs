@@ -176,6 +176,8 @@ async fn dispatch(
         });
     }
     let error = match timed(gate, lease.send(request), way).await? {
+        // An answer to half a request is worth nothing.
+        Ok(_) if ledger.client_broke_off() => return Err(broke_off()),
         Ok(response) => {
             ledger.answered();
             return Ok((response, lease));
@@ -183,7 +185,7 @@ async fn dispatch(
         Err(error) => error,
     };
     if ledger.client_broke_off() {
-        return Err(Failure::new(Cause::BadRequest, "the request body broke off or is malformed"));
+        return Err(broke_off());
     }
     let reused = lease.reused;
     drop(lease);
@@ -208,6 +210,10 @@ async fn dispatch(
         }
         Err(error) => Err(way.failure(error.error())),
     }
+}
+
+fn broke_off() -> Failure {
+    Failure::new(Cause::BadRequest, "the request body broke off or is malformed")
 }
 
 fn broke_before_answer(error: &hyper::Error) -> bool {

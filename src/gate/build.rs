@@ -58,10 +58,10 @@ pub async fn build(
     }
     let trust = builder.system_trust();
     let files = std::mem::take(&mut builder.files);
-    let authority = authority(&config.ca, &config.limits, report, previous);
     if report.has_errors() {
         return None;
     }
+    let authority = authority(&config.ca, &config.limits, report, previous);
     let ground = ground(dialer, config.limits.clone(), config.egress, previous);
     let upstreams = match previous {
         Some(gate) if Arc::ptr_eq(&gate.ground, &ground) => gate.upstreams.lock().unwrap_or_else(|e| e.into_inner()).clone(),

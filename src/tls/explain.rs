@@ -52,6 +52,11 @@ fn certificate(why: &CertificateError, host: &Host, client: &Client) -> Failure 
     let Some(leaf) = leaf else { return fail(format!("the certificate of {host} is not valid: {why}")) };
     match why {
         CertificateError::UnknownIssuer => unknown_issuer(host, &shown, &leaf),
+        CertificateError::BadSignature => fail(format!(
+            "{host} presented a certificate from another `{}` than the one that is trusted",
+            inspect::common_name(&leaf.issuer)
+        ))
+        .hint("the bundle holds a CA of the same name with another key; get the CA's current certificate"),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             fail(format!("the certificate of {host} expired on {}", inspect::date(leaf.not_after)))
                 .hint("the server needs a new one; or check the clock of this machine")

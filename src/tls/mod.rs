@@ -24,7 +24,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 }
 
 /// What is wrong with a certificate, key or bundle, and where it is named.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Problem {
     pub code: &'static str,
     pub place: Option<Place>,

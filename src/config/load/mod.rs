@@ -40,7 +40,8 @@ pub struct Request {
 }
 
 pub struct Loaded {
-    /// `None` when the report has errors.
+    /// What could be read, even when the report has errors: certificates and credentials are then
+    /// looked at too, so that all mistakes are told at once. Never served in that case.
     pub config: Option<Config>,
     pub report: Report,
     /// What the settings of credentials are read in.
@@ -75,14 +76,10 @@ pub fn load(request: &Request) -> Loaded {
     }
     let Loader { mut report, mut scope, files: mut watched, .. } = loader;
     collect_vars(&root, &mut scope, &mut report);
-    let before = report.diagnostics.len();
     let mut decode = Decode::new(&mut report, &scope);
     let config = build(&mut decode, &root, request);
     watched.extend(decode.into_files());
-    let config = config.map(|config| Config { files: watched, ..config });
-    let broken = report.has_errors();
-    debug_assert!(config.is_some() || report.diagnostics.len() > before || broken);
-    Loaded { config: config.filter(|_| !broken), report, scope, files }
+    Loaded { config: config.map(|config| Config { files: watched, ..config }), report, scope, files }
 }
 
 /// Where configurations are looked for, in order; only the first place that has one counts.

@@ -183,7 +183,10 @@ fn conditions(decode: &mut Decode<'_>, fields: &Fields<'_>, rule: &mut Rule) {
 
 /// `auth:`, or one TYPE standing directly in the rule.
 fn auth(decode: &mut Decode<'_>, fields: &Fields<'_>, names: &Names) -> Option<Vec<Arc<Credential>>> {
-    let direct: Vec<_> = fields.entries().iter().filter(|(key, _)| names.auth_types.contains(&key.text.as_str())).collect();
+    // `headers` in a rule is its own key, not the type of that name.
+    let own = schema::names(RULE);
+    let is_type = |name: &str| names.auth_types.contains(&name) && !own.contains(&name);
+    let direct: Vec<_> = fields.entries().iter().filter(|(key, _)| is_type(&key.text)).collect();
     if let [(first, _), (second, _), ..] = direct[..] {
         decode
             .report
@@ -449,7 +452,7 @@ fn is_loopback(host: &HostPattern) -> bool {
 /// A rule that says only what a later rule for exactly the same requests says again can never win.
 fn shadows(decode: &mut Decode<'_>, rules: &[Rule]) {
     let mut later: std::collections::HashMap<String, Vec<&Rule>> = std::collections::HashMap::new();
-    for rule in rules.iter().rev() {
+    for rule in rules.iter().rev().filter(|rule| !rule.hosts.is_empty()) {
         let key = requests(rule);
         let same = later.entry(key).or_default();
         if same.iter().any(|over| outdoes(over, rule)) {

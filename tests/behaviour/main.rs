@@ -1,0 +1,12 @@
+//! Promises, one module each; the names of the tests are the promises.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod destinations;
+mod identities;
+mod messages;
+mod onboarding;
+mod operation;
+mod upgrades;
+mod waiting;

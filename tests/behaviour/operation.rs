@@ -1,0 +1,214 @@
+//! Starting, reloading, stopping, refusing callers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use gatepass::config::Alpn;
+use gatepass::serve;
+use tokio::io::AsyncWriteExt;
+
+use crate::support::*;
+
+#[tokio::test]
+async fn a_reload_under_load_fails_no_request_and_a_broken_one_keeps_the_old() {
+    let pki = Pki::new();
+    let origin = Origin::start(&pki, OriginOptions::default()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("gatepass.yaml");
+    let yaml =
+        |token: &str| format!("listen: 127.0.0.1:0\nrules:\n{}", rule("a.test", origin.address, &format!("bearer: {token}")));
+    std::fs::write(&file, yaml("first")).unwrap();
+    let mut config = request("", &[("CA", &pki.ca_pem)]);
+    config.inline = None;
+    config.files = vec![file.clone()];
+    let gatepass = Arc::new(Gatepass::from(config).await);
+    assert!(gatepass.get("a.test", "/").await.contains("Bearer first"));
+    let stop = Arc::new(AtomicBool::new(false));
+    let load: Vec<_> = (0..8)
+        .map(|_| {
+            let (gatepass, stop) = (gatepass.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut stream = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
+                let mut count = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = ask(&mut stream, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+                    assert_eq!(status(&answer), 200, "{answer}");
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
+    for n in 0..10 {
+        std::fs::write(&file, yaml(&format!("token{n}"))).unwrap();
+        gatepass.running.reload().await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    std::fs::write(&file, "rules: [{ hots: x }]").unwrap();
+    gatepass.running.reload().await;
+    stop.store(true, Ordering::Relaxed);
+    let mut total = 0;
+    for task in load {
+        total += task.await.unwrap();
+    }
+    assert!(total > 50, "{total} requests");
+    assert!(gatepass.get("a.test", "/").await.contains("Bearer token9"));
+}
+
+#[tokio::test]
+async fn a_changed_file_is_noticed_by_itself_also_when_renamed_over() {
+    let pki = Pki::new();
+    let origin = Origin::start(&pki, OriginOptions::default()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (file, secret) = (dir.path().join("gatepass.yaml"), dir.path().join("token"));
+    std::fs::write(&secret, "one\n").unwrap();
+    std::fs::write(
+        &file,
+        format!("listen: 127.0.0.1:0\nrules:\n{}", rule("a.test", origin.address, "bearer: { token: { file: token } }")),
+    )
+    .unwrap();
+    let mut config = request("", &[("CA", &pki.ca_pem)]);
+    config.inline = None;
+    config.files = vec![file];
+    let gatepass = Gatepass::from(config).await;
+    assert!(gatepass.get("a.test", "/").await.contains("Bearer one"));
+    let renamed = dir.path().join("token.new");
+    std::fs::write(&renamed, "two\n").unwrap();
+    std::fs::rename(renamed, &secret).unwrap();
+    let started = Instant::now();
+    while !gatepass.get("a.test", "/").await.contains("Bearer two") {
+        assert!(started.elapsed() < PATIENCE, "the new secret is in force");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_removed_rule_no_longer_adds_its_credential_on_a_kept_connection() {
+    let pki = Pki::new();
+    let origin = Origin::start(&pki, OriginOptions::default()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("gatepass.yaml");
+    let rest = rule("a.test", origin.address, "");
+    std::fs::write(&file, format!("listen: 127.0.0.1:0\nrules:\n{rest}  - host: a.test\n    bearer: t0k\n")).unwrap();
+    let mut config = request("", &[("CA", &pki.ca_pem)]);
+    config.inline = None;
+    config.files = vec![file.clone()];
+    let gatepass = Gatepass::from(config).await;
+    let mut stream = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
+    let get = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    assert!(ask(&mut stream, get).await.contains("Bearer t0k"));
+    std::fs::write(&file, format!("listen: 127.0.0.1:0\nrules:\n{rest}")).unwrap();
+    gatepass.running.reload().await;
+    assert!(ask(&mut stream, get).await.contains("auth none"));
+}
+
+#[tokio::test]
+async fn stopping_lets_exchanges_finish_and_does_not_wait_for_idle_tunnels() {
+    let pki = Pki::new();
+    let slow = raw_origin(&pki, |mut stream| async move {
+        head(&mut stream).await;
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone").await;
+        let _ = stream.shutdown().await;
+    })
+    .await;
+    let gatepass = Gatepass::start(&format!("rules:\n{}", rule("a.test", slow, "bearer: t")), &[("CA", &pki.ca_pem)]).await;
+    let (tunnel, _idle) = gatepass.connect(&format!("127.0.0.1:{}", slow.port())).await;
+    assert_eq!(status(&tunnel), 200);
+    let mut stream = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
+    let mut h2 = gatepass.h2("a.test").await;
+    let exchange = tokio::spawn(async move { ask(&mut stream, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await });
+    let request =
+        http::Request::get("https://a.test/").body(http_body_util::BodyExt::boxed(http_body_util::Empty::new())).unwrap();
+    let stream = tokio::spawn(async move { h2.send_request(request).await.map(|response| response.status()) });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let address = gatepass.address;
+    let started = Instant::now();
+    let drained = gatepass.running.stop().await;
+    assert_eq!(drained.cut, 0);
+    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(exchange.await.unwrap().ends_with("done"));
+    assert_eq!(stream.await.unwrap().unwrap(), 200);
+    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn what_outlasts_the_grace_period_is_cut_and_counted() {
+    let pki = Pki::new();
+    let mute = raw_origin(&pki, |mut stream| async move {
+        head(&mut stream).await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+    })
+    .await;
+    let gatepass = Gatepass::start(
+        &format!("limits: {{ grace: 300ms }}\nrules:\n{}", rule("a.test", mute, "bearer: t")),
+        &[("CA", &pki.ca_pem)],
+    )
+    .await;
+    let mut stream = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let started = Instant::now();
+    assert_eq!(gatepass.running.stop().await.cut, 1);
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_listener_beyond_loopback_must_say_who_may_call() {
+    let refused = serve::build(&request("listen: 0.0.0.0:0\nrules: []\n", &[])).await.err().expect("refused");
+    let text = refused.render(false);
+    assert!(text.contains("can be reached from other machines") && text.contains("access:"), "{text}");
+}
+
+#[tokio::test]
+async fn callers_with_a_password_get_their_own_rules_and_others_get_407() {
+    let pki = Pki::new();
+    let origin = Origin::start(&pki, OriginOptions::default()).await;
+    let yaml = format!(
+        "listeners:\n  - listen: 127.0.0.1:0\n    access: {{ users: {{ ann: pw1, bob: pw2 }} }}\nrules:\n{}  - host: a.test\n    clients: [bob]\n    bearer: bobs\n",
+        rule("a.test", origin.address, "bearer: everyones")
+    );
+    let gatepass = Gatepass::from(request(&yaml, &[("CA", &pki.ca_pem)])).await;
+    let (answer, _) = gatepass.connect("a.test:443").await;
+    assert_eq!(status(&answer), 407, "{answer}");
+    assert!(answer.contains("proxy-authenticate: Basic"), "{answer}");
+    for (pair, expected) in [("ann:pw1", "Bearer everyones"), ("bob:pw2", "Bearer bobs"), ("bob:pw1", "407")] {
+        let mut stream = gatepass.dial().await;
+        let basic = base64::prelude::BASE64_STANDARD.encode(pair);
+        let plain = format!("GET https://a.test/ HTTP/1.1\r\nHost: a.test\r\nProxy-Authorization: Basic {basic}\r\n\r\n");
+        let answer = ask(&mut stream, &plain).await;
+        assert!(answer.contains(expected), "{pair}: {answer}");
+    }
+    assert!(origin.seen().iter().all(|seen| !seen.headers.contains_key("proxy-authorization")));
+}
+
+#[tokio::test]
+async fn a_credential_that_cannot_be_had_is_502_and_nothing_leaves() {
+    let pki = Pki::new();
+    let origin = Origin::start(&pki, OriginOptions::default()).await;
+    let yaml = format!(
+        "rules:\n{}",
+        rule("a.test", origin.address, "bearer: { token: { exec: [sh, -c, 'echo s3cret; echo vault is sealed >&2; exit 1'] } }")
+    );
+    let gatepass = Gatepass::start(&yaml, &[("CA", &pki.ca_pem)]).await;
+    let answer = gatepass.get("a.test", "/").await;
+    assert_eq!(status(&answer), 502, "{answer}");
+    assert!(answer.contains("vault is sealed") && !answer.contains("s3cret"), "{answer}");
+    assert!(origin.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_reverse_listener_serves_clients_that_know_no_proxy() {
+    let pki = Pki::new();
+    let origin = Origin::start(&pki, OriginOptions::default()).await;
+    let yaml = format!(
+        "listeners:\n  - listen: 127.0.0.1:0\n    mode: reverse\n    upstream: https://a.test\nrules:\n{}",
+        rule("a.test", origin.address, "bearer: t0k")
+    );
+    let gatepass = Gatepass::from(request(&yaml, &[("CA", &pki.ca_pem)])).await;
+    let answer = gatepass.ask(&format!("GET /v1 HTTP/1.1\r\nHost: {}\r\n\r\n", gatepass.address)).await;
+    assert!(answer.contains("saw GET /v1 by nobody auth Bearer t0k"), "{answer}");
+    assert_eq!(origin.last().headers["host"], "a.test");
+}

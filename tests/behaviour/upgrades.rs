@@ -1,0 +1,131 @@
+//! WebSockets pass, over HTTP/1.1 and HTTP/2; nothing else gets a connection handed over.
+
+use base64::Engine;
+use gatepass::config::Alpn;
+use http::{Method, Request};
+use http_body_util::{BodyExt, Empty};
+use hyper::ext::Protocol;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::*;
+
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+fn accept(key: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(
+        &aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY,
+        format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11").as_bytes(),
+    );
+    base64::prelude::BASE64_STANDARD.encode(digest)
+}
+
+fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {
+    head.lines().find_map(|line| line.split_once(": ").filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v))
+}
+
+/// Switches for `/ws`, to a wrong accept for `/wrong`, unasked for everything else; echoes.
+async fn switching(pki: &Pki) -> std::net::SocketAddr {
+    raw_origin(pki, |mut stream| async move {
+        let request = head(&mut stream).await;
+        let authorized = field(&request, "authorization") == Some("Bearer t0k");
+        let answer = match (request.split(' ').nth(1), field(&request, "sec-websocket-key")) {
+            (Some("/ws"), Some(key)) if authorized => format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {}\r\n\r\n", accept(key)),
+            (Some("/wrong"), _) => "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: AAAA\r\n\r\n".to_owned(),
+            (Some("/plain"), _) => {
+                let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{request}", request.len()).as_bytes()).await;
+                let _ = stream.shutdown().await;
+                return;
+            }
+            _ => "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: evil\r\n\r\n".to_owned(),
+        };
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let mut piece = [0; 1024];
+        while let Ok(n @ 1..) = stream.read(&mut piece).await {
+            if stream.write_all(&piece[..n]).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await
+}
+
+async fn start() -> Gatepass {
+    let pki = Pki::new();
+    let address = switching(&pki).await;
+    Gatepass::start(&format!("rules:\n{}", rule("a.test", address, "bearer: t0k")), &[("CA", &pki.ca_pem)]).await
+}
+
+fn upgrade(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: a.test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+    )
+}
+
+#[tokio::test]
+async fn a_websocket_over_http1_echoes_and_carries_the_credential() {
+    let gatepass = start().await;
+    let mut stream = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
+    stream.write_all(upgrade("/ws").as_bytes()).await.unwrap();
+    let answer = head(&mut stream).await;
+    assert_eq!(status(&answer), 101, "{answer}");
+    assert_eq!(field(&answer, "sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    stream.write_all(b"hello").await.unwrap();
+    let mut echo = [0; 5];
+    stream.read_exact(&mut echo).await.unwrap();
+    assert_eq!(&echo, b"hello");
+}
+
+#[tokio::test]
+async fn a_websocket_over_http2_reaches_an_http1_origin() {
+    let gatepass = start().await;
+    let mut sender = gatepass.h2("a.test").await;
+    // The peer's settings, with RFC 8441 among them, must have come.
+    let warm = Request::get("https://a.test/plain").body(Empty::new().boxed()).unwrap();
+    sender.send_request(warm).await.unwrap().collect().await.unwrap();
+    let mut request = Request::builder()
+        .method(Method::CONNECT)
+        .uri("https://a.test/ws")
+        .header("sec-websocket-version", "13")
+        .body(Empty::new().boxed())
+        .unwrap();
+    request.extensions_mut().insert(Protocol::from_static("websocket"));
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    stream.write_all(b"hello").await.unwrap();
+    let mut echo = [0; 5];
+    stream.read_exact(&mut echo).await.unwrap();
+    assert_eq!(&echo, b"hello");
+}
+
+#[tokio::test]
+async fn a_switch_that_was_not_asked_for_or_answers_another_key_is_502() {
+    let gatepass = start().await;
+    for request in [upgrade("/wrong"), upgrade("/evil"), "GET /evil HTTP/1.1\r\nHost: a.test\r\n\r\n".to_owned()] {
+        let answer = gatepass.through("a.test", &request).await;
+        assert_eq!(status(&answer), 502, "{request} {answer}");
+        assert!(answer.contains("http_upgrade_failed"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn other_upgrades_go_on_as_ordinary_requests() {
+    let gatepass = start().await;
+    for upgrade in [
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__",
+        "Connection: Upgrade\r\nUpgrade: websocket",
+        "Connection: Upgrade\r\nUpgrade: foo",
+    ] {
+        let answer = gatepass.through("a.test", &format!("GET /plain HTTP/1.1\r\nHost: a.test\r\n{upgrade}\r\n\r\n")).await;
+        assert_eq!(status(&answer), 200, "{answer}");
+        assert!(!answer.to_ascii_lowercase().contains("upgrade") && !answer.contains("http2-settings"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_connect_inside_a_tunnel_is_refused() {
+    let gatepass = start().await;
+    let answer = gatepass.through("a.test", "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n").await;
+    assert_eq!(status(&answer), 400, "{answer}");
+}
