@@ -118,8 +118,7 @@ pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 }
 
 fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let temporary = path.with_file_name(format!(".{name}.{}.{}", std::process::id(), crate::moment::random_hex::<4>()));
+    let temporary = beside(path);
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(bytes)?;
@@ -130,6 +129,37 @@ fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
         let _ = fs::remove_file(&temporary);
         failed("write", path)(cause)
     })
+}
+
+/// [`write_private`], but only where nothing stands yet: `false` when something does, which is then
+/// untouched. Of several processes that try at once exactly one gets `true`, and no reader ever sees
+/// half a file: the bytes are written beside it and linked into place.
+///
+/// # Errors
+/// It cannot be written.
+pub fn create_private(path: &Path, bytes: &[u8]) -> Result<bool, FileError> {
+    let temporary = beside(path);
+    let made = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        match fs::hard_link(&temporary, path) {
+            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            other => other.map(|()| true),
+        }
+    })();
+    let _ = fs::remove_file(&temporary);
+    made.map_err(failed("create", path))
+}
+
+/// True when this is a directory.
+pub fn is_dir(path: &Path) -> bool {
+    path.is_dir()
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    path.with_file_name(format!(".{name}.{}.{}", std::process::id(), crate::moment::random_hex::<4>()))
 }
 
 /// Removes a file; one that is not there is fine.

@@ -4,42 +4,60 @@
 //! uses only what stands below it; `tests/tidy.rs` reads the `use` lines and holds that. The
 //! journey of one request through these rooms is told in `docs/architecture.md`.
 
-/// One file per authentication scheme, and the table of them.
-pub mod auth;
+// Blank lines keep rustfmt from sorting the map by name.
+
 /// Commands; the only place that prints.
 pub mod cli;
-/// Text to meaning: YAML to `Config`, or a report of every mistake with its place.
-pub mod config;
-/// One request and its answer: inbound, plan, sign, send, answer.
-pub mod exchange;
-/// Everything live in one immutable snapshot: origin, path, method and client to a plan.
-pub mod gate;
-/// Accept connections, learn where they want to go, take TLS off or relay.
-pub mod listen;
-/// What is told of an exchange, and to whom.
-pub mod observe;
+
 /// Bind, run, reload, drain; the only place that starts long-lived tasks.
 pub mod serve;
-/// The only place where TLS configurations are made.
-pub mod tls;
+
+/// Accept connections, learn where they want to go, take TLS off or relay.
+pub mod listen;
+
+/// One request and its answer: inbound, plan, sign, send, answer.
+pub mod exchange;
+
+/// Everything live in one immutable snapshot: origin, path, method and client to a plan.
+pub mod gate;
+
+/// One file per authentication scheme, and the table of them.
+pub mod auth;
+
 /// One way out: identity, trust, TLS settings, via, and a pool of its own.
 pub mod upstream;
+
+/// The only place where TLS configurations are made.
+pub mod tls;
+
+/// What is told of an exchange, and to whom.
+pub mod observe;
+
+/// Text to meaning: YAML to `Config`, or a report of every mistake with its place.
+pub mod config;
 
 // Words that everything above may use. Each uses only the words below it.
 
 /// A request being prepared.
 pub mod draft;
-/// Why gatepass answered a request itself.
-pub mod failure;
-/// The only door to the file system.
-pub mod files;
-/// Every bound, with its default and its reason.
-pub mod limits;
-/// Clock and randomness, real or pinned.
-pub mod moment;
-/// Scheme, host and port, strictly parsed.
-pub mod origin;
+
 /// Which hosts, ports, paths a rule speaks of.
 pub mod pattern;
+
+/// Scheme, host and port, strictly parsed.
+pub mod origin;
+
+/// Why gatepass answered a request itself.
+pub mod failure;
+
+/// Every bound, with its default and its reason.
+pub mod limits;
+
+/// The only door to the file system.
+pub mod files;
+
+/// Clock and randomness, real or pinned.
+pub mod moment;
+
 /// Text that is never printed.
 pub mod secret;

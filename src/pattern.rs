@@ -51,7 +51,8 @@ impl HostPattern {
         if text == "*" {
             return Ok(Self::Any);
         }
-        if !text.contains(['*', '?']) && !(text.contains('[') && !text.starts_with('[')) {
+        let bracketed = text.starts_with('[') || !text.contains('[');
+        if !text.contains(['*', '?']) && bracketed {
             return Host::parse_written(text)
                 .map(Self::Exact)
                 .map_err(|why| without_port(text).unwrap_or_else(|| why.to_string()));

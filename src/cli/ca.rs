@@ -31,9 +31,9 @@ pub async fn run(common: &Common, command: &CaCommand) -> Result<ExitCode, Error
         CaCommand::Show { pem: false } => {
             let details = authority.details();
             println!("subject      {}", details.subject);
-            println!("key          {}", details.key);
-            println!("valid        {} to {}", inspect::date(details.not_before), inspect::date(details.not_after));
-            println!("sha256       {}", details.fingerprint);
+            println!("key          {}", details.key_type);
+            println!("valid        {} to {}", inspect::day(details.not_before), inspect::day(details.not_after));
+            println!("sha256       {}", details.fingerprint_text());
             print!("\n{}", authority.certificate_pem());
         }
     }

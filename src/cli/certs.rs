@@ -52,10 +52,9 @@ fn rows(built: &Built) -> Vec<Row> {
     let gate = &built.gate;
     let mut rows = vec![Row { kind: "interception CA", name: "gatepass".to_owned(), details: gate.authority.details().clone() }];
     let mut add = |row: Row| {
-        if !rows
-            .iter()
-            .any(|old| old.kind == row.kind && old.details.fingerprint == row.details.fingerprint && old.name == row.name)
-        {
+        if !rows.iter().any(|old| {
+            old.kind == row.kind && old.details.fingerprint_sha256 == row.details.fingerprint_sha256 && old.name == row.name
+        }) {
             rows.push(row);
         }
     };
@@ -63,10 +62,8 @@ fn rows(built: &Built) -> Vec<Row> {
         add(Row { kind: "client certificate", name: name.clone(), details: identity.details().clone() });
     }
     for (name, trust) in &gate.bundles {
-        for certificate in &trust.own {
-            if let Ok(details) = Details::of(certificate) {
-                add(Row { kind: "CA", name: name.clone(), details });
-            }
+        for details in trust.entries() {
+            add(Row { kind: "CA", name: name.clone(), details: details.clone() });
         }
     }
     for live in gate.rules() {
@@ -97,9 +94,9 @@ fn line(row: &Row) -> String {
         row.name,
         row.details.subject,
         row.details.issuer,
-        row.details.key,
-        inspect::date(row.details.not_after),
-        row.details.fingerprint
+        row.details.key_type,
+        inspect::day(row.details.not_after),
+        row.details.fingerprint_text()
     )
 }
 
@@ -107,7 +104,7 @@ fn json(row: &Row) -> serde_json::Value {
     let details = &row.details;
     json!({
         "kind": row.kind, "name": row.name, "subject": details.subject, "issuer": details.issuer, "serial": details.serial,
-        "names": details.names, "key": details.key, "not_before": inspect::date(details.not_before),
-        "not_after": inspect::date(details.not_after), "days_left": days(details.not_after), "sha256": details.fingerprint,
+        "names": details.sans, "key": details.key_type, "not_before": inspect::day(details.not_before),
+        "not_after": inspect::day(details.not_after), "days_left": days(details.not_after), "sha256": details.fingerprint_text(),
     })
 }

@@ -232,10 +232,14 @@ async fn get(
     ca: &CertificateDer<'static>,
 ) -> Result<(StatusCode, String), String> {
     let stream = stream.map_err(|cause| cause.to_string())?;
-    let tls = Client::build(&ClientSpec::plain(Arc::new(Trust::only(vec![ca.clone()]))), 1).map_err(|problem| problem.message)?;
+    let trust = Trust::of(std::slice::from_ref(ca)).map_err(|problem| problem.message)?;
+    let tls = Client::build(&ClientSpec::plain(Arc::new(trust)), 1).map_err(|problem| problem.message)?;
     let host_name = Host::parse(host).map_err(|cause| cause.to_string())?;
     let connector = tokio_rustls::TlsConnector::from(tls.config(&[Alpn::Http11]));
-    let stream = connector.connect(tls.server_name(&host_name), stream).await.map_err(|cause| words(&cause))?;
+    let stream = connector
+        .connect(tls.server_name(&host_name).map_err(|failure| failure.details)?, stream)
+        .await
+        .map_err(|cause| words(&cause))?;
     let (mut sender, connection) = client::handshake(TokioIo::new(stream)).await.map_err(|cause| words(&cause))?;
     tokio::spawn(connection);
     let request = Request::get("/").header(header::HOST, host).body(Empty::<Bytes>::new()).map_err(|cause| cause.to_string())?;

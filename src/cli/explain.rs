@@ -209,9 +209,9 @@ impl Told<'_> {
             .map(|identity| {
                 format!(
                     "{}: {}, until {}",
-                    identity.subject(),
+                    identity.details().name(),
                     identity.details().subject,
-                    inspect::date(identity.details().not_after)
+                    inspect::day(identity.details().not_after)
                 )
             })
             .collect()
@@ -225,9 +225,9 @@ impl Told<'_> {
         if spec.accept_invalid_certs {
             return vec!["DANGER: any certificate is accepted (danger.accept_invalid_certs)".to_owned()];
         }
-        let own = spec.trust.own.len();
+        let own = spec.trust.entries().len();
         let mut parts = Vec::new();
-        if spec.trust.system_roots {
+        if spec.trust.system_count() > 0 {
             parts.push("system roots".to_owned());
         }
         if own > 0 {

@@ -108,7 +108,7 @@ async fn in_own_connection(
         let request = request(draft, outbound, plan, false);
         let response = match timed(gate, lease.send(request), &decision.way).await? {
             Ok(response) => response,
-            Err(error) => return Err(decision.way.failure(error.error())),
+            Err(error) => return Err(decision.way.failure(error.error(), lease.handshake.as_deref())),
         };
         let answer = Answer { draft: &kept, status: response.status(), headers: response.headers() };
         let again = decision.auth.iter().any(|bound| bound.authorizer.answers(&answer, &round) == Verdict::Again);
@@ -188,6 +188,7 @@ async fn dispatch(
         return Err(broke_off());
     }
     let reused = lease.reused;
+    let handshake = lease.handshake.clone();
     drop(lease);
     let mut error = error;
     let unsent = error.take_message();
@@ -199,7 +200,7 @@ async fn dispatch(
         }
         _ => None,
     };
-    let Some(request) = retry else { return Err(way.failure(error.error())) };
+    let Some(request) = retry else { return Err(way.failure(error.error(), handshake.as_deref())) };
     let mut lease = way.lease(ask, true).await?;
     ledger.leased(&lease);
     let request = reform(request, plan, lease.is_h2());
@@ -208,7 +209,7 @@ async fn dispatch(
             ledger.answered();
             Ok((response, lease))
         }
-        Err(error) => Err(way.failure(error.error())),
+        Err(error) => Err(way.failure(error.error(), lease.handshake.as_deref())),
     }
 }
 

@@ -90,7 +90,7 @@ pub async fn carry(
         let sending = lease.send(request);
         let response = match send::timed(gate, sending, &decision.way).await? {
             Ok(response) => response,
-            Err(error) => return Err(decision.way.failure(error.error())),
+            Err(error) => return Err(decision.way.failure(error.error(), lease.handshake.as_deref())),
         };
         ledger.answered();
         if switched(&response, key.as_ref())? {

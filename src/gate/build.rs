@@ -149,7 +149,7 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn system_trust(&mut self) -> Option<Arc<Trust>> {
         match Trust::system() {
-            Ok(trust) => Some(Arc::new(trust)),
+            Ok(trust) => Some(trust),
             Err(problem) => {
                 tell_error(self.report, problem);
                 None
@@ -173,7 +173,17 @@ impl Builder<'_> {
         let crls = rule.tls.crl.as_ref().and_then(|files| self.crls(files));
         let headers = rule.headers.iter().filter_map(|edit| self.header(edit)).collect();
         let query = rule.query.iter().map(query).collect();
-        LiveRule { rule, label, auth, identities, trust, crls, headers, query }
+        LiveRule {
+            certificate_label: certificate_label(&rule, identities.as_deref()),
+            rule,
+            label,
+            auth,
+            identities,
+            trust,
+            crls,
+            headers,
+            query,
+        }
     }
 
     fn authorizers(&mut self, list: &[Arc<Credential>]) -> Vec<Arc<Bound>> {
@@ -275,10 +285,13 @@ impl Builder<'_> {
         loaded
     }
 
-    fn crls(&mut self, files: &[(PathBuf, Place)]) -> Option<tls::trust::Crls> {
+    fn crls(&mut self, files: &[(PathBuf, Place)]) -> Option<Arc<tls::crl::Crls>> {
         self.files.extend(files.iter().map(|(file, _)| file.clone()));
-        match tls::trust::Crls::load(files, self.bound) {
-            Ok(crls) => Some(crls),
+        match tls::crl::Crls::load(files, self.bound) {
+            Ok(loaded) => {
+                loaded.warnings.into_iter().for_each(|problem| tell_warning(self.report, problem));
+                Some(Arc::new(loaded.value))
+            }
             Err(problem) => {
                 tell_error(self.report, problem);
                 None
@@ -307,6 +320,15 @@ impl Builder<'_> {
         };
         Some(LiveHeader { name, value: Some(value) })
     }
+}
+
+/// The names of a rule's client certificates; the subject's where one has none.
+fn certificate_label(rule: &Rule, identities: Option<&[Arc<Identity>]>) -> Arc<str> {
+    let sources = rule.client_certificates.iter().flatten();
+    let names = sources
+        .zip(identities.unwrap_or_default())
+        .map(|(source, identity)| source.name.as_deref().unwrap_or_else(|| identity.details().name()));
+    names.collect::<Vec<_>>().join("|").into()
 }
 
 fn query(edit: &QueryEdit) -> LiveQuery {

@@ -94,10 +94,11 @@ pub(super) fn merge(gate: &Gate, origin: &Arc<Origin>, rules: &[usize]) -> Resul
     }
     let upstream = gate.upstream(&spec).map_err(|problem| Failure::new(Cause::Internal, problem.message))?;
     let labels = |texts: Vec<&str>| -> Arc<str> { if texts.is_empty() { "-".into() } else { texts.join(",").into() } };
-    let certificate = match &spec.tls.identities[..] {
-        [] => "-".into(),
-        all => all.iter().map(|identity| identity.subject()).collect::<Vec<_>>().join("|").into(),
-    };
+    let shown = rules.iter().rev().map(|at| &gate.rules[*at]).find(|live| live.identities.is_some());
+    let certificate = shown.map_or_else(
+        || "-".into(),
+        |live| if live.certificate_label.is_empty() { "-".into() } else { live.certificate_label.clone() },
+    );
     Ok(Arc::new(Decision {
         label: labels(rules.iter().map(|at| &*gate.rules[*at].label).collect()),
         auth_label: labels(auth.iter().map(|bound| &*bound.label).collect()),
@@ -125,7 +126,7 @@ fn merge_way(spec: &mut Spec, live: &super::LiveRule) {
         trust.clone_from(said);
     }
     if let Some(said) = &live.crls {
-        *crls = Some(said.clone());
+        crls.clone_from(said);
     }
     if let Some(said) = live.rule.accept_invalid_certs {
         *accept_invalid_certs = said;
@@ -140,12 +141,11 @@ fn merge_way(spec: &mut Spec, live: &super::LiveRule) {
 }
 
 fn later(settings: &mut TlsSettings, said: &TlsSettings) {
-    let TlsSettings { server_name, min_version, max_version, pins, crl, resumption, alpn, backend } = said.clone();
+    let TlsSettings { server_name, min_version, max_version, pins, crl: _, resumption, alpn, backend } = said.clone();
     settings.server_name = server_name.or(settings.server_name.take());
     settings.min_version = min_version.or(settings.min_version);
     settings.max_version = max_version.or(settings.max_version);
     settings.pins = pins.or(settings.pins.take());
-    settings.crl = crl.or(settings.crl.take());
     settings.resumption = resumption.or(settings.resumption);
     settings.alpn = alpn.or(settings.alpn.take());
     settings.backend = backend.or(settings.backend);

@@ -56,7 +56,9 @@ pub struct LiveRule {
     pub auth: Option<Vec<Arc<Bound>>>,
     pub identities: Option<Vec<Arc<crate::tls::identity::Identity>>>,
     pub trust: Option<Arc<crate::tls::trust::Trust>>,
-    crls: Option<crate::tls::trust::Crls>,
+    crls: Option<Arc<crate::tls::crl::Crls>>,
+    /// Of the identities, by name where they have one.
+    certificate_label: Arc<str>,
     headers: Vec<LiveHeader>,
     query: Vec<LiveQuery>,
 }

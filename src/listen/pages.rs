@@ -97,15 +97,10 @@ fn page(context: &Context, gate: &Gate, address: &str) -> String {
         .replace("{address}", &escaped(address))
         .replace("{rules}", &gate.rules().len().to_string())
         .replace("{minutes}", &minutes.to_string())
-        .replace("{ca}", &escaped(details.short_subject()))
-        .replace("{fingerprint}", &colons(&details.fingerprint))
-        .replace("{expires}", &crate::tls::inspect::date(details.not_after)[..10])
+        .replace("{ca}", &escaped(details.name()))
+        .replace("{fingerprint}", &details.fingerprint_text())
+        .replace("{expires}", &crate::tls::inspect::day(details.not_after))
         .replace("{version}", env!("CARGO_PKG_VERSION"))
-}
-
-fn colons(hex: &str) -> String {
-    let pairs: Vec<String> = hex.as_bytes().chunks(2).map(|pair| String::from_utf8_lossy(pair).to_ascii_uppercase()).collect();
-    pairs.join(":")
 }
 
 fn escaped(text: &str) -> String {

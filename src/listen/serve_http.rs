@@ -55,12 +55,9 @@ fn h1_builder(limits: &Limits, half_close: bool) -> http1::Builder {
         .header_read_timeout(None)
         .half_close(half_close)
         .max_headers(limits.headers)
-        .max_buf_size(limits.header_bytes.max(MINIMUM_BUFFER));
+        .max_header_size(limits.header_bytes);
     builder
 }
-
-/// hyper wants room for one read beside the head.
-const MINIMUM_BUFFER: usize = 16 * 1024;
 
 fn h2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
     let clamp = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);

@@ -121,7 +121,8 @@ async fn bind(listener: Listener, number: usize, limits: &crate::limits::Limits)
     let tls = match &listener.tls {
         None => None,
         Some(settings) => Some(
-            tls::server::listener(settings, limits.file)
+            tls::server::listener_config(settings, limits.file)
+                .map(|loaded| loaded.value)
                 .map_err(|problem| StartError::Other { message: problem.message, help: problem.help })?,
         ),
     };

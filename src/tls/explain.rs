@@ -1,139 +1,332 @@
-//! What a TLS failure toward the upstream means, and which config line mends it.
+//! Why TLS toward an upstream failed, in words: what was shown, what is missing, and which line of
+//! the config mends it.
 
+use std::error::Error as StdError;
 use std::io;
 
-use rustls::{AlertDescription, CertificateError, Error};
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
 use super::client::Client;
-use super::inspect::{self, Details};
-use super::verify::NOT_PINNED;
+use super::handshake::{Asked, Handshake};
+use super::inspect::{Details, day};
+use super::verify::NotPinned;
 use crate::failure::{Cause, Failure};
 use crate::origin::Host;
 
-/// Turns an error of a handshake or of a later read into words.
-pub fn failure(error: &io::Error, host: &Host, client: &Client) -> Failure {
-    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
-        return broken_off(error, host, client);
-    };
-    match tls {
-        Error::InvalidCertificate(why) => certificate(why, host, client),
-        Error::General(text) if text == NOT_PINNED => {
-            Failure::new(Cause::CertificateError, format!("{host} showed a certificate whose key is none of `tls.pins`"))
-                .hint("if its key was changed on purpose, put the new pin into the rule")
-        }
-        Error::AlertReceived(alert) => self::alert(*alert, host, client),
-        Error::PeerIncompatible(why) => {
-            Failure::new(Cause::TlsProtocol, format!("{host} and gatepass have no TLS version or cipher in common ({why:?})"))
-                .hint("TLS 1.2 with ECDHE and AES-GCM or ChaCha20, or TLS 1.3, is needed")
-        }
-        Error::InvalidMessage(_) => Failure::new(Cause::TlsProtocol, format!("{host} does not answer with TLS"))
-            .hint("if it speaks plain HTTP there, use an http:// URL and `scheme: http` in its rule"),
-        other => Failure::new(Cause::TlsProtocol, format!("TLS with {host} failed: {other}")),
+/// The failure of a handshake, or of the first read after it (where TLS 1.3 servers refuse a client
+/// certificate).
+pub fn failure(error: &io::Error, host: &Host, client: &Client, handshake: &Handshake) -> Failure {
+    let scene = Scene { host, client, handshake };
+    match find(error) {
+        Some(error) => scene.tls(error),
+        None => scene.closed(error),
     }
 }
 
-fn broken_off(error: &io::Error, host: &Host, client: &Client) -> Failure {
-    let base = Failure::new(Cause::ConnectionTerminated, format!("{host} closed the connection ({error})"));
-    match (client.identity(), client.was_asked()) {
-        // TLS 1.2 renegotiation, which rustls refuses: Apache per-location certificates, IIS by default.
-        (Some(name), false) => base.hint(format!(
-            "client certificate `{name}` was never asked for in the handshake; if the server asks only after the request (per-location client certificates), let it ask at once"
-        )),
-        (Some(name), true) => base.hint(format!("it was shown client certificate `{name}` and may have refused it")),
-        (None, true) => base.hint("it asked for a client certificate and no rule names one; add `client_certificate:`"),
-        (None, false) => base,
-    }
+/// [`failure`] for an error of another kind (hyper's): `None` when TLS has no part in it.
+pub fn late(error: &(dyn StdError + 'static), host: &Host, client: &Client, handshake: &Handshake) -> Option<Failure> {
+    find(error).map(|error| Scene { host, client, handshake }.tls(error))
 }
 
-fn certificate(why: &CertificateError, host: &Host, client: &Client) -> Failure {
-    let shown = client.verifier().refused();
-    let leaf = shown.first().and_then(|der| Details::of(der).ok());
-    let fail = |details: String| Failure::new(Cause::CertificateError, details);
-    let Some(leaf) = leaf else { return fail(format!("the certificate of {host} is not valid: {why}")) };
-    match why {
-        CertificateError::UnknownIssuer => unknown_issuer(host, &shown, &leaf),
-        CertificateError::BadSignature => fail(format!(
-            "{host} presented a certificate from another `{}` than the one that is trusted",
-            inspect::common_name(&leaf.issuer)
-        ))
-        .hint("the bundle holds a CA of the same name with another key; get the CA's current certificate"),
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            fail(format!("the certificate of {host} expired on {}", inspect::date(leaf.not_after)))
-                .hint("the server needs a new one; or check the clock of this machine")
+/// The TLS error inside another one (of hyper, of the socket), if there is one.
+pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<Error>() {
+            return Some(found);
         }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            fail(format!("the certificate of {host} is not valid before {}", inspect::date(leaf.not_before)))
-                .hint("check the clock of this machine")
-        }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => not_for_name(host, &leaf),
-        CertificateError::Revoked => fail(format!("the certificate of {host} is revoked")),
-        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-            fail(format!("{host} shows a CA certificate (`{}`) as its own", leaf.short_subject()))
-                .hint("to believe exactly this certificate, name its PEM file in `ca_bundle:`")
-        }
-        other => fail(format!("the certificate of {host} (`{}`) is not valid: {other}", leaf.short_subject())),
+        // An io::Error hides what it wraps from `source` and shows only the wrapped error's source.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped as &(dyn StdError + 'static)),
+            None => error.source(),
+        };
     }
+    None
 }
 
-fn unknown_issuer(host: &Host, shown: &[rustls::pki_types::CertificateDer<'static>], leaf: &Details) -> Failure {
-    let last = shown.last().and_then(|der| Details::of(der).ok());
-    let missing = last.as_ref().map_or(&leaf.issuer, |last| &last.issuer);
-    if leaf.subject == leaf.issuer {
-        return Failure::new(
-            Cause::CertificateError,
-            format!("{host} presented a self-signed certificate (`{}`)", leaf.short_subject()),
-        )
-        .hint("to believe exactly this certificate, save it as PEM and add `ca_bundle: FILE` to the rule");
-    }
-    Failure::new(
-        Cause::CertificateError,
-        format!("{host} presented a certificate from `{}`, which is not trusted", inspect::common_name(missing)),
+/// For a 403, or an end of connection in place of an answer: a certificate is configured and the
+/// server never asked for it in the handshake. Servers that ask later (Apache per location, IIS per
+/// path) cannot be served by rustls.
+pub fn never_asked(client: &Client, handshake: &Handshake) -> Option<&'static str> {
+    let configured = !client.spec().identities.is_empty();
+    (configured && handshake.asked() == Asked::No).then_some(
+        "a client certificate is configured but the server never asked for it in the handshake; a server that asks only for some \
+         paths (renegotiation, post-handshake authentication) is not supported: let it ask for the whole host",
     )
-    .hint("add `ca_bundle: FILE` with that CA's certificate to the rule for this host")
 }
 
-fn not_for_name(host: &Host, leaf: &Details) -> Failure {
-    if leaf.names.is_empty() {
-        return Failure::new(
-            Cause::CertificateError,
-            format!(
-                "the certificate of {host} names it only in its common name (`{}`), which no longer counts",
-                leaf.short_subject()
+struct Scene<'a> {
+    host: &'a Host,
+    client: &'a Client,
+    handshake: &'a Handshake,
+}
+
+impl Scene<'_> {
+    fn tls(&self, error: &Error) -> Failure {
+        let host = self.host;
+        match error {
+            Error::InvalidCertificate(wrong) => self.certificate(wrong),
+            Error::AlertReceived(alert) => self.alert(*alert),
+            Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+                Failure::new(Cause::TlsProtocol, format!("{host} does not speak TLS on this port"))
+                    .hint("if it is plain HTTP, ask for it with `scheme: http`; otherwise check the port")
+            }
+            Error::PeerIncompatible(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig) => self.version(),
+            Error::PeerIncompatible(_) => {
+                Failure::new(Cause::TlsProtocol, format!("{host} and gatepass have no TLS parameters in common: {error}"))
+                    .hint("the server offers nothing but what is no longer safe; it needs TLS 1.2 with ECDHE, or TLS 1.3")
+            }
+            Error::NoApplicationProtocol => self.protocol(),
+            other => Failure::new(Cause::TlsProtocol, format!("TLS with {host} failed: {other}")),
+        }
+    }
+
+    fn version(&self) -> Failure {
+        let host = self.host;
+        Failure::new(Cause::TlsProtocol, format!("{host} does not speak a TLS version that is allowed"))
+            .hint("TLS 1.2 and 1.3 are supported; `tls: { min_version, max_version }` narrow that")
+    }
+
+    fn protocol(&self) -> Failure {
+        Failure::new(Cause::TlsProtocol, format!("{} speaks none of the protocols offered (ALPN)", self.host))
+            .hint("set `tls: { alpn: [http/1.1] }` or `[h2]`, as the server has it")
+    }
+
+    fn certificate(&self, wrong: &CertificateError) -> Failure {
+        let chain = self.handshake.presented();
+        let (details, hint) = self.certificate_words(wrong, &chain);
+        let failure = Failure::new(Cause::CertificateError, details);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+
+    fn certificate_words(&self, wrong: &CertificateError, chain: &[Details]) -> (String, Option<String>) {
+        use CertificateError as Wrong;
+        let host = self.host;
+        let Some(leaf) = chain.first() else {
+            return (format!("the certificate of {host} does not verify: {wrong}"), None);
+        };
+        match wrong {
+            Wrong::UnknownIssuer => self.unknown_issuer(leaf, chain),
+            Wrong::Expired | Wrong::ExpiredContext { .. } => expired(host, chain),
+            Wrong::NotValidYet | Wrong::NotValidYetContext { .. } => (
+                format!("the certificate of {host} is valid only from {}", day(leaf.not_before)),
+                Some("check this machine's clock".to_owned()),
             ),
-        )
-        .hint("the server needs a certificate with a subject alternative name; or name this very certificate in `ca_bundle:`");
+            Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => self.other_name(leaf),
+            Wrong::Revoked => (format!("the certificate of {host} is revoked, says the list in `tls: {{ crl }}`"), None),
+            Wrong::InvalidPurpose | Wrong::InvalidPurposeContext { .. } => (
+                format!("the certificate of {host} is not meant for servers (no serverAuth)"),
+                Some("its issuer must give it the extended key usage serverAuth".to_owned()),
+            ),
+            Wrong::BadSignature => same_name(host, leaf),
+            Wrong::Other(other) if other.0.is::<NotPinned>() => not_pinned(host, leaf),
+            // webpki's name for it; rustls passes it on without a variant of its own.
+            Wrong::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => self.ca_as_server(leaf),
+            other => (format!("the certificate of {host} does not verify: {other}"), None),
+        }
     }
-    let names = leaf.names.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
-    Failure::new(Cause::CertificateError, format!("the certificate there is for {names}, not for {host}"))
-        .hint("check the host, or say what the server is called with `tls: { server_name: … }`")
+
+    fn unknown_issuer(&self, leaf: &Details, chain: &[Details]) -> (String, Option<String>) {
+        let host = self.host;
+        if leaf.self_issued {
+            return (
+                format!("{host} shows a certificate that it issued itself ({})", leaf.name()),
+                Some(format!(
+                    "if it is the right one (SHA-256 {}), name that certificate as `ca_bundle:` of the rule for {host}",
+                    leaf.fingerprint_text()
+                )),
+            );
+        }
+        let missing = missing_issuer(chain);
+        (
+            format!("the certificate of {host} is issued by \"{missing}\", which is not trusted"),
+            Some(format!("add the certificate of \"{missing}\" to a `ca_bundle:` of the rule for {host}")),
+        )
+    }
+
+    fn ca_as_server(&self, leaf: &Details) -> (String, Option<String>) {
+        let host = self.host;
+        (
+            format!("{host} shows a CA certificate ({}) as its own", leaf.name()),
+            Some(format!("if it is the right one, name that certificate itself as `ca_bundle:` of the rule for {host}")),
+        )
+    }
+
+    fn other_name(&self, leaf: &Details) -> (String, Option<String>) {
+        let wanted = self.client.checked_host(self.host);
+        if leaf.sans.is_empty() {
+            let cn = leaf.common_name.as_deref().unwrap_or("none");
+            return (
+                format!("the certificate of {} has no subject alternative name, only the common name {cn}", self.host),
+                Some("reissue it with a subject alternative name, or name the certificate itself as `ca_bundle:`".to_owned()),
+            );
+        }
+        (
+            format!("the certificate of {} is not valid for {wanted}, only for {}", self.host, list(&leaf.sans)),
+            Some("use a host name that it has, or set `tls: { server_name: … }`".to_owned()),
+        )
+    }
+
+    fn alert(&self, alert: AlertDescription) -> Failure {
+        use AlertDescription as Alert;
+        let host = self.host;
+        match alert {
+            Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied => self.refused(alert),
+            // TLS 1.2 has no certificate_required; OpenSSL and nginx say handshake_failure.
+            Alert::HandshakeFailure if self.handshake.asked() != Asked::No => self.refused(alert),
+            Alert::HandshakeFailure => {
+                Failure::new(Cause::TlsProtocol, format!("{host} refused the handshake (alert {})", name(alert))).hint(
+                    never_asked(self.client, self.handshake)
+                        .unwrap_or("server and gatepass have no cipher in common: it needs TLS 1.2 with ECDHE, or TLS 1.3"),
+                )
+            }
+            Alert::ProtocolVersion => self.version(),
+            Alert::NoApplicationProtocol => self.protocol(),
+            Alert::UnrecognisedName => {
+                let name = self.client.checked_host(host);
+                Failure::new(Cause::TlsProtocol, format!("{host} does not know the name {name} (alert unrecognized_name)"))
+                    .hint("check the host, or set `tls: { server_name: … }`")
+            }
+            other => Failure::new(Cause::TlsProtocol, format!("{host} ended TLS with the alert {}", name(other))),
+        }
+    }
+
+    /// The server is not content with our certificate, or with there being none.
+    fn refused(&self, alert: AlertDescription) -> Failure {
+        let host = self.host;
+        let alert_name = name(alert);
+        let (details, hint) = match self.handshake.asked() {
+            Asked::Shown(shown) => {
+                (format!("{host} refused the client certificate \"{shown}\" (alert {alert_name})"), self.refused_hint(alert))
+            }
+            Asked::Nothing { unfit: true } => (
+                format!(
+                    "{host} asked for a client certificate, and none of those configured has a key it accepts (alert {alert_name})"
+                ),
+                "it wants another kind of key (RSA, EC): use a certificate with such a one".to_owned(),
+            ),
+            Asked::Nothing { unfit: false } => (
+                format!("{host} asked for a client certificate and no rule names one (alert {alert_name})"),
+                format!("add `client_certificate:` to a rule for {host}"),
+            ),
+            Asked::No | Asked::Resumed => (
+                format!("{host} ended TLS with the alert {alert_name}"),
+                never_asked(self.client, self.handshake)
+                    .unwrap_or("the server speaks of the client certificate: look into its log")
+                    .to_owned(),
+            ),
+        };
+        Failure::new(Cause::TlsAlert, details).hint(hint)
+    }
+
+    fn refused_hint(&self, alert: AlertDescription) -> String {
+        match alert {
+            AlertDescription::CertificateExpired => "renew the client certificate".to_owned(),
+            AlertDescription::CertificateRevoked => "its issuer has revoked it: ask for a new one".to_owned(),
+            AlertDescription::UnknownCA => {
+                "the server does not know its issuer: put the intermediate certificates into the file, or ask the server's owner \
+                 which CA it believes"
+                    .to_owned()
+            }
+            _ => "ask the server's owner which certificates it takes; its log says more".to_owned(),
+        }
+    }
+
+    /// The connection ended without a word. JSSE ends so when it wants a client certificate.
+    fn closed(&self, error: &io::Error) -> Failure {
+        let host = self.host;
+        let failure = Failure::new(Cause::ConnectionTerminated, format!("{host} closed the connection during TLS: {error}"));
+        match self.handshake.asked() {
+            Asked::Nothing { unfit: false } => failure
+                .hint(format!("it asked for a client certificate and no rule names one: add `client_certificate:` for {host}")),
+            Asked::Nothing { unfit: true } => failure.hint("it asked for a client certificate with another kind of key"),
+            Asked::Shown(shown) => {
+                failure.hint(format!("it may have refused the client certificate \"{shown}\"; its log says more"))
+            }
+            Asked::No | Asked::Resumed => failure,
+        }
+    }
 }
 
-fn alert(alert: AlertDescription, host: &Host, client: &Client) -> Failure {
-    use AlertDescription as A;
-    let about_us = matches!(
-        alert,
-        A::CertificateRequired
-            | A::BadCertificate
-            | A::UnsupportedCertificate
-            | A::CertificateRevoked
-            | A::CertificateExpired
-            | A::CertificateUnknown
-            | A::UnknownCA
-            | A::AccessDenied
-            | A::DecryptError
-    );
-    let failure = Failure::new(Cause::TlsAlert, format!("{host} ended TLS with the alert {alert:?}"));
-    match (about_us, client.identity(), client.was_asked()) {
-        (true, None, _) => failure.hint("it wants a client certificate and no rule names one; add `client_certificate:` to the rule for this host"),
-        (true, Some(name), _) => failure.hint(format!("it refused client certificate `{name}`; check that it is the right one, not expired, and that its chain is in the file")),
-        (false, None, true) => failure.hint("it asked for a client certificate and no rule names one; add `client_certificate:`"),
-        (false, Some(name), false) if alert == A::HandshakeFailure => failure.hint(format!(
-            "client certificate `{name}` was not asked for; a server that asks only after the request (TLS 1.2 renegotiation) cannot be served"
-        )),
-        (false, _, _) if alert == A::HandshakeFailure => failure.hint("no TLS version or cipher in common; TLS 1.2 with ECDHE, or TLS 1.3, is needed"),
-        (false, _, _) if alert == A::NoApplicationProtocol => failure.hint("it offers none of the protocols of `tls.alpn`"),
-        (false, _, _) if alert == A::UnrecognisedName => failure.hint("it does not know this name; say what it is called with `tls: { server_name: … }`"),
-        (false, Some(name), true) => failure.hint(format!("it was shown client certificate `{name}`")),
-        _ => failure,
+/// The certificate the chain ends below: issuer of the last one that is linked from the leaf.
+fn missing_issuer(chain: &[Details]) -> String {
+    let mut at = &chain[0];
+    // At most one step for each certificate presented.
+    for _ in chain {
+        match chain.iter().find(|above| above.subject == at.issuer && above.fingerprint_sha256 != at.fingerprint_sha256) {
+            Some(above) => at = above,
+            None => break,
+        }
+    }
+    at.issuer_name().to_owned()
+}
+
+fn expired(host: &Host, chain: &[Details]) -> (String, Option<String>) {
+    let now = std::time::SystemTime::now();
+    let whose = chain.iter().position(|c| c.is_expired(now)).unwrap_or(0);
+    let date = day(chain[whose].not_after);
+    match whose {
+        0 => (format!("the certificate of {host} expired on {date}"), Some("its owner must renew it".to_owned())),
+        _ => (
+            format!("the intermediate certificate \"{}\" of {host} expired on {date}", chain[whose].name()),
+            Some("the server must send a new one".to_owned()),
+        ),
     }
 }
+
+/// A CA that was made anew under its old name: the old one in the bundle matches by name only.
+fn same_name(host: &Host, leaf: &Details) -> (String, Option<String>) {
+    let issuer = leaf.issuer_name();
+    (
+        format!("the certificate of {host} is not signed by the \"{issuer}\" that is trusted, only by one of that name"),
+        Some(format!("if \"{issuer}\" was made anew, put its new certificate into the `ca_bundle:` of the rule for {host}")),
+    )
+}
+
+fn not_pinned(host: &Host, leaf: &Details) -> (String, Option<String>) {
+    use base64::Engine;
+    let pin = base64::engine::general_purpose::STANDARD.encode(leaf.spki_sha256);
+    (
+        format!("no public key in the certificate chain of {host} is one of `tls: {{ pins }}`"),
+        Some(format!("if the server's key was changed on purpose, add the pin of its new certificate: sha256/{pin}")),
+    )
+}
+
+/// At most eight of them: certificates of large sites have hundreds.
+fn list(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    match names.len() {
+        0..=SHOWN => names.join(", "),
+        more => format!("{} and {} more", names[..SHOWN].join(", "), more - SHOWN),
+    }
+}
+
+/// The alert by its name in RFC 8446 §6.
+fn name(alert: AlertDescription) -> String {
+    let spelled = alert.as_str().unwrap_or("unknown");
+    let mut out = String::new();
+    let mut last_lower = false;
+    for c in spelled.chars() {
+        if c.is_uppercase() && last_lower {
+            out.push('_');
+        }
+        last_lower = c.is_lowercase();
+        out.push(c.to_ascii_lowercase());
+    }
+    out
+}
+
+#[cfg(test)]
+#[path = "explain_tests.rs"]
+mod tests;

@@ -1,32 +1,71 @@
-//! What is shown upstream: a certificate chain and its private key, from PEM or PFX files.
+//! What is shown upstream: a certificate chain and its private key, read from the forms people have
+//! them in. A mistake is told as what it is: every way a file can be wrong has its own sentence.
 
+use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::digest;
-use p12_keystore::{KeyStore, Pkcs12ImportPolicy};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::sign::CertifiedKey;
-use x509_parser::prelude::FromDer;
-use zeroize::Zeroizing;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SigningKey};
+use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo, X509Certificate};
 
-use super::inspect::{self, Details};
-use super::keys::{self, KeyError};
-use super::{Loaded, Problem, pem};
+use super::inspect::{self, Details, day};
+use super::key::{self, KeyError};
+pub use super::{Loaded, Problem};
+use super::{pem, pfx, sha256};
 use crate::config::{CertificateSource, Material, Pem, Place};
 use crate::files;
 use crate::secret::Secret;
 
-/// A certificate chain and its private key.
+/// A certificate chain with its key. Equal when chain and public key are.
 ///
-/// Two identities are equal when they show the same chain; the private key follows from the leaf's public key.
+/// There is no `Debug`: nothing that holds a key is printed.
 pub struct Identity {
     key: Arc<CertifiedKey>,
-    fingerprint: [u8; 32],
     details: Details,
-    label: String,
+    fingerprint: [u8; 32],
+    files: Vec<PathBuf>,
+}
+
+impl Identity {
+    /// Leaf first, then upward.
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        &self.key.cert
+    }
+
+    pub fn certified_key(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.key)
+    }
+
+    /// SHA-256 over the chain, which names the public key too.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.fingerprint
+    }
+
+    pub fn subject(&self) -> &str {
+        &self.details.subject
+    }
+
+    pub fn not_after(&self) -> SystemTime {
+        self.details.not_after
+    }
+
+    /// Of the leaf.
+    pub fn details(&self) -> &Details {
+        &self.details
+    }
+
+    /// The files it was read from: what to watch.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.files.clone()
+    }
+
+    fn new(chain: Vec<CertificateDer<'static>>, key: Arc<dyn SigningKey>, details: Details, files: Vec<PathBuf>) -> Self {
+        let digests: Vec<u8> = chain.iter().flat_map(|der| sha256(der)).chain(details.spki_sha256).collect();
+        Self { key: Arc::new(CertifiedKey::new(chain, key)), details, fingerprint: sha256(&digests), files }
+    }
 }
 
 impl PartialEq for Identity {
@@ -41,303 +80,296 @@ impl Hash for Identity {
     }
 }
 
-impl Identity {
-    pub fn certified_key(&self) -> &Arc<CertifiedKey> {
-        &self.key
-    }
-
-    pub fn certificates(&self) -> &[CertificateDer<'static>] {
-        &self.key.cert
-    }
-
-    pub fn details(&self) -> &Details {
-        &self.details
-    }
-
-    /// Its name in the config, else the subject's common name.
-    pub fn subject(&self) -> &str {
-        &self.label
-    }
-
-    /// From parts already in memory (the demonstration, tests).
-    ///
-    /// # Errors
-    /// The key is not that of the first certificate, or of a kind that is not supported.
-    pub fn from_der(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, String> {
-        let leaf = chain.first().ok_or("there is no certificate")?;
-        let details = Details::of(leaf)?;
-        let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).map_err(|_| unsupported_key(&key))?;
-        let certified = CertifiedKey::new(chain, signer);
-        if matches!(certified.keys_match(), Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch))) {
-            return Err("public keys differ".to_owned());
-        }
-        let mut hash = digest::Context::new(&digest::SHA256);
-        for certificate in &certified.cert {
-            hash.update(&(certificate.len() as u64).to_be_bytes());
-            hash.update(certificate);
-        }
-        let mut fingerprint = [0; 32];
-        fingerprint.copy_from_slice(hash.finish().as_ref());
-        let label = details.short_subject().to_owned();
-        Ok(Self { key: Arc::new(certified), fingerprint, details, label })
-    }
-}
-
-/// The stack says only "failed to parse private key"; the algorithm identifier says more.
-fn unsupported_key(key: &PrivateKeyDer<'_>) -> String {
-    let der = key.secret_der();
-    let names = |oid: &[u8]| der[..der.len().min(48)].windows(oid.len()).any(|window| window == oid);
-    let what = if names(&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a]) {
-        "an RSA-PSS key"
-    } else if names(&[0x2b, 0x65, 0x71]) {
-        "an Ed448 key"
-    } else if names(&[0x2b, 0x81, 0x04, 0x00, 0x0a]) {
-        "a secp256k1 key"
-    } else if names(&[0x2a, 0x86, 0x48, 0xce, 0x38, 0x04, 0x01]) {
-        "a DSA key"
-    } else {
-        return "it is damaged, or of a kind that is not supported (RSA from 2048 bits, P-256, P-384, P-521 and Ed25519 are)"
-            .to_owned();
-    };
-    format!("it is {what}, which is not supported (RSA from 2048 bits, P-256, P-384, P-521 and Ed25519 are)")
-}
-
-/// Reads an identity.
+/// Reads a client certificate with its key.
 ///
 /// # Errors
-/// Each way a file can be wrong has its own message and mend.
+/// What is wrong with which file, and the mend.
 pub fn load(source: &CertificateSource, passphrase: Option<&Secret>, bound: usize) -> Result<Loaded<Identity>, Problem> {
-    let mut loaded = match &source.material {
+    let loaded = match &source.material {
         Material::Pem { cert, cert_place, key } => {
-            Reader { bound, passphrase, place: source.place }.pem(cert, *cert_place, key.as_ref())?
+            let (cert_path, key_path) = (shown(cert), key.as_ref().map(|(pem, place)| (shown(pem), Some(*place))));
+            let texts = [Some(cert), key.as_ref().map(|(pem, _)| pem)].map(|pem| pem.and_then(as_text));
+            let key = key_path.as_ref().map(|(path, place)| (path.as_path(), *place));
+            Reading { passphrase, bound, texts }.pair((&cert_path, Some(*cert_place)), key)
         }
-        Material::Pfx { file, place } => Reader { bound, passphrase, place: *place }.pfx(file)?,
-        Material::Pkcs11 { place, .. } => return Err(not_built("PKCS #11 tokens", *place)),
-        Material::Spiffe { place, .. } => return Err(not_built("the SPIFFE Workload API", *place)),
+        Material::Pfx { file, place } => Reading { passphrase, bound, texts: [None, None] }.pfx(file, *place),
+        Material::Pkcs11 { place, .. } => Err(absent("PKCS#11 tokens are", *place)),
+        Material::Spiffe { place, .. } => Err(absent("the SPIFFE workload API is", *place)),
     };
-    if let Some(name) = &source.name {
-        loaded.value.label.clone_from(name);
+    let mut loaded = loaded?;
+    if loaded.value.details.purposes.is_some_and(|p| !p.client) {
+        loaded.warnings.push(wrong_purpose(&loaded.value, source.place));
     }
-    let subject = loaded.value.label.clone();
-    loaded.warnings.extend(oddities(&loaded.value.details, &subject, source.place));
     Ok(loaded)
 }
 
-fn not_built(what: &str, place: Place) -> Problem {
-    Problem::new("unsupported", place, format!("{what} are not supported by this build")).help("use PEM or PFX files")
+/// The certificate and key of a listener that speaks TLS itself.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_pair(cert: &Path, key: &Path, place: Place, bound: usize) -> Result<Loaded<Identity>, Problem> {
+    Reading { passphrase: None, bound, texts: [None, None] }.pair((cert, Some(place)), Some((key, Some(place))))
 }
 
-fn oddities(details: &Details, subject: &str, place: Place) -> Vec<Problem> {
-    let now = SystemTime::now();
-    let mut found = Vec::new();
-    if details.is_expired(now) {
-        let message = format!("client certificate `{subject}` expired on {}", inspect::date(details.not_after));
-        found.push(Problem::new("expired", place, message).help("servers will refuse it; get a new one"));
-    }
-    if details.is_early(now) {
-        let message = format!("client certificate `{subject}` is not valid before {}", inspect::date(details.not_before));
-        found.push(Problem::new("not-yet-valid", place, message).help("check the clock of this machine"));
-    }
-    if details.client_auth == Some(false) {
-        let message =
-            format!("client certificate `{subject}` is not meant for clients (its extended key usage lacks clientAuth)");
-        found.push(
-            Problem::new("not-for-clients", place, message).help("many servers will refuse it; ask for one with clientAuth"),
-        );
-    }
-    found
+fn absent(what: &str, place: Place) -> Problem {
+    Problem::new("not-in-this-build", place, format!("{what} not in this build")).help("use `cert:` and `key:` or `pfx:`")
 }
 
-struct Reader<'a> {
-    bound: usize,
+fn wrong_purpose(identity: &Identity, place: Place) -> Problem {
+    let message = format!("the certificate {} is not meant for clients (no clientAuth)", identity.details.name());
+    Problem::new("not-a-client-certificate", place, message)
+        .help("most servers will refuse it; ask its issuer for one with the extended key usage clientAuth")
+}
+
+/// The name under which a text stands in messages, where a file would have its path.
+const CERT_TEXT: &str = "(the PEM text)";
+
+fn shown(pem: &Pem) -> PathBuf {
+    pem.file().map_or_else(|| PathBuf::from(CERT_TEXT), Path::to_owned)
+}
+
+fn as_text(pem: &Pem) -> Option<&Secret> {
+    match pem {
+        Pem::Text(text) => Some(text),
+        Pem::File(_) => None,
+    }
+}
+
+struct Reading<'a> {
     passphrase: Option<&'a Secret>,
-    place: Place,
+    bound: usize,
+    /// Certificate and key, where they are given as text instead of a file.
+    texts: [Option<&'a Secret>; 2],
 }
 
-impl Reader<'_> {
-    fn read(&self, path: &Path, place: Place) -> Result<Vec<u8>, Problem> {
-        files::read(path, self.bound).map_err(|cause| {
-            Problem::new("file", place, cause.to_string()).help("relative paths start at the folder of the file that names them")
-        })
-    }
+type Site<'a> = (&'a Path, Option<Place>);
 
-    fn text(&self, pem: &Pem, place: Place) -> Result<Zeroizing<String>, Problem> {
-        match pem {
-            Pem::Text(secret) => Ok(Zeroizing::new(secret.expose().to_owned())),
-            Pem::File(path) => text(&Zeroizing::new(self.read(path, place)?), path, place),
-        }
-    }
-
-    fn pem(&self, cert: &Pem, cert_place: Place, key: Option<&(Pem, Place)>) -> Result<Loaded<Identity>, Problem> {
-        let cert_text = self.text(cert, cert_place)?;
-        let chain = chain(&cert_text, &cert.name(), cert_place)?;
-        let mut warnings = Vec::new();
-        let (key_pem, key_place) = key.map_or((cert, cert_place), |(pem, place)| (pem, *place));
-        let key_text = match key {
-            Some((pem, place)) => self.text(pem, *place)?,
-            None => cert_text,
+impl Reading<'_> {
+    fn pair(&self, cert: Site<'_>, key: Option<Site<'_>>) -> Result<Loaded<Identity>, Problem> {
+        let cert_bytes = self.read(cert, self.texts[0])?;
+        let found = read_certificates(cert, &cert_bytes, key.is_some())?;
+        let mut warnings: Vec<_> = found.broken.iter().map(|b| b.warning(cert.0, cert.1)).collect();
+        let site = key.unwrap_or(cert);
+        let key_bytes = if key.is_some() { self.read(site, self.texts[1])? } else { cert_bytes };
+        let keys = self.keys(site, &key_bytes, key.is_none())?;
+        warnings.extend(loose_permissions(site));
+        let mut files = vec![cert.0.to_owned()];
+        files.extend(key.filter(|(path, _)| *path != cert.0).map(|(path, _)| path.to_owned()));
+        let mismatch = || {
+            let message = format!("{} is not the key of {} (public keys differ)", name(site.0), name(cert.0));
+            Problem::new("key-mismatch", site.1, message).help("name the key that the certificate was requested with")
         };
-        if let Some(path) = key_pem.file()
-            && let Ok(mode) = files::mode(path)
-            && mode & 0o004 != 0
-        {
-            let message = format!("{} holds a private key and is readable by everybody ({mode:04o})", path.display());
-            warnings.push(Problem::new("loose-key", key_place, message).help(format!("chmod 600 {}", path.display())));
+        assemble(found.good, keys, mismatch, files, cert, warnings)
+    }
+
+    fn pfx(&self, path: &Path, place: Place) -> Result<Loaded<Identity>, Problem> {
+        let site = (path, Some(place));
+        let bytes = zeroize::Zeroizing::new(self.read(site, None)?);
+        if pem::is_pem(&bytes) {
+            let message = format!("{} is a PEM file, not a PFX", name(path));
+            return Err(Problem::new("pem-given-as-pfx", place, message).help("write `cert:` (and `key:`) instead of `pfx:`"));
         }
-        let private = self.key(&key_text, &key_pem.name(), key_place, key.is_none())?;
-        let value = Identity::from_der(relink(chain, &private), private).map_err(|why| {
-            let (key_name, cert_name) = (key_pem.name(), cert.name());
-            match why.as_str() {
-                "public keys differ" => Problem::new(
-                    "key-mismatch",
-                    key_place,
-                    format!("{key_name} is not the key of {cert_name} (public keys differ)"),
-                )
-                .help("name the key that was made for this certificate"),
-                _ => Problem::new("key", key_place, format!("cannot use the private key in {key_name}: {why}")),
+        let contents = pfx::open(&bytes, self.passphrase.map(Secret::expose)).map_err(|error| key_problem(site, &error))?;
+        if contents.keys.is_empty() {
+            let message = format!("{} holds no private key", name(path));
+            return Err(Problem::new("no-private-key", place, message)
+                .help("export it again with its key; a file with CAs alone belongs under `ca_bundles`"));
+        }
+        let parse = |der: &zeroize::Zeroizing<Vec<u8>>| {
+            let key = PrivateKeyDer::try_from(der.as_slice()).map_err(|_| KeyError::Damaged("its key is not a private key"))?;
+            key::signing_key(&key.clone_key())
+        };
+        let keys = first_good(contents.keys.iter().map(parse)).map_err(|error| key_problem(site, &error))?;
+        let certificates = contents.certificates.into_iter().filter_map(|der| Some((der.clone(), Details::read(&der).ok()?)));
+        let certificates: Vec<_> = certificates.collect();
+        if certificates.is_empty() {
+            let message = format!("{} holds a key but no certificate", name(path));
+            return Err(Problem::new("no-certificate", place, message).help("export it again with its certificate"));
+        }
+        let mismatch = || {
+            let message = format!("no key in {} belongs to a certificate in it (public keys differ)", name(path));
+            Problem::new("key-mismatch", place, message).help("export certificate and key together")
+        };
+        let warnings = loose_permissions(site).into_iter().collect();
+        assemble(certificates, keys, mismatch, vec![path.to_owned()], site, warnings)
+    }
+
+    fn read(&self, (path, place): Site<'_>, text: Option<&Secret>) -> Result<Vec<u8>, Problem> {
+        if let Some(text) = text {
+            return Ok(text.expose().as_bytes().to_vec());
+        }
+        files::read(path, self.bound).map_err(|error| Problem::file(place, &error))
+    }
+
+    /// Every key of the file that can be used; the certificate decides among them.
+    fn keys(&self, site: Site<'_>, bytes: &[u8], same_file: bool) -> Result<Vec<Arc<dyn SigningKey>>, Problem> {
+        if !pem::is_pem(bytes) && key::is_der_key(bytes) {
+            let key = key::from_der(bytes, self.passphrase).and_then(|key| key::signing_key(&key));
+            return key.map(|key| vec![key]).map_err(|error| key_problem(site, &error));
+        }
+        let blocks = pem::read(bytes);
+        let blocks: Vec<_> = blocks.iter().filter(|block| block.is_private_key()).collect();
+        if blocks.is_empty() {
+            return Err(no_key(site, bytes, same_file));
+        }
+        let open = |block: &&pem::Block| key::from_block(block, self.passphrase).and_then(|key| key::signing_key(&key));
+        first_good(blocks.iter().map(open)).map_err(|error| key_problem(site, &error))
+    }
+}
+
+/// All that succeeded, or the first failure when none did.
+fn first_good<T>(results: impl Iterator<Item = Result<T, KeyError>>) -> Result<Vec<T>, KeyError> {
+    let mut good = Vec::new();
+    let mut first = None;
+    for result in results {
+        match result {
+            Ok(value) => good.push(value),
+            Err(error) => {
+                first.get_or_insert(error);
             }
-        })?;
-        Ok(Loaded { value, warnings })
+        }
     }
-
-    fn key(&self, text: &str, name: &str, place: Place, same_file: bool) -> Result<PrivateKeyDer<'static>, Problem> {
-        let Some(block) = pem::blocks(text).into_iter().find(|block| keys::is_key(&block.label)) else {
-            let message = if same_file {
-                format!("{name} holds a certificate but no private key")
-            } else {
-                format!("there is no private key in {name}")
-            };
-            return Err(Problem::new("no-key", place, message).help("name the PEM file of the private key with `key:`"));
-        };
-        keys::read(block, self.passphrase).map_err(|cause| key_problem(cause, name, place))
-    }
-
-    fn pfx(&self, file: &Path) -> Result<Loaded<Identity>, Problem> {
-        let bytes = self.read(file, self.place)?;
-        let name = file_name(file);
-        if bytes.starts_with(b"-----BEGIN") || bytes.windows(11).take(4096).any(|window| window == b"-----BEGIN ") {
-            return Err(Problem::new("pem-as-pfx", self.place, format!("{name} is a PEM file, not a PFX file"))
-                .help("name it with `cert:` and `key:` instead of `pfx:`"));
-        }
-        let store = KeyStore::from_pkcs12(&bytes, self.passphrase.map_or("", Secret::expose), Pkcs12ImportPolicy::Relaxed)
-            .map_err(|cause| self.pfx_problem(&cause.to_string(), &bytes, name))?;
-        let Some((_, entry)) = store.private_key_chain() else {
-            return Err(Problem::new("no-key", self.place, format!("there is no private key in {name}"))
-                .help("export it again with its private key"));
-        };
-        let chain = entry.certs().iter().map(|certificate| CertificateDer::from(certificate.as_der().to_vec())).collect();
-        let key = PrivatePkcs8KeyDer::from(entry.key().as_der().to_vec()).into();
-        let value = Identity::from_der(relink(chain, &key), key)
-            .map_err(|why| Problem::new("key", self.place, format!("cannot use the private key in {name}: {why}")))?;
-        Ok(Loaded { value, warnings: Vec::new() })
-    }
-
-    fn pfx_problem(&self, cause: &str, bytes: &[u8], name: &str) -> Problem {
-        let length = self.passphrase.map_or(0, |secret| secret.expose().chars().count());
-        if cause.contains("MAC") || cause.to_ascii_lowercase().contains("password") {
-            let given = if self.passphrase.is_some() {
-                format!("the passphrase has {length} characters")
-            } else {
-                "no passphrase is given".to_owned()
-            };
-            return Problem::new("wrong-passphrase", self.place, format!("wrong passphrase for {name}"))
-                .help(format!("{given}; name the right one with `passphrase:`"));
-        }
-        let convert = "convert it: openssl pkcs12 -in OLD -nodes -legacy | openssl pkcs12 -export -out NEW";
-        if bytes.starts_with(&[0x30, 0x80]) {
-            return Problem::new(
-                "pfx-ber",
-                self.place,
-                format!("{name} is in the BER encoding that NSS and Firefox write, which is not read yet"),
-            )
-            .help(convert);
-        }
-        if !bytes.starts_with(&[0x30]) {
-            return Problem::new("not-pfx", self.place, format!("{name} is not a PFX file"))
-                .help("a PFX (PKCS #12) file is binary; PEM files are named with `cert:` and `key:`");
-        }
-        Problem::new(
-            "pfx",
-            self.place,
-            format!("cannot read {name}: it is damaged or uses an algorithm that is not supported ({cause})"),
-        )
-        .help(convert)
+    match first {
+        Some(error) if good.is_empty() => Err(error),
+        _ => Ok(good),
     }
 }
 
-fn file_name(path: &Path) -> &str {
-    path.file_name().and_then(|name| name.to_str()).unwrap_or("the file")
+fn name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
 }
 
-fn text(bytes: &[u8], path: &Path, place: Place) -> Result<Zeroizing<String>, Problem> {
-    // A PFX or DER file named as PEM: both begin with an ASN.1 SEQUENCE.
-    if bytes.first() == Some(&0x30) && !bytes.windows(10).any(|window| window == b"-----BEGIN") {
-        let message = format!("{} is binary (PFX or DER), not a PEM file", file_name(path));
-        return Err(Problem::new("pfx-as-pem", place, message).help("name a PFX file with `pfx:`"));
+fn read_certificates((path, place): Site<'_>, bytes: &[u8], has_key: bool) -> Result<inspect::Certificates, Problem> {
+    let found = inspect::certificates(bytes);
+    if !found.good.is_empty() {
+        return Ok(found);
     }
-    Ok(Zeroizing::new(String::from_utf8_lossy(bytes).into_owned()))
-}
-
-fn chain(text: &str, name: &str, place: Place) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    let mut chain = Vec::new();
-    for block in pem::blocks(text) {
-        if !pem::is_certificate(&block.label) {
-            continue;
-        }
-        let broken = |why: &str| {
-            Problem::new("broken-certificate", place, format!("certificate {} in {name} cannot be read: {why}", block.number))
-        };
-        let der = block.content.as_ref().map_err(|why| broken(why))?.der.clone();
-        let der = pem::certificate_der(&block.label, der);
-        Details::of(&der).map_err(|why| broken(&why))?;
-        chain.push(CertificateDer::from(der));
+    let file = name(path);
+    if pfx::is_pfx(bytes) {
+        let message = format!("{file} is a PFX (PKCS#12) file");
+        return Err(Problem::new("pfx-given-as-pem", place, message).help("write `pfx:` instead of `cert:`"));
     }
-    if chain.is_empty() {
-        let message = format!("there is no certificate in {name}");
-        return Err(Problem::new("no-certificate", place, message)
-            .help("`cert:` names a PEM file with the client certificate (and its chain)"));
+    if let Some(broken) = found.broken.first() {
+        let message = format!("the certificate in {file} is damaged (line {}): {}", broken.line, broken.wrong);
+        return Err(Problem::new("damaged-certificate", place, message).help("copy it again from where it came"));
     }
-    Ok(chain)
-}
-
-fn key_problem(cause: KeyError, name: &str, place: Place) -> Problem {
-    match cause {
-        KeyError::NeedsPassphrase => Problem::new("needs-passphrase", place, format!("the private key in {name} is encrypted"))
-            .help("name its passphrase with `passphrase:`"),
-        KeyError::WrongPassphrase => Problem::new("wrong-passphrase", place, format!("wrong passphrase for {name}"))
-            .help("name the right one with `passphrase:`"),
-        KeyError::Unsupported(what) => {
-            Problem::new("unsupported-key", place, format!("the private key in {name} uses {what}, which is not supported"))
-                .help(format!("convert it: openssl pkcs8 -topk8 -v2 aes256 -in {name} -out NEW.key"))
-        }
-        KeyError::Damaged(why) => Problem::new("damaged-key", place, format!("the private key in {name} cannot be read: {why}")),
-    }
-}
-
-/// Leaf first, each followed by its issuer, whatever the order in the file; certificates that do not
-/// belong to the chain are left out.
-fn relink(chain: Vec<CertificateDer<'static>>, key: &PrivateKeyDer<'static>) -> Vec<CertificateDer<'static>> {
-    if chain.len() < 2 {
-        return chain;
-    }
-    let spki = rustls::crypto::aws_lc_rs::sign::any_supported_type(key)
-        .ok()
-        .and_then(|signer| signer.public_key().map(|spki| spki.to_vec()));
-    let parsed = |der: &CertificateDer<'static>| {
-        let (_, certificate) = x509_parser::certificate::X509Certificate::from_der(der).ok()?;
-        Some((
-            certificate.subject().as_raw().to_vec(),
-            certificate.issuer().as_raw().to_vec(),
-            certificate.public_key().raw.to_vec(),
-        ))
+    let (message, help) = match found.has_key || key::is_der_key(bytes) {
+        true if has_key => (format!("{file} holds a private key but no certificate"), "are `cert:` and `key:` swapped?"),
+        true => (format!("{file} holds a private key but no certificate"), "name the certificate's file as `cert:`"),
+        false => (
+            format!("{file} holds no certificate"),
+            "a certificate stands between `-----BEGIN CERTIFICATE-----` and `-----END CERTIFICATE-----`",
+        ),
     };
-    let facts: Vec<_> = chain.iter().filter_map(parsed).collect();
-    let leaf = facts.iter().position(|(_, _, public)| Some(public) == spki.as_ref());
-    let (Some(mut at), true) = (leaf, facts.len() == chain.len()) else { return chain };
-    let mut order = vec![at];
-    while let Some(next) = (0..facts.len()).find(|n| !order.contains(n) && facts[*n].0 == facts[at].1) {
-        order.push(next);
-        at = next;
-    }
-    order.into_iter().map(|n| chain[n].clone()).collect()
+    Err(Problem::new("no-certificate", place, message).help(help))
 }
+
+fn no_key((path, place): Site<'_>, bytes: &[u8], same_file: bool) -> Problem {
+    let file = name(path);
+    if pfx::is_pfx(bytes) {
+        return Problem::new("pfx-given-as-pem", place, format!("{file} is a PFX (PKCS#12) file"))
+            .help("write `pfx:` instead of `cert:` and `key:`");
+    }
+    let problem = Problem::new("no-private-key", place, format!("{file} holds no private key"));
+    if same_file {
+        return problem.help("name the key's file as `key:`");
+    }
+    match inspect::certificates(bytes).good.is_empty() {
+        true => problem.help("a key stands between `-----BEGIN PRIVATE KEY-----` and `-----END PRIVATE KEY-----`"),
+        false => problem.help("it holds a certificate: are `cert:` and `key:` swapped?"),
+    }
+}
+
+fn key_problem((path, place): Site<'_>, error: &KeyError) -> Problem {
+    let file = name(path);
+    match error {
+        KeyError::NeedsPassphrase => {
+            Problem::new("missing-passphrase", place, format!("{file} is encrypted and no passphrase is given"))
+                .help("add `passphrase:`, for example `passphrase: { env: KEY_PASSPHRASE }`")
+        }
+        KeyError::WrongPassphrase => Problem::new("wrong-passphrase", place, format!("the passphrase does not open {file}"))
+            .help("check `passphrase:`; a damaged file looks the same"),
+        KeyError::Unsupported { what, help } => {
+            Problem::new("unsupported-key", place, format!("{file} cannot be used: {what}")).help(help.clone())
+        }
+        KeyError::Damaged(what) => {
+            Problem::new("damaged-key", place, format!("{file} cannot be read: {what}")).help("copy it again from where it came")
+        }
+    }
+}
+
+fn loose_permissions((path, place): Site<'_>) -> Option<Problem> {
+    let mode = files::mode(path).ok().filter(|mode| mode & 0o077 != 0)?;
+    let message = format!("others can read the key file {} (mode {:04o})", name(path), mode & 0o777);
+    Some(Problem::new("loose-permissions", place, message).help(format!("chmod 600 {}", path.display())))
+}
+
+/// Finds the certificate that belongs to a key, and links the chain above it.
+fn assemble(
+    certificates: Vec<(Vec<u8>, Details)>,
+    keys: Vec<Arc<dyn SigningKey>>,
+    mismatch: impl FnOnce() -> Problem,
+    files: Vec<PathBuf>,
+    site: Site<'_>,
+    mut warnings: Vec<Problem>,
+) -> Result<Loaded<Identity>, Problem> {
+    let belongs = |key: &Arc<dyn SigningKey>| {
+        let leaf = certificates.iter().position(|(der, _)| public_keys_agree(der, key))?;
+        Some((leaf, Arc::clone(key)))
+    };
+    let Some((leaf, key)) = keys.iter().find_map(belongs) else { return Err(mismatch()) };
+    let details = certificates[leaf].1.clone();
+    warnings.extend(date_warning(&details, site));
+    let chain = link(&certificates, leaf);
+    Ok(Loaded { value: Identity::new(chain, key, details, files), warnings })
+}
+
+fn public_keys_agree(certificate: &[u8], key: &Arc<dyn SigningKey>) -> bool {
+    let Some(spki) = key.public_key() else { return false };
+    let (Ok((_, cert)), Ok((_, own))) = (X509Certificate::from_der(certificate), SubjectPublicKeyInfo::from_der(&spki)) else {
+        return false;
+    };
+    // Not the whole SubjectPublicKeyInfo: some issuers leave the NULL parameter of RSA out.
+    cert.public_key().subject_public_key.data == own.subject_public_key.data
+}
+
+fn date_warning(details: &Details, (path, place): Site<'_>) -> Option<Problem> {
+    let now = SystemTime::now();
+    let file = name(path);
+    if details.is_expired(now) {
+        let message = format!("the certificate in {file} ({}) expired on {}", details.name(), day(details.not_after));
+        return Some(Problem::new("expired", place, message).help("renew it; servers will refuse it"));
+    }
+    if details.is_early(now + Duration::from_secs(60)) {
+        let message = format!("the certificate in {file} ({}) is valid only from {}", details.name(), day(details.not_before));
+        return Some(Problem::new("not-yet-valid", place, message).help("check this machine's clock"));
+    }
+    None
+}
+
+/// The leaf and, as far as the file has them, the certificates above it in order (RFC 8446 §4.4.2).
+/// What is not part of the chain is left out: it would only be sent for nothing.
+fn link(certificates: &[(Vec<u8>, Details)], leaf: usize) -> Vec<CertificateDer<'static>> {
+    let mut chain = Vec::new();
+    let mut used = HashSet::new();
+    let mut next = Some(leaf);
+    while let Some(at) = next {
+        used.insert(at);
+        let (der, details) = &certificates[at];
+        chain.push(CertificateDer::from(der.clone()));
+        next = (!details.self_issued).then(|| issuer_of(certificates, details, &used)).flatten();
+    }
+    chain
+}
+
+fn issuer_of(certificates: &[(Vec<u8>, Details)], of: &Details, used: &HashSet<usize>) -> Option<usize> {
+    let candidate = |at: &usize| !used.contains(at) && certificates[*at].1.subject == of.issuer;
+    let by_key = |at: &usize| of.aki.is_none() || certificates[*at].1.ski == of.aki;
+    let mut candidates = (0..certificates.len()).filter(candidate);
+    // Where several bear the issuer's name (a renewed CA), the key identifier decides.
+    (0..certificates.len()).filter(candidate).find(by_key).or_else(|| candidates.next())
+}
+
+#[cfg(test)]
+#[path = "identity_tests.rs"]
+mod tests;

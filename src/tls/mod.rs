@@ -1,35 +1,53 @@
 //! The only place where TLS configurations are made.
-
-pub mod authority;
-pub mod client;
-pub mod explain;
-pub mod identity;
-pub mod inspect;
-mod keys;
-pub mod pem;
-pub mod server;
-pub mod trust;
-mod verify;
+//!
+//! Upstream: an [`identity`] is shown, a [`trust`] decides whom to believe, a [`client`] holds the
+//! configurations made of both with a session store of its own, and [`explain`] says in words why a
+//! handshake failed. Downstream: the [`authority`] mints leaves for intercepted hosts, [`server`]
+//! makes listeners speak TLS. The rest reads formats: [`pem`], [`key`], [`pfx`], [`inspect`].
 
 use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::CryptoProvider;
 
 use crate::config::Place;
+use crate::files::FileError;
 
-/// The one crypto provider: aws-lc-rs, which has P-521, RSA to 8192 bits and X25519MLKEM768.
+pub mod authority;
+pub mod ber;
+pub mod client;
+pub mod crl;
+pub mod explain;
+pub mod handshake;
+pub mod identity;
+pub mod inspect;
+pub mod key;
+pub mod leaves;
+pub mod legacy;
+pub mod pem;
+pub mod pfx;
+pub mod server;
+pub mod trust;
+pub mod verify;
+
+#[cfg(test)]
+mod testing;
+
+/// The one cryptography provider of the process.
 pub fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
-    PROVIDER.clone()
+    Arc::clone(&PROVIDER)
 }
 
-/// What is wrong with a certificate, key or bundle, and where it is named.
-#[derive(Clone, Debug)]
+/// Something wrong with a file that TLS needs, said so that it can be mended.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem {
+    /// Short and stable, as in [`crate::config::Diagnostic`].
     pub code: &'static str,
+    /// `None` for what no config names (the authority's own folder).
     pub place: Option<Place>,
     /// One sentence without a full stop. Never a secret.
     pub message: String,
+    /// The mend.
     pub help: Option<String>,
 }
 
@@ -42,10 +60,62 @@ impl Problem {
         self.help = Some(help.into());
         self
     }
+
+    /// A file that cannot be read or written; the error names the path.
+    pub fn file(place: impl Into<Option<Place>>, error: &FileError) -> Self {
+        Self::new("file", place, error.to_string())
+    }
 }
 
-/// What was loaded, and what is odd about it.
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.help {
+            Some(help) => write!(f, "; {help}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Problem {}
+
+/// What was loaded, and what is worth a warning about it.
 pub struct Loaded<T> {
     pub value: T,
     pub warnings: Vec<Problem>,
+}
+
+/// SHA-256, for fingerprints and pins.
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_a_reader_panic(bytes: Vec<u8>, at: usize, flip: u8) {
+            let fixtures: [&[u8]; 5] = [
+                include_bytes!("../../tests/fixtures/tls/nss.pfx"),
+                include_bytes!("../../tests/fixtures/tls/alice.p8.md5des.pem"),
+                include_bytes!("../../tests/fixtures/tls/bob.aes128.pem"),
+                include_bytes!("../../tests/fixtures/tls/chain.der.p7b"),
+                include_bytes!("../../tests/fixtures/tls/ca.der"),
+            ];
+            let mut bent = fixtures[at % fixtures.len()].to_vec();
+            let position = at / fixtures.len() % bent.len();
+            bent[position] ^= flip;
+            for bytes in [&bytes, &bent] {
+                let _ = pem::first_element(bytes);
+                let _ = pem::read(bytes).iter().filter(|block| key::from_block(block, None).is_ok()).count();
+                let _ = ber::Element::read(bytes).map(|element| element.to_der());
+                let _ = inspect::certificates(bytes).good.len();
+                let _ = (pfx::is_pfx(bytes), key::from_der(bytes, None).is_ok());
+            }
+        }
+    }
 }

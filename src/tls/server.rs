@@ -1,56 +1,108 @@
-//! TLS of gatepass's own listeners ("https proxy").
+//! Listeners that themselves speak TLS ("https proxy"), and may ask callers for a certificate.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use rustls::pki_types::CertificateDer;
+use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::SingleCertAndKey;
 
-use super::{Problem, identity, provider, trust};
-use crate::config::{BundleSource, CertificateSource, ListenerTls, Material, Pem};
+use super::client::protocol_id;
+use super::trust::Trust;
+use super::{Loaded, Problem, identity, provider};
+use rustls::pki_types::CertificateDer;
 
-/// The configuration of a listener: its certificate, and the CA that callers must be from.
-///
+use crate::config::{Alpn, BundleSource, ListenerTls, Pem, Place};
+
 /// # Errors
-/// As for any identity or bundle.
-pub fn listener(tls: &ListenerTls, bound: usize) -> Result<Arc<ServerConfig>, Problem> {
-    let source = CertificateSource {
-        name: None,
-        place: tls.place,
-        material: Material::Pem {
-            cert: Pem::File(tls.cert.clone()),
-            cert_place: tls.place,
-            key: Some((Pem::File(tls.key.clone()), tls.place)),
-        },
-        passphrase: None,
-    };
-    let identity = identity::load(&source, None, bound)?.value;
+/// A certificate, key or client CA cannot be used, and the mend.
+pub fn listener_config(tls: &ListenerTls, bound: usize) -> Result<Loaded<Arc<ServerConfig>>, Problem> {
+    let Loaded { value: identity, mut warnings } = identity::load_pair(&tls.cert, &tls.key, tls.place, bound)?;
+    if identity.details().purposes.is_some_and(|p| !p.server) {
+        let message = format!("the certificate {} is not meant for servers (no serverAuth)", identity.details().name());
+        warnings.push(Problem::new("not-a-server-certificate", tls.place, message).help("clients will refuse it"));
+    }
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(|cause| Problem::new("listener-tls", tls.place, cause.to_string()))?;
-    let resolver = Arc::new(rustls::sign::SingleCertAndKey::from(identity.certified_key().clone()));
-    let mut config = match &tls.client_ca {
-        None => builder.with_no_client_auth().with_cert_resolver(resolver),
-        Some(file) => {
-            let source = BundleSource {
-                name: None,
-                place: tls.place,
-                files: vec![(Pem::File(file.clone()), tls.place)],
-                system_roots: false,
-            };
-            let trust = trust::Trust::load(&source, bound).map_err(|mut problems| problems.remove(0))?.value;
-            let verifier = WebPkiClientVerifier::builder_with_provider(trust.roots.clone(), provider())
-                .build()
-                .map_err(|cause| Problem::new("listener-tls", tls.place, format!("cannot use `client_ca`: {cause}")))?;
-            builder.with_client_cert_verifier(verifier).with_cert_resolver(resolver)
+        .expect("the provider has cipher suites for TLS 1.2 and 1.3");
+    let builder = match &tls.client_ca {
+        Some(path) => {
+            let (verifier, more) = client_verifier(path, tls.place, bound)?;
+            warnings.extend(more);
+            builder.with_client_cert_verifier(verifier)
         }
+        None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    let key = (*identity.certified_key()).clone();
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+    if let Ok(ticketer) = Ticketer::new() {
+        config.ticketer = ticketer;
+    }
+    // Proxy requests are read as HTTP/1.1; CONNECT over HTTP/2 is not spoken here.
+    config.alpn_protocols = vec![protocol_id(Alpn::Http11).to_vec()];
+    Ok(Loaded { value: Arc::new(config), warnings })
+}
+
+type Verifier = (Arc<dyn ClientCertVerifier>, Vec<Problem>);
+
+fn client_verifier(path: &Path, place: Place, bound: usize) -> Result<Verifier, Problem> {
+    let source = BundleSource { name: None, place, files: vec![(Pem::File(path.to_owned()), place)], system_roots: false };
+    let wrong = |why: String| {
+        Problem::new("bad-client-ca", place, format!("{} cannot say who may call: {why}", path.display()))
+            .help("`client_ca:` names the certificates of the CAs that issue your clients' certificates")
+    };
+    let first = |problems: Vec<Problem>| problems.into_iter().next().unwrap_or_else(|| wrong("it is empty".to_owned()));
+    let Loaded { value: trust, warnings } = Trust::load(&source, bound).map_err(first)?;
+    if trust.anchors().is_empty() {
+        return Err(wrong("it holds no CA certificate".to_owned()));
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(trust.anchors()), provider())
+        .build()
+        .map_err(|error| wrong(error.to_string()))?;
+    Ok((verifier, warnings))
 }
 
 /// The common name of a caller's certificate.
 pub fn caller(certificates: Option<&[CertificateDer<'_>]>) -> Option<String> {
-    let details = super::inspect::Details::of(certificates?.first()?).ok()?;
-    Some(details.short_subject().to_owned())
+    let details = super::inspect::Details::read(certificates?.first()?).ok()?;
+    Some(details.name().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::super::testing::{BOUND, Ca, client, meet, params, spec};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_listener_shows_its_certificate_and_asks_callers_for_theirs() {
+        let (ca, people) = (Ca::root("Root"), Ca::root("People"));
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let write = |name: &str, text: &str| crate::files::write_private(&path(name), text.as_bytes()).unwrap();
+        write("server.pem", &ca.server("proxy.test").pem());
+        write("people.pem", &super::super::pem::encode("CERTIFICATE", &people.der));
+        let place = Place::default();
+        let tls = |client_ca: Option<&str>| ListenerTls {
+            place,
+            cert: path("server.pem"),
+            key: path("server.pem"),
+            client_ca: client_ca.map(path),
+        };
+        let open = listener_config(&tls(None), BOUND).unwrap_or_else(|p| panic!("{p}"));
+        assert!(open.warnings.is_empty());
+        let nobody = client(&spec(ca.trust()));
+        assert_eq!(meet(&nobody, "proxy.test", &[Alpn::H2, Alpn::Http11], open.value).await.unwrap().alpn, Some(Alpn::Http11));
+        let closed = listener_config(&tls(Some("people.pem")), BOUND).unwrap_or_else(|p| panic!("{p}")).value;
+        assert!(meet(&nobody, "proxy.test", &[Alpn::H2], Arc::clone(&closed)).await.is_err());
+        let mut knowing = spec(ca.trust());
+        knowing.identities = vec![people.client("ci").identity()];
+        assert_eq!(meet(&client(&knowing), "proxy.test", &[], closed).await.unwrap().seen.as_deref(), Some("ci"));
+        let leaf = people.issue(&params("no CA", &[]));
+        write("leaf.pem", &super::super::pem::encode("CERTIFICATE", leaf.leaf()));
+        let problem = listener_config(&tls(Some("leaf.pem")), BOUND).err().unwrap();
+        assert_eq!(problem.code, "bad-client-ca");
+    }
 }

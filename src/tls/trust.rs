@@ -1,30 +1,162 @@
-//! Whom to believe: bundles as companies hand them out, added to the system's roots or instead of them.
+//! Whom to believe: the CAs of a bundle, the system's roots, and certificates that are trusted as
+//! they are.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
-use aws_lc_rs::digest;
 use rustls::RootCertStore;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use rustls::pki_types::{CertificateDer, TrustAnchor};
 
-use super::inspect::Details;
-use super::{Loaded, Problem, keys, pem};
+use super::inspect::{self, Details, day};
+use super::{Loaded, Problem, ber, pfx, sha256};
 use crate::config::{BundleSource, Pem, Place};
 use crate::files;
 
-/// A set of trust anchors, and certificates that are believed as they are.
+/// Trust anchors and single trusted certificates. Equal when their contents are.
 pub struct Trust {
-    pub roots: Arc<RootCertStore>,
-    /// SHA-256 of every certificate of the bundles: one that a server shows itself is believed without
-    /// a chain. Development servers show a self-signed certificate that is its own CA, which webpki
-    /// refuses as an end entity.
-    exact: BTreeSet<[u8; 32]>,
+    anchors: Arc<RootCertStore>,
+    /// SHA-256 of every certificate of the bundle's files: a server that shows one of them is
+    /// believed even when it is no CA or signs itself (`openssl req -x509` makes such ones).
+    exact: HashSet<[u8; 32]>,
+    entries: Vec<Details>,
+    system: usize,
+    files: Vec<PathBuf>,
     fingerprint: [u8; 32],
-    /// Certificates read from the bundles' own files.
-    pub own: Vec<CertificateDer<'static>>,
-    pub system_roots: bool,
+}
+
+/// The system's roots as certificates, for bundles handed to clients. Empty where a system has none.
+pub fn system_certificates() -> &'static [CertificateDer<'static>] {
+    static CERTIFICATES: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
+    CERTIFICATES.get_or_init(|| rustls_native_certs::load_native_certs().certs)
+}
+
+impl Trust {
+    /// Reads a bundle: PEM files with any number of certificates, DER, PKCS#7, folders of such files.
+    ///
+    /// # Errors
+    /// All that is wrong: a file that cannot be read, a file or bundle without a certificate.
+    pub fn load(source: &BundleSource, bound: usize) -> Result<Loaded<Trust>, Vec<Problem>> {
+        let mut reading = Reading::default();
+        let mut problems = Vec::new();
+        for (path, place) in &source.files {
+            let read = match path {
+                Pem::File(path) => reading.path(path, *place, bound),
+                Pem::Text(text) => reading.file(Path::new("(the PEM text)"), text.expose().as_bytes(), *place, false),
+            };
+            if let Err(problem) = read {
+                problems.push(problem);
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        if reading.entries.is_empty() && !source.system_roots {
+            let problem = Problem::new("empty-bundle", source.place, "the CA bundle names no certificate at all");
+            return Err(vec![problem.help("add `files:`, or let `system_roots: true` stand")]);
+        }
+        let system = if source.system_roots { Some(Trust::system().map_err(|problem| vec![problem])?) } else { None };
+        let Reading { entries, files, warnings } = reading;
+        Ok(Loaded { value: Trust::new(entries, system.as_deref(), files), warnings })
+    }
+
+    /// The system's roots, read once; those of Mozilla, compiled in, where the system has none (an
+    /// empty container).
+    ///
+    /// # Errors
+    /// Never at present: there is always the compiled-in set.
+    pub fn system() -> Result<Arc<Trust>, Problem> {
+        static SYSTEM: OnceLock<Arc<Trust>> = OnceLock::new();
+        Ok(Arc::clone(SYSTEM.get_or_init(|| {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(system_certificates().iter().cloned());
+            if roots.is_empty() {
+                roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+            }
+            Arc::new(Trust::of_anchors(roots))
+        })))
+    }
+
+    /// Exactly these certificates, for tests and the demo.
+    ///
+    /// # Errors
+    /// One of them is not a certificate.
+    pub fn of(certificates: &[CertificateDer<'_>]) -> Result<Trust, Problem> {
+        let entries = certificates.iter().map(|der| Ok((der.to_vec(), Details::read(der)?)));
+        let entries: Result<Vec<_>, &'static str> = entries.collect();
+        let entries = entries.map_err(|wrong| Problem::new("damaged-certificate", None, wrong))?;
+        Ok(Self::new(entries, None, Vec::new()))
+    }
+
+    fn of_anchors(anchors: RootCertStore) -> Self {
+        let mut digests: Vec<[u8; 32]> = anchors.roots.iter().map(anchor_digest).collect();
+        digests.sort_unstable();
+        let system = anchors.len();
+        Self {
+            anchors: Arc::new(anchors),
+            exact: HashSet::new(),
+            entries: Vec::new(),
+            system,
+            files: Vec::new(),
+            fingerprint: sha256(&digests.concat()),
+        }
+    }
+
+    fn new(entries: Vec<(Vec<u8>, Details)>, system: Option<&Trust>, files: Vec<PathBuf>) -> Self {
+        let mut anchors = system.map_or_else(RootCertStore::empty, |system| (*system.anchors).clone());
+        // Only what may sign becomes an anchor: webpki does not ask an anchor whether it is a CA, and
+        // the holder of a server certificate that is trusted as it is must not be able to issue others.
+        let signers = entries.iter().filter(|(_, details)| details.may_anchor);
+        anchors.add_parsable_certificates(signers.map(|(der, _)| CertificateDer::from(der.as_slice())));
+        let exact: HashSet<_> = entries.iter().map(|(_, details)| details.fingerprint_sha256).collect();
+        let mut digests: Vec<_> = exact.iter().copied().chain(system.map(|s| s.fingerprint)).collect();
+        digests.sort_unstable();
+        digests.push([u8::from(system.is_some()); 32]);
+        Self {
+            anchors: Arc::new(anchors),
+            exact,
+            entries: entries.into_iter().map(|(_, details)| details).collect(),
+            system: system.map_or(0, |s| s.system),
+            files,
+            fingerprint: sha256(&digests.concat()),
+        }
+    }
+
+    pub fn anchors(&self) -> &Arc<RootCertStore> {
+        &self.anchors
+    }
+
+    /// Is this very certificate in the bundle?
+    pub fn holds(&self, certificate: &[u8]) -> bool {
+        !self.exact.is_empty() && self.exact.contains(&sha256(certificate))
+    }
+
+    /// The certificates of the bundle's own files.
+    pub fn entries(&self) -> &[Details] {
+        &self.entries
+    }
+
+    /// How many of the system's roots are believed.
+    pub fn system_count(&self) -> usize {
+        self.system
+    }
+
+    /// The files it was read from, and the folders they were found in: what to watch.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.files.clone()
+    }
+
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.fingerprint
+    }
+
+    /// The anchors whose SubjectPublicKeyInfo has one of these digests.
+    pub fn pinned_anchors(&self, pins: &[[u8; 32]]) -> Vec<TrustAnchor<'static>> {
+        let pinned = |anchor: &&TrustAnchor<'static>| pins.contains(&anchor_pin(anchor));
+        self.anchors.roots.iter().filter(pinned).cloned().collect()
+    }
 }
 
 impl PartialEq for Trust {
@@ -39,201 +171,78 @@ impl Hash for Trust {
     }
 }
 
-/// The system's roots; Mozilla's list where a system has none (an empty container).
-static SYSTEM: LazyLock<Vec<CertificateDer<'static>>> = LazyLock::new(|| rustls_native_certs::load_native_certs().certs);
+/// An anchor holds the body of the SubjectPublicKeyInfo, without tag and length.
+fn anchor_pin(anchor: &TrustAnchor<'_>) -> [u8; 32] {
+    sha256(&ber::wrap_sequence(&anchor.subject_public_key_info))
+}
 
-impl Trust {
-    /// The system's roots alone.
-    ///
-    /// # Errors
-    /// Never today; kept so that a platform without any roots can say so.
-    pub fn system() -> Result<Self, Problem> {
-        Ok(Self::of(Vec::new(), true))
-    }
+fn anchor_digest(anchor: &TrustAnchor<'_>) -> [u8; 32] {
+    let constraints = anchor.name_constraints.as_ref().map_or(&[][..], |c| c.as_ref());
+    sha256(&[sha256(&anchor.subject), anchor_pin(anchor), sha256(constraints)].concat())
+}
 
-    /// From certificates already in memory, without the system's roots.
-    pub fn only(certificates: Vec<CertificateDer<'static>>) -> Self {
-        Self::of(certificates, false)
-    }
+#[derive(Default)]
+struct Reading {
+    entries: Vec<(Vec<u8>, Details)>,
+    files: Vec<PathBuf>,
+    warnings: Vec<Problem>,
+}
 
-    fn of(own: Vec<CertificateDer<'static>>, system_roots: bool) -> Self {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(own.iter().cloned());
-        if system_roots {
-            add_system(&mut roots);
-        }
-        let exact: BTreeSet<[u8; 32]> = own.iter().map(|certificate| sha256(certificate)).collect();
-        let mut hash = digest::Context::new(&digest::SHA256);
-        hash.update(&[u8::from(system_roots)]);
-        exact.iter().for_each(|one| hash.update(one));
-        let fingerprint = array(hash.finish().as_ref());
-        Self { roots: Arc::new(roots), exact, fingerprint, own, system_roots }
-    }
-
-    pub fn holds(&self, certificate: &[u8]) -> bool {
-        !self.exact.is_empty() && self.exact.contains(&sha256(certificate))
-    }
-
-    /// Reads a bundle: PEM or DER files, or folders of them. Broken entries are skipped, counted and said.
-    ///
-    /// # Errors
-    /// A file cannot be read, or holds no certificate at all.
-    pub fn load(source: &BundleSource, bound: usize) -> Result<Loaded<Self>, Vec<Problem>> {
-        let mut own = Vec::new();
-        let mut warnings = Vec::new();
-        let mut errors = Vec::new();
-        for (path, place) in &source.files {
-            let read = match path {
-                Pem::File(path) => read_any(path, *place, bound, &mut warnings),
-                Pem::Text(text) => read_bytes(text.expose().as_bytes(), &path.name(), *place, &mut warnings),
-            };
-            match read {
-                Ok(certificates) => own.extend(certificates),
-                Err(problem) => errors.push(problem),
+impl Reading {
+    fn path(&mut self, path: &Path, place: Place, bound: usize) -> Result<(), Problem> {
+        let folder = files::is_dir(path);
+        let before = self.entries.len();
+        self.files.push(path.to_owned());
+        for file in inspect::files_of(path).map_err(|error| Problem::file(place, &error))? {
+            let bytes = files::read(&file, bound).map_err(|error| Problem::file(place, &error))?;
+            // In a folder a file without certificates (a README, a key) is not a mistake.
+            self.file(&file, &bytes, place, folder)?;
+            if folder {
+                self.files.push(file);
             }
         }
-        if !errors.is_empty() {
-            return Err(errors);
+        if folder && self.entries.len() == before {
+            let message = format!("the folder {} holds no certificate", path.display());
+            return Err(Problem::new("empty-bundle", place, message).help("put PEM files with the CAs there"));
         }
-        Ok(Loaded { value: Self::of(own, source.system_roots), warnings })
+        Ok(())
+    }
+
+    fn file(&mut self, path: &Path, bytes: &[u8], place: Place, in_folder: bool) -> Result<(), Problem> {
+        let found = inspect::certificates(bytes);
+        if found.good.is_empty() && !in_folder {
+            return Err(no_certificate(path, bytes, place, &found));
+        }
+        self.warnings.extend(found.broken.iter().map(|broken| broken.warning(path, Some(place))));
+        if found.has_key && !in_folder {
+            let message = format!("the CA file {} also holds a private key", path.display());
+            self.warnings.push(Problem::new("key-in-bundle", place, message).help("a CA bundle needs no key; take it out"));
+        }
+        let now = SystemTime::now();
+        for (_, details) in found.good.iter().filter(|(_, details)| details.is_expired(now)) {
+            let message = format!("{} in {} expired on {}", details.name(), path.display(), day(details.not_after));
+            self.warnings.push(Problem::new("expired", place, message).help("replace it by its successor"));
+        }
+        self.entries.extend(found.good);
+        Ok(())
     }
 }
 
-fn add_system(roots: &mut RootCertStore) {
-    let (added, _) = roots.add_parsable_certificates(SYSTEM.iter().cloned());
-    if added == 0 {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+fn no_certificate(path: &Path, bytes: &[u8], place: Place, found: &inspect::Certificates) -> Problem {
+    let file = path.display();
+    if pfx::is_pfx(bytes) {
+        return Problem::new("pfx-given-as-bundle", place, format!("{file} is a PFX (PKCS#12) file, not a CA bundle"))
+            .help("take the CAs out of it: openssl pkcs12 -in FILE -cacerts -nokeys -out ca.pem");
     }
-}
-
-/// The system's roots as DER, for bundles handed to clients. Empty in a container without any.
-pub fn system_certificates() -> &'static [CertificateDer<'static>] {
-    &SYSTEM
-}
-
-fn read_any(
-    path: &Path,
-    place: Place,
-    bound: usize,
-    warnings: &mut Vec<Problem>,
-) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    let bytes = match files::read(path, bound) {
-        Ok(bytes) => bytes,
-        Err(cause) if cause.cause.kind() == std::io::ErrorKind::IsADirectory => return read_folder(path, place, bound, warnings),
-        Err(cause) => {
-            return Err(Problem::new("file", place, cause.to_string())
-                .help("relative paths start at the folder of the file that names them"));
-        }
-    };
-    read_bytes(&bytes, &path.display().to_string(), place, warnings)
-}
-
-fn read_bytes(
-    bytes: &[u8],
-    name: &str,
-    place: Place,
-    warnings: &mut Vec<Problem>,
-) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    let found = certificates(bytes, name, place, warnings);
-    if found.is_empty() {
-        let message = format!("there is no CA certificate in {name}");
-        let only_key = pem::blocks(&String::from_utf8_lossy(bytes)).iter().any(|block| keys::is_key(&block.label));
-        let help = if only_key {
-            "it holds a private key; name the CA's certificate instead"
-        } else {
-            "a CA bundle is a PEM file with one or more CERTIFICATE blocks"
-        };
-        return Err(Problem::new("no-certificate", place, message).help(help));
-    }
-    Ok(found)
-}
-
-fn read_folder(
-    path: &Path,
-    place: Place,
-    bound: usize,
-    warnings: &mut Vec<Problem>,
-) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    let broken = |cause: files::FileError| Problem::new("file", place, cause.to_string());
-    let mut found = Vec::new();
-    for file in files::list(path).map_err(broken)? {
-        let known = file.extension().is_some_and(|e| e == "pem" || e == "crt" || e == "cer" || e == "der");
-        if known && let Ok(bytes) = files::read(&file, bound) {
-            found.extend(certificates(&bytes, &file.display().to_string(), place, warnings));
-        }
-    }
-    if found.is_empty() {
-        let message = format!("there is no CA certificate in the folder {}", path.display());
-        return Err(Problem::new("no-certificate", place, message).help("files ending in .pem, .crt, .cer or .der are read"));
-    }
-    Ok(found)
-}
-
-fn certificates(bytes: &[u8], name: &str, place: Place, warnings: &mut Vec<Problem>) -> Vec<CertificateDer<'static>> {
-    if Details::of(bytes).is_ok() {
-        return vec![CertificateDer::from(bytes.to_vec())];
-    }
-    let mut found = Vec::new();
-    let mut skipped = Vec::new();
-    for block in pem::blocks(&String::from_utf8_lossy(bytes)) {
-        if keys::is_key(&block.label) {
-            let message = format!("{name} is a CA bundle but also holds a private key");
-            warnings.push(Problem::new("key-in-bundle", place, message).help("take the key out; trust needs certificates only"));
-        }
-        if !pem::is_certificate(&block.label) {
-            continue;
-        }
-        let read = block.content.map(|content| pem::certificate_der(&block.label, content.der));
-        match read.and_then(|der| Details::of(&der).map(|_| der)) {
-            Ok(der) => found.push(CertificateDer::from(der)),
-            Err(why) => skipped.push(format!("entry {} ({why})", block.number)),
-        }
-    }
-    if !skipped.is_empty() {
+    if let Some(broken) = found.broken.first() {
         let message =
-            format!("{name}: {} of {} certificates skipped: {}", skipped.len(), skipped.len() + found.len(), skipped.join(", "));
-        warnings.push(Problem::new("skipped-certificate", place, message).help("take the broken entries out of the bundle"));
+            format!("{file} holds no readable certificate; the first entry (line {}) is bad: {}", broken.line, broken.wrong);
+        return Problem::new("empty-bundle", place, message).help("copy it again from where it came");
     }
-    found
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    array(digest::digest(&digest::SHA256, bytes).as_ref())
-}
-
-fn array(bytes: &[u8]) -> [u8; 32] {
-    let mut array = [0; 32];
-    array.copy_from_slice(bytes);
-    array
-}
-
-/// Certificate revocation lists (RFC 5280 §5).
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Crls(pub Arc<Vec<CertificateRevocationListDer<'static>>>);
-
-impl Crls {
-    /// PEM (`X509 CRL`) or DER files.
-    ///
-    /// # Errors
-    /// A file cannot be read or holds no list.
-    pub fn load(files: &[(PathBuf, Place)], bound: usize) -> Result<Self, Problem> {
-        let mut lists = Vec::new();
-        for (path, place) in files {
-            let bytes = files::read(path, bound).map_err(|cause| Problem::new("file", *place, cause.to_string()))?;
-            let before = lists.len();
-            for block in pem::blocks(&String::from_utf8_lossy(&bytes)) {
-                if let ("X509 CRL", Ok(content)) = (block.label.as_str(), block.content) {
-                    lists.push(CertificateRevocationListDer::from(content.der));
-                }
-            }
-            if lists.len() == before && bytes.first() == Some(&0x30) {
-                lists.push(CertificateRevocationListDer::from(bytes));
-            }
-            if lists.len() == before {
-                return Err(Problem::new("no-crl", *place, format!("there is no revocation list in {}", path.display()))
-                    .help("`crl:` names PEM (X509 CRL) or DER files"));
-            }
-        }
-        Ok(Self(Arc::new(lists)))
+    if found.has_key {
+        let message = format!("{file} holds a private key but no certificate");
+        return Problem::new("empty-bundle", place, message).help("name the CA's certificate; its key is not needed");
     }
+    Problem::new("empty-bundle", place, format!("{file} holds no certificate"))
+        .help("a bundle holds one or many blocks `-----BEGIN CERTIFICATE-----`")
 }

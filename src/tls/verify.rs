@@ -1,134 +1,128 @@
-//! Verifying the upstream's certificate: webpki's judgement, with two additions (a certificate that a
-//! bundle names is believed as it is; pins) and one exception that `danger:` must ask for. What was
-//! shown is remembered, so that a refusal can be explained.
+//! The check of a server's certificate: webpki's, and around it what people's certificates need:
+//! certificates trusted as they are, pins, revocation lists, and the one way out.
 
-use std::sync::{Arc, Mutex};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aws_lc_rs::digest;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
+use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
 
-use super::inspect::{self, Details};
-use super::provider;
+use super::crl::Crls;
+use super::inspect::Details;
 use super::trust::Trust;
+use super::{Problem, handshake, provider};
 
+/// The chain is right, and none of its public keys is pinned.
 #[derive(Debug)]
-pub struct Verifier {
+pub struct NotPinned;
+
+impl fmt::Display for NotPinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no public key of the chain is pinned")
+    }
+}
+impl std::error::Error for NotPinned {}
+
+pub(super) struct Verifier {
+    /// `None`: there is no anchor; only certificates trusted as they are can pass.
     webpki: Option<Arc<WebPkiServerVerifier>>,
-    trust: ExactTrust,
-    pins: Vec<[u8; 32]>,
-    accept_invalid: bool,
-    /// The chain last refused.
-    refused: Mutex<Vec<CertificateDer<'static>>>,
+    trust: Arc<Trust>,
+    pins: Option<Pins>,
+    accept_invalid_certs: bool,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
-struct ExactTrust(Arc<Trust>);
+struct Pins {
+    digests: Vec<[u8; 32]>,
+    /// The anchors of the trust that are pinned.
+    anchors: Vec<TrustAnchor<'static>>,
+}
 
-impl std::fmt::Debug for ExactTrust {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Trust")
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").finish_non_exhaustive()
     }
 }
 
 impl Verifier {
-    pub fn new(webpki: Option<Arc<WebPkiServerVerifier>>, trust: Arc<Trust>, pins: Vec<[u8; 32]>, accept_invalid: bool) -> Self {
-        Self { webpki, trust: ExactTrust(trust), pins, accept_invalid, refused: Mutex::default() }
+    pub(super) fn new(trust: Arc<Trust>, crls: &Crls, pins: Option<&[[u8; 32]]>, danger: bool) -> Result<Self, Problem> {
+        let webpki = match trust.anchors().is_empty() {
+            true => None,
+            false => Some(webpki(&trust, crls)?),
+        };
+        let pins = pins.map(|digests| Pins { digests: digests.to_vec(), anchors: trust.pinned_anchors(digests) });
+        let algorithms = provider().signature_verification_algorithms;
+        Ok(Self { webpki, trust, pins, accept_invalid_certs: danger, algorithms })
     }
 
-    /// The chain that was refused last, leaf first.
-    pub fn refused(&self) -> Vec<CertificateDer<'static>> {
-        self.refused.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    fn check(&self, shown: &Shown<'_>, ocsp: &[u8]) -> Result<(), Error> {
+        let verdict = match &self.webpki {
+            Some(webpki) => webpki.verify_server_cert(shown.leaf, shown.above, shown.name, ocsp, shown.now).map(|_| ()),
+            None => Err(CertificateError::UnknownIssuer.into()),
+        };
+        match verdict {
+            Err(Error::InvalidCertificate(CertificateError::Revoked)) => verdict,
+            Err(_) if self.trust.holds(shown.leaf) => check_as_it_is(shown),
+            _ => verdict,
+        }
     }
 
-    fn judge(
-        &self,
-        leaf: &CertificateDer<'_>,
-        rest: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<(), Error> {
-        if self.accept_invalid {
+    /// A pin must name a key on the *verified* path: a server may present any certificate beside its
+    /// chain. So the chain is verified again, to the pinned certificates only.
+    fn check_pins(&self, pins: &Pins, shown: &Shown<'_>) -> Result<(), Error> {
+        let pinned = |der: &CertificateDer<'_>| Details::read(der).is_ok_and(|d| pins.digests.contains(&d.spki_sha256));
+        if pinned(shown.leaf) {
             return Ok(());
         }
-        if self.trust.0.holds(leaf) {
-            judge_exact(leaf, name, now)?;
-        } else {
-            let webpki = self.webpki.as_ref().ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
-            webpki.verify_server_cert(leaf, rest, name, ocsp, now)?;
-        }
-        if !self.pins.is_empty() && !std::iter::once(leaf).chain(rest).any(|certificate| self.is_pinned(certificate)) {
-            return Err(Error::General(NOT_PINNED.to_owned()));
-        }
-        Ok(())
-    }
-
-    fn is_pinned(&self, certificate: &CertificateDer<'_>) -> bool {
-        let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return false };
-        let hash = digest::digest(&digest::SHA256, certificate.public_key().raw);
-        self.pins.iter().any(|pin| pin[..] == *hash.as_ref())
+        let mut anchors = RootCertStore { roots: pins.anchors.clone() };
+        anchors.add_parsable_certificates(shown.above.iter().filter(|der| pinned(der)).cloned());
+        let leaf = ParsedCertificate::try_from(shown.leaf)?;
+        let to_pinned = verify_server_cert_signed_by_trust_anchor(&leaf, &anchors, shown.above, shown.now, self.algorithms.all);
+        to_pinned.map_err(|_| Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(NotPinned)))))
     }
 }
 
-/// What a pin failure says; `explain` looks for it.
-pub const NOT_PINNED: &str = "no certificate in the chain has a pinned key";
-
-/// A certificate that a bundle holds byte for byte: still in time, still for this name (its SANs, or its
-/// CN when it has none).
-fn judge_exact(leaf: &CertificateDer<'_>, name: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
-    let details = Details::of(leaf).map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
-    let now = std::time::UNIX_EPOCH + std::time::Duration::from_secs(now.as_secs());
-    if details.is_expired(now) {
-        return Err(Error::InvalidCertificate(CertificateError::Expired));
-    }
-    if details.is_early(now) {
-        return Err(Error::InvalidCertificate(CertificateError::NotValidYet));
-    }
-    let wanted = name.to_str();
-    let fallback = [inspect::common_name(&details.subject).to_owned()];
-    let names = if details.names.is_empty() { &fallback[..] } else { &details.names[..] };
-    if names.iter().any(|have| name_fits(have, &wanted)) {
-        return Ok(());
-    }
-    Err(Error::InvalidCertificate(CertificateError::NotValidForName))
-}
-
-/// RFC 9525 §6.3: `*` stands for exactly one leftmost label.
-fn name_fits(have: &str, wanted: &str) -> bool {
-    if have.eq_ignore_ascii_case(wanted) {
-        return true;
-    }
-    let (Some(suffix), Some((_, parent))) = (have.strip_prefix("*."), wanted.split_once('.')) else { return false };
-    suffix.contains('.') && suffix.eq_ignore_ascii_case(parent)
+struct Shown<'a> {
+    leaf: &'a CertificateDer<'a>,
+    above: &'a [CertificateDer<'a>],
+    name: &'a ServerName<'a>,
+    now: UnixTime,
 }
 
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
-        leaf: &CertificateDer<'_>,
-        rest: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.judge(leaf, rest, name, ocsp, now).map(|()| ServerCertVerified::assertion()).inspect_err(|_| {
-            let shown = std::iter::once(leaf).chain(rest).map(|certificate| certificate.clone().into_owned()).collect();
-            *self.refused.lock().unwrap_or_else(|e| e.into_inner()) = shown;
-        })
+        handshake::note_presented(end_entity, intermediates);
+        let shown = Shown { leaf: end_entity, above: intermediates, name: server_name, now };
+        if !self.accept_invalid_certs {
+            self.check(&shown, ocsp_response)?;
+        }
+        if let Some(pins) = &self.pins {
+            self.check_pins(pins, &shown)?;
+        }
+        Ok(ServerCertVerified::assertion())
     }
 
+    // Also with `accept_invalid_certs`: whoever shows the certificate must hold its key.
     fn verify_tls12_signature(
         &self,
         message: &[u8],
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -137,26 +131,64 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Revocation of a certificate that no list speaks of is unknown, and allowed: lists are given by
+/// the user for some CAs, not for the whole web.
+fn webpki(trust: &Trust, crls: &Crls) -> Result<Arc<WebPkiServerVerifier>, Problem> {
+    let mut builder = WebPkiServerVerifier::builder_with_provider(Arc::clone(trust.anchors()), provider());
+    if !crls.is_empty() {
+        builder = builder.with_crls(crls.lists().to_vec()).allow_unknown_revocation_status();
+    }
+    builder.build().map_err(|error| {
+        Problem::new("bad-crl", None, format!("a revocation list cannot be used: {error}"))
+            .help("lists with delta or indirect entries are not supported; name complete ones")
+    })
+}
 
-    #[test]
-    fn a_wildcard_stands_for_one_label() {
-        assert!(name_fits("*.example.com", "a.example.com"));
-        assert!(name_fits("A.example.com", "a.example.com"));
-        for (have, wanted) in
-            [("*.example.com", "a.b.example.com"), ("*.example.com", "example.com"), ("*.com", "example.com"), ("*", "a")]
-        {
-            assert!(!name_fits(have, wanted), "{have} {wanted}");
+/// A certificate that the bundle holds byte for byte: believed without an issuer, but still only
+/// while it is valid and only for its names. One without alternative names is valid for its common
+/// name, as OpenSSL has it.
+fn check_as_it_is(shown: &Shown<'_>) -> Result<(), Error> {
+    let details = Details::read(shown.leaf).map_err(|_| CertificateError::BadEncoding)?;
+    let now = UNIX_EPOCH + Duration::from_secs(shown.now.as_secs());
+    if details.is_expired(now) {
+        let not_after = unix_time(details.not_after);
+        return Err(CertificateError::ExpiredContext { time: shown.now, not_after }.into());
+    }
+    if details.is_early(now) {
+        let not_before = unix_time(details.not_before);
+        return Err(CertificateError::NotValidYetContext { time: shown.now, not_before }.into());
+    }
+    let by_common_name = || details.common_name.as_deref().is_some_and(|cn| names(cn, shown.name));
+    if details.sans.is_empty() && by_common_name() {
+        return Ok(());
+    }
+    verify_server_name(&ParsedCertificate::try_from(shown.leaf)?, shown.name)
+}
+
+fn unix_time(time: SystemTime) -> UnixTime {
+    UnixTime::since_unix_epoch(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// RFC 6125 §6.4: equal without regard to case, or `*` as the whole leftmost label.
+fn names(common_name: &str, name: &ServerName<'_>) -> bool {
+    match name {
+        ServerName::DnsName(host) => {
+            let host = host.as_ref();
+            let wildcard = common_name.strip_prefix("*.").filter(|suffix| suffix.contains('.'));
+            match (wildcard, host.split_once('.')) {
+                (Some(suffix), Some((_, parent))) => suffix.eq_ignore_ascii_case(parent),
+                _ => common_name.eq_ignore_ascii_case(host),
+            }
         }
+        ServerName::IpAddress(ip) => common_name.parse::<IpAddr>().is_ok_and(|own| own == IpAddr::from(*ip)),
+        _ => false,
     }
 }

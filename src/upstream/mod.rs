@@ -24,6 +24,7 @@ use crate::failure::{Cause, Failure};
 use crate::limits::Limits;
 use crate::origin::{Host, Origin, Scheme};
 use crate::tls;
+use crate::tls::handshake::Handshake;
 
 /// What makes two ways out the same.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -115,56 +116,74 @@ impl Upstream {
     }
 
     /// A connected stream, TLS done where the scheme asks for it, and the protocol that was agreed on.
-    async fn open(&self, origin: &Origin, alpn: &[Alpn]) -> Result<(Stream, Option<Alpn>, Timing), Failure> {
+    async fn open(&self, origin: &Origin, alpn: &[Alpn]) -> Result<Opened, Failure> {
         let started = Instant::now();
         let stream = self.reach(&origin.host, origin.port, origin.scheme).await?;
         let connect = started.elapsed();
         if origin.scheme == Scheme::Http {
-            return Ok((stream, None, Timing { connect, tls: Duration::ZERO }));
+            return Ok(Opened { stream, agreed: None, handshake: None, timing: Timing { connect, tls: Duration::ZERO } });
         }
         let handshake = self.handshake(stream, origin, alpn);
         let bound = self.limits().tls_handshake;
-        let (stream, agreed) = tokio::time::timeout(bound, handshake).await.map_err(|_| {
+        let (stream, agreed, handshake) = tokio::time::timeout(bound, handshake).await.map_err(|_| {
             Failure::new(Cause::ConnectionTimeout, format!("the TLS handshake with {origin} took longer than {bound:?}"))
         })??;
-        Ok((stream, agreed, Timing { connect, tls: started.elapsed() - connect }))
+        let timing = Timing { connect, tls: started.elapsed() - connect };
+        Ok(Opened { stream, agreed, handshake: Some(handshake), timing })
     }
 
-    async fn handshake(&self, stream: Stream, origin: &Origin, alpn: &[Alpn]) -> Result<(Stream, Option<Alpn>), Failure> {
-        let name = self.client.server_name(&origin.host);
-        let connector = tokio_rustls::TlsConnector::from(self.client.config(alpn));
-        let explain = |cause: std::io::Error| tls::explain::failure(&cause, &origin.host, &self.client);
-        let stream = match stream {
-            Stream::Tcp(tcp) => Stream::Tls(Box::new(connector.connect(name, tcp).await.map_err(explain)?)),
-            other => Stream::NestedTls(Box::new(connector.connect(name, Box::new(other)).await.map_err(explain)?)),
-        };
-        let agreed = match stream.alpn() {
-            Some(b"h2") => Some(Alpn::H2),
-            Some(b"http/1.1") => Some(Alpn::Http11),
-            _ => None,
-        };
-        Ok((stream, agreed))
+    async fn handshake(
+        &self,
+        stream: Stream,
+        origin: &Origin,
+        alpn: &[Alpn],
+    ) -> Result<(Stream, Option<Alpn>, Arc<Handshake>), Failure> {
+        match stream {
+            Stream::Tcp(tcp) => {
+                let secured = self.client.connect(tcp, &origin.host, alpn).await?;
+                Ok((Stream::Tls(Box::new(secured.stream)), secured.alpn, secured.handshake))
+            }
+            other => {
+                let secured = self.client.connect(Box::new(other), &origin.host, alpn).await?;
+                Ok((Stream::NestedTls(Box::new(secured.stream)), secured.alpn, secured.handshake))
+            }
+        }
     }
+}
+
+/// A connection just made.
+struct Opened {
+    stream: Stream,
+    agreed: Option<Alpn>,
+    /// What the TLS handshake showed; `None` in clear.
+    handshake: Option<Arc<Handshake>>,
+    timing: Timing,
 }
 
 /// What a connection's error means: TLS alerts (a refused client certificate shows only at the first
 /// read in TLS 1.3), a close without an answer, or an answer that is no HTTP.
-fn stream_failure(cause: &hyper::Error, way: &Way) -> Failure {
+fn stream_failure(cause: &hyper::Error, way: &Way, handshake: Option<&Handshake>) -> Failure {
     let origin = way.origin();
     let client = way.upstream().client();
-    if let Some(io) = pool::io_cause(cause) {
-        if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) || io.kind() == std::io::ErrorKind::UnexpectedEof {
-            return tls::explain::failure(io, &origin.host, client);
-        }
-        return Failure::new(Cause::ConnectionTerminated, format!("{origin} broke the connection off: {io}"));
+    if let Some(handshake) = handshake
+        && let Some(failure) = tls::explain::late(cause, &origin.host, client, handshake)
+    {
+        return failure;
     }
     if cause.is_parse() || cause.is_parse_too_large() {
         return Failure::new(Cause::ResponseInvalid, format!("the answer of {origin} is not valid HTTP: {cause}"));
     }
-    if cause.is_incomplete_message() || cause.is_canceled() || cause.is_closed() {
-        return Failure::new(Cause::ConnectionTerminated, format!("{origin} closed the connection without an answer"));
+    let failure = match pool::io_cause(cause) {
+        Some(io) => Failure::new(Cause::ConnectionTerminated, format!("{origin} broke the connection off: {io}")),
+        None if cause.is_incomplete_message() || cause.is_canceled() || cause.is_closed() => {
+            Failure::new(Cause::ConnectionTerminated, format!("{origin} closed the connection without an answer"))
+        }
+        None => return Failure::new(Cause::ResponseInvalid, format!("the connection to {origin} failed: {}", chain(cause))),
+    };
+    match handshake.and_then(|handshake| tls::explain::never_asked(client, handshake)) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
     }
-    Failure::new(Cause::ResponseInvalid, format!("the connection to {origin} failed: {}", chain(cause)))
 }
 
 /// An error and what caused it, on one line.

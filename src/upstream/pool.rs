@@ -13,10 +13,11 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
-use super::{Outbound, Stream, Timing, Upstream};
+use super::{Opened, Outbound, Stream, Timing, Upstream};
 use crate::config::Alpn;
 use crate::failure::Failure;
 use crate::origin::{Origin, Scheme};
+use crate::tls::handshake::Handshake;
 
 /// One way out to one origin.
 pub struct Way {
@@ -32,6 +33,7 @@ pub struct Way {
 struct Idle {
     sender: http1::SendRequest<Outbound>,
     address: Option<std::net::SocketAddr>,
+    handshake: Option<Arc<Handshake>>,
     since: Instant,
 }
 
@@ -40,6 +42,7 @@ struct Shared {
     sender: http2::SendRequest<Outbound>,
     load: Arc<Load>,
     address: Option<std::net::SocketAddr>,
+    handshake: Option<Arc<Handshake>>,
 }
 
 /// What a shared connection carries, and may carry.
@@ -93,6 +96,8 @@ pub struct Lease {
     pooled: bool,
     pub timing: Timing,
     pub address: Option<std::net::SocketAddr>,
+    /// What its TLS handshake showed, for explaining errors.
+    pub handshake: Option<Arc<Handshake>>,
     /// The certificate the origin showed, DER; only for [`Ask::Own`].
     pub peer_certificate: Option<Vec<u8>>,
 }
@@ -140,7 +145,7 @@ impl Lease {
             && self.pooled
             && !sender.is_closed()
         {
-            self.way.keep(sender, self.address);
+            self.way.keep(sender, self.address, self.handshake);
         }
     }
 }
@@ -192,7 +197,7 @@ impl Way {
 
     async fn take_idle(self: &Arc<Self>) -> Option<Lease> {
         loop {
-            let Idle { mut sender, address, since } = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop()?;
+            let Idle { mut sender, address, handshake, since } = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop()?;
             if since.elapsed() > self.upstream.limits().upstream_idle || sender.is_closed() {
                 continue;
             }
@@ -208,18 +213,24 @@ impl Way {
                     pooled: true,
                     timing,
                     address,
+                    handshake,
                     peer_certificate: None,
                 });
             }
         }
     }
 
-    fn keep(&self, sender: http1::SendRequest<Outbound>, address: Option<std::net::SocketAddr>) {
+    fn keep(
+        &self,
+        sender: http1::SendRequest<Outbound>,
+        address: Option<std::net::SocketAddr>,
+        handshake: Option<Arc<Handshake>>,
+    ) {
         let mut idle = self.idle.lock().unwrap_or_else(|e| e.into_inner());
         if idle.len() >= self.upstream.limits().upstream_idle_connections {
             idle.remove(0);
         }
-        idle.push(Idle { sender, address, since: Instant::now() });
+        idle.push(Idle { sender, address, handshake, since: Instant::now() });
     }
 
     async fn lease_h2(self: &Arc<Self>, alpn: &[Alpn]) -> Result<Lease, Failure> {
@@ -236,14 +247,16 @@ impl Way {
                 None => self.connect(alpn).await,
             };
         }
-        let (stream, agreed, timing) = self.upstream.open(&self.origin, alpn).await?;
+        let opened = self.upstream.open(&self.origin, alpn).await?;
+        let agreed = opened.agreed;
+        let timing = opened.timing;
         let speaks_h2 = agreed == Some(Alpn::H2) || self.origin.scheme == Scheme::Http;
         if !speaks_h2 {
             self.speaks_h1.store(true, Ordering::Relaxed);
             drop(shared);
-            return self.start_h1(stream, timing, true).await;
+            return self.start_h1(opened, true).await;
         }
-        let connection = self.start_h2(stream).await?;
+        let connection = self.start_h2(opened).await?;
         let lease = self.share(&connection, false, timing);
         shared.push(connection);
         Ok(lease)
@@ -259,40 +272,44 @@ impl Way {
             pooled: true,
             timing,
             address: connection.address,
+            handshake: connection.handshake.clone(),
             peer_certificate: None,
         }
     }
 
     async fn connect(self: &Arc<Self>, alpn: &[Alpn]) -> Result<Lease, Failure> {
-        let (stream, agreed, timing) = self.upstream.open(&self.origin, alpn).await?;
+        let opened = self.upstream.open(&self.origin, alpn).await?;
+        let agreed = opened.agreed;
+        let timing = opened.timing;
         if agreed != Some(Alpn::H2) {
-            return self.start_h1(stream, timing, true).await;
+            return self.start_h1(opened, true).await;
         }
         // It has learnt h2 since the last time.
         self.speaks_h1.store(false, Ordering::Relaxed);
-        let connection = self.start_h2(stream).await?;
+        let connection = self.start_h2(opened).await?;
         let lease = self.share(&connection, false, timing);
         self.h2.lock().await.push(connection);
         Ok(lease)
     }
 
     async fn connect_h1(self: &Arc<Self>, alpn: &[Alpn], pooled: bool) -> Result<Lease, Failure> {
-        let (stream, _, timing) = self.upstream.open(&self.origin, alpn).await?;
-        let certificate = stream.peer_certificate().map(<[u8]>::to_vec);
-        let mut lease = self.start_h1(stream, timing, pooled).await?;
+        let opened = self.upstream.open(&self.origin, alpn).await?;
+        let certificate = opened.stream.peer_certificate().map(<[u8]>::to_vec);
+        let mut lease = self.start_h1(opened, pooled).await?;
         lease.peer_certificate = certificate;
         Ok(lease)
     }
 
-    async fn start_h1(self: &Arc<Self>, stream: Stream, timing: Timing, pooled: bool) -> Result<Lease, Failure> {
+    async fn start_h1(self: &Arc<Self>, opened: Opened, pooled: bool) -> Result<Lease, Failure> {
+        let Opened { stream, handshake, timing, .. } = opened;
         let address = stream.peer_addr();
         let limits = self.upstream.limits();
         let (sender, connection) = http1::Builder::new()
             .max_headers(limits.headers)
-            .max_buf_size(limits.header_bytes.max(MINIMUM_BUFFER))
+            .max_header_size(limits.header_bytes)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|cause| self.failure(&cause))?;
+            .map_err(|cause| self.failure(&cause, handshake.as_deref()))?;
         tokio::spawn(async move {
             if let Err(cause) = connection.with_upgrades().await {
                 tracing::debug!(%cause, "upstream connection ended");
@@ -307,11 +324,13 @@ impl Way {
             pooled,
             timing,
             address,
+            handshake,
             peer_certificate: None,
         })
     }
 
-    async fn start_h2(&self, stream: Stream) -> Result<Shared, Failure> {
+    async fn start_h2(&self, opened: Opened) -> Result<Shared, Failure> {
+        let Opened { stream, handshake, .. } = opened;
         let address = stream.peer_addr();
         let limits = self.upstream.limits();
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -321,11 +340,11 @@ impl Way {
             .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|cause| self.failure(&cause))?;
+            .map_err(|cause| self.failure(&cause, handshake.as_deref()))?;
         let load = Arc::new(Load::default());
         load.most.store(connection.current_max_send_streams(), Ordering::Relaxed);
         tokio::spawn(Driver { connection: Box::pin(connection), load: load.clone() });
-        Ok(Shared { sender, load, address })
+        Ok(Shared { sender, load, address, handshake })
     }
 
     /// True while there is something to keep.
@@ -341,13 +360,10 @@ impl Way {
     }
 
     /// What a connection's error means, in words.
-    pub fn failure(&self, cause: &hyper::Error) -> Failure {
-        super::stream_failure(cause, self)
+    pub fn failure(&self, cause: &hyper::Error, handshake: Option<&Handshake>) -> Failure {
+        super::stream_failure(cause, self, handshake)
     }
 }
-
-/// hyper wants room for one read beside the head.
-const MINIMUM_BUFFER: usize = 16 * 1024;
 
 type H2Connection = http2::Connection<TokioIo<Stream>, Outbound, TokioExecutor>;
 

@@ -24,11 +24,6 @@ impl Stream {
         }
     }
 
-    /// The protocol that ALPN agreed on.
-    pub fn alpn(&self) -> Option<&[u8]> {
-        self.session()?.alpn_protocol()
-    }
-
     /// The certificate the peer showed, DER; for channel bindings (RFC 5929).
     pub fn peer_certificate(&self) -> Option<&[u8]> {
         self.session()?.peer_certificates()?.first().map(AsRef::as_ref)

@@ -124,13 +124,10 @@ pub async fn tunnel(
 async fn secure(tcp: tokio::net::TcpStream, via: &Via, limits: &Limits) -> Result<Stream, Failure> {
     let failed = |why: String| Failure::new(Cause::TlsProtocol, format!("TLS with upstream proxy {}: {why}", via.host));
     let trust = tls::trust::Trust::system().map_err(|problem| failed(problem.message))?;
-    let spec = tls::client::ClientSpec::plain(Arc::new(trust));
+    let spec = tls::client::ClientSpec::plain(trust);
     let client = tls::client::Client::build(&spec, limits.tls_sessions).map_err(|problem| failed(problem.message))?;
-    let connector = tokio_rustls::TlsConnector::from(client.config(&[crate::config::Alpn::Http11]));
-    let handshake = connector.connect(client.server_name(&via.host), tcp);
-    match timeout(limits.tls_handshake, handshake).await {
-        Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
-        Ok(Err(cause)) => Err(tls::explain::failure(&cause, &via.host, &client)),
+    match timeout(limits.tls_handshake, client.connect(tcp, &via.host, &[crate::config::Alpn::Http11])).await {
+        Ok(secured) => Ok(Stream::Tls(Box::new(secured?.stream))),
         Err(_) => Err(failed("the handshake took too long".to_owned())),
     }
 }

@@ -231,15 +231,12 @@ async fn an_untrusted_or_misnamed_upstream_is_502_and_sees_no_request() {
     let gatepass =
         Gatepass::start(&format!("rules:\n{}", rule("a.test", origin.address, "bearer: t0k")), &[("CA", &pki.ca_pem)]).await;
     let answer = gatepass.get("a.test", "/").await;
-    assert!(status(&answer) == 502 && answer.contains("is for other.test, not for a.test"), "{answer}");
+    assert!(status(&answer) == 502 && answer.contains("only for other.test"), "{answer}");
     let other = Pki::named("other CA");
     let gatepass =
         Gatepass::start(&format!("rules:\n{}", rule("a.test", origin.address, "bearer: t0k")), &[("CA", &other.ca_pem)]).await;
     let answer = gatepass.get("a.test", "/").await;
-    assert!(
-        status(&answer) == 502 && answer.contains("`test CA`, which is not trusted") && answer.contains("ca_bundle"),
-        "{answer}"
-    );
+    assert!(status(&answer) == 502 && answer.contains("test CA") && answer.contains("ca_bundle"), "{answer}");
     let gatepass = Gatepass::start(
         &format!("rules:\n{}", rule("a.test", origin.address, "danger: { accept_invalid_certs: true }")),
         &[("CA", &other.ca_pem)],

@@ -316,9 +316,11 @@ pub async fn tls(
     alpn: &[Alpn],
     ca: &CertificateDer<'static>,
 ) -> std::io::Result<TlsStream<TcpStream>> {
-    let client = TlsClient::build(&ClientSpec::plain(Arc::new(Trust::only(vec![ca.clone()]))), 1).ok().unwrap();
+    let client =
+        TlsClient::build(&ClientSpec::plain(Arc::new(Trust::of(std::slice::from_ref(ca)).unwrap_or_else(|p| panic!("{p}")))), 1)
+            .unwrap_or_else(|p| panic!("{p}"));
     let connector = tokio_rustls::TlsConnector::from(client.config(alpn));
-    connector.connect(client.server_name(&Host::parse_written(name).unwrap()), stream).await
+    connector.connect(client.server_name(&Host::parse_written(name).unwrap()).unwrap(), stream).await
 }
 
 impl Pki {

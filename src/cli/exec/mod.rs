@@ -182,7 +182,7 @@ fn print(shell: Shell, variables: &[(String, String)]) -> String {
     let quoted = |value: &str| format!("'{}'", value.replace('\'', "'\\''"));
     let line = |(name, value): &(String, String)| match shell {
         Shell::Sh => format!("export {name}={}\n", quoted(value)),
-        Shell::Fish => format!("set -gx {name} {}\n", format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))),
+        Shell::Fish => format!("set -gx {name} '{}'\n", value.replace('\\', "\\\\").replace('\'', "\\'")),
         Shell::Dotenv => format!("{name}=\"{}\"\n", value.replace('\\', "\\\\").replace('"', "\\\"")),
         Shell::Docker => format!("--env {} ", quoted(&format!("{name}={value}"))),
         Shell::Github => format!("{name}={value}\n"),

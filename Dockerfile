@@ -1,0 +1,21 @@
+# Build: docker build -t gatepass .
+# Run:   docker run --rm -v "$PWD/gatepass.yaml:/etc/gatepass/gatepass.yaml:ro" -p 127.0.0.1:8118:8118 gatepass
+FROM rust:1.95-bookworm AS build
+WORKDIR /src
+COPY Cargo.toml Cargo.lock ./
+COPY src ./src
+COPY config.example.yaml ./
+RUN cargo build --release --locked --bin gatepass \
+ && mkdir -p /out/data && cp target/release/gatepass /out/
+
+# No shell, no package manager; certificates of the public CAs are in it. The user is `nonroot` (65532).
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=build /out/gatepass /usr/local/bin/gatepass
+COPY --from=build --chown=nonroot:nonroot /out/data /var/lib/gatepass
+ENV GATEPASS_HOME=/var/lib/gatepass
+VOLUME /var/lib/gatepass
+EXPOSE 8118
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=2s CMD ["/usr/local/bin/gatepass", "health"]
+ENTRYPOINT ["/usr/local/bin/gatepass"]
+CMD ["run"]

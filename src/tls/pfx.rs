@@ -1,0 +1,130 @@
+//! PFX files (PKCS#12, RFC 7292), by way of `p12-keystore`, which reads DER; files in BER, as NSS and
+//! Firefox write them, are written again as DER first. And the certificates of a PKCS#7 file.
+
+use p12_keystore::{Pkcs12Archive, error::Error};
+use zeroize::Zeroizing;
+
+use super::ber::{CONTEXT_0, Element, INTEGER, OCTETS, OID, SEQUENCE};
+use super::key::KeyError;
+use super::legacy::Refused;
+
+/// pkcs7-data, 1.2.840.113549.1.7.1.
+const DATA: [u8; 9] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01];
+/// pkcs7-signedData, 1.2.840.113549.1.7.2.
+const SIGNED_DATA: [u8; 9] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02];
+/// pkcs8ShroudedKeyBag, 1.2.840.113549.1.12.10.1.2.
+const SHROUDED_KEY: [u8; 11] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0c, 0x0a, 0x01, 0x02];
+
+/// What a PFX holds, in DER.
+pub struct Contents {
+    pub keys: Vec<Zeroizing<Vec<u8>>>,
+    pub certificates: Vec<Vec<u8>>,
+}
+
+/// True when the bytes begin like a PFX: a sequence of version 3 and a `ContentInfo`.
+pub fn is_pfx(bytes: &[u8]) -> bool {
+    Element::read(bytes).is_some_and(|pfx| {
+        pfx.tag() == SEQUENCE
+            && pfx.child(0).and_then(|v| v.body(INTEGER)) == Some(&[3])
+            && pfx.child(1).and_then(|c| c.child(0)).is_some_and(|oid| oid.tag() == OID)
+    })
+}
+
+/// Opens a PFX. Without a passphrase both the empty one and none at all are tried; to PKCS#12 they
+/// are different things, to people they are not.
+pub fn open(bytes: &[u8], passphrase: Option<&str>) -> Result<Contents, KeyError> {
+    match open_with(bytes, passphrase.unwrap_or_default()) {
+        Err(KeyError::WrongPassphrase) if passphrase.is_none() => Err(KeyError::NeedsPassphrase),
+        other => other,
+    }
+}
+
+fn open_with(bytes: &[u8], passphrase: &str) -> Result<Contents, KeyError> {
+    let first = match Pkcs12Archive::from_pkcs12(bytes, passphrase) {
+        Err(Error::DerError(_)) => open_ber(bytes, passphrase),
+        other => other,
+    };
+    first.map(contents).map_err(key_error)
+}
+
+fn contents(archive: Pkcs12Archive) -> Contents {
+    Contents {
+        keys: archive.keys.iter().map(|bag| Zeroizing::new(bag.key.as_der().to_vec())).collect(),
+        certificates: archive.certs.iter().map(|bag| bag.cert.as_der().to_vec()).collect(),
+    }
+}
+
+fn key_error(error: Error) -> KeyError {
+    match error {
+        Error::MacError(_) | Error::UnpadError | Error::Pkcs5Error(_) | Error::InvalidPrivateKey => KeyError::WrongPassphrase,
+        Error::UnsupportedEncryptionScheme
+        | Error::UnsupportedMacAlgorithm
+        | Error::UnsupportedContentType
+        | Error::UnsupportedCertificateType => KeyError::Unsupported {
+            what: "it is a PFX with an encryption that is not supported".to_owned(),
+            help:
+                "convert it: openssl pkcs12 -legacy -in OLD -nodes -out TMP && openssl pkcs12 -export -in TMP -out NEW && rm TMP"
+                    .to_owned(),
+        },
+        _ => KeyError::Damaged("it is not a whole PFX file"),
+    }
+}
+
+/// A PFX in BER. The MAC covers the inner octets as they are, so it is checked on a file whose outer
+/// layer alone was rewritten; the bags are then read from one whose layers were all rewritten, and
+/// which has no MAC any more.
+fn open_ber(bytes: &[u8], passphrase: &str) -> Result<Pkcs12Archive, Error> {
+    let outer = Element::read(bytes).ok_or(Error::InvalidData)?;
+    match Pkcs12Archive::from_pkcs12(&outer.to_der(), passphrase) {
+        // The MAC is right, what it covers is BER.
+        Err(Error::DerError(_)) => {}
+        other => return other,
+    }
+    let inner = outer.child(1).and_then(|info| info.child(1)).and_then(|content| content.child(0));
+    let safe = inner.and_then(|octets| octets.body(OCTETS)).and_then(Element::read).ok_or(Error::InvalidData)?;
+    Pkcs12Archive::from_pkcs12(&pfx(&normal_safe(safe)).to_der(), passphrase)
+}
+
+/// `AuthenticatedSafe` with its unencrypted contents rewritten as DER, too.
+fn normal_safe(safe: Element) -> Element {
+    let infos = safe.children().iter().map(|info| {
+        let data = info.child(1).and_then(|content| content.child(0)).and_then(|octets| octets.body(OCTETS));
+        match (info.child(0).and_then(|oid| oid.body(OID)), data.and_then(Element::read)) {
+            (Some(oid), Some(bags)) if oid == DATA => data_info(&bags),
+            _ => info.clone(),
+        }
+    });
+    Element::sequence(infos.collect())
+}
+
+/// `ContentInfo` of type data (RFC 7292 §4).
+fn data_info(content: &Element) -> Element {
+    Element::sequence(vec![Element::oid(&DATA), Element::explicit(Element::octets(content.to_der()))])
+}
+
+/// A PFX without a MAC around an `AuthenticatedSafe`.
+fn pfx(safe: &Element) -> Element {
+    Element::sequence(vec![Element::Primitive(INTEGER, vec![3]), data_info(safe)])
+}
+
+/// A PKCS#8 key under one of PKCS#12's own password schemes (RFC 7292 appendix C). It is what a PFX
+/// has in a shrouded key bag, so it is put into one and opened there.
+pub fn open_shrouded(encrypted: &[u8], passphrase: &str) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let key = Element::read(encrypted).ok_or(KeyError::from(Refused::Damaged))?;
+    let bag = Element::sequence(vec![Element::oid(&SHROUDED_KEY), Element::explicit(key)]);
+    let safe = Element::sequence(vec![data_info(&Element::sequence(vec![bag]))]);
+    let archive = Pkcs12Archive::from_pkcs12(&pfx(&safe).to_der(), passphrase).map_err(key_error)?;
+    let key = archive.keys.first().ok_or(KeyError::from(Refused::Damaged))?;
+    Ok(Zeroizing::new(key.key.as_der().to_vec()))
+}
+
+/// The certificates of a PKCS#7 `SignedData` (RFC 2315 §9.1); none when it is something else.
+pub fn pkcs7_certificates(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let Some(info) = Element::read(bytes) else { return Vec::new() };
+    if info.child(0).and_then(|oid| oid.body(OID)) != Some(&SIGNED_DATA) {
+        return Vec::new();
+    }
+    let signed = info.child(1).and_then(|content| content.child(0));
+    let set = signed.and_then(|s| s.children().iter().find(|e| e.tag() == CONTEXT_0));
+    set.map(|set| set.children().iter().map(Element::to_der).collect()).unwrap_or_default()
+}

@@ -1,0 +1,141 @@
+//! The house rules that a compiler does not know.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") && !is_test(&path) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// `x_tests.rs`, `tests.rs` and `testing.rs` stand beside what they test.
+fn is_test(path: &Path) -> bool {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    name.ends_with("_tests") || name == "tests" || name == "testing"
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The modules in the order of `lib.rs`.
+fn rooms() -> Vec<String> {
+    let text = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    text.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';').map(str::to_owned)).collect()
+}
+
+/// Everything but the tests of a file.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let cut = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
+    text[..cut].to_owned()
+}
+
+#[test]
+fn a_module_uses_only_what_stands_below_it() {
+    let rooms = rooms();
+    assert!(rooms.len() > 15, "{rooms:?}");
+    let height: BTreeMap<&str, usize> = rooms.iter().enumerate().map(|(n, room)| (room.as_str(), n)).collect();
+    let mut wrong = Vec::new();
+    for path in sources(&root().join("src")) {
+        let relative = path.strip_prefix(root().join("src")).unwrap().to_owned();
+        let room = relative.components().next().unwrap().as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
+        let Some(own) = height.get(room.as_str()) else { continue };
+        let text = code(&path);
+        for (n, _) in text.match_indices("crate::") {
+            let used: String = text[n + 7..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            if let Some(other) = height.get(used.as_str())
+                && other < own
+            {
+                wrong.push(format!("{} uses {used}, which stands above it", relative.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_confined_things_stay_where_they_are_confined() {
+    let places: [(&str, &[&str]); 5] = [
+        ("std::fs", &["files.rs", "draft.rs", "exchange/hold.rs"]),
+        ("std::env::", &["cli/mod.rs", "cli/exec", "files.rs"]),
+        ("println!", &["cli"]),
+        ("SystemTime::now()", &["moment.rs", "observe", "tls", "exchange/answer.rs", "listen/connect.rs", "cli"]),
+        (
+            ".expose()",
+            &[
+                "secret.rs",
+                "auth",
+                "config/decode.rs",
+                "config/load/rules.rs",
+                "gate/build.rs",
+                "exchange/draft.rs",
+                "listen/access.rs",
+                "upstream/via.rs",
+                "tls/key.rs",
+                "tls/identity.rs",
+                "tls/trust.rs",
+            ],
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for path in sources(&root().join("src")) {
+        let relative = path.strip_prefix(root().join("src")).unwrap().to_string_lossy().into_owned();
+        let text = code(&path);
+        for (word, allowed) in &places {
+            if text.contains(word) && !allowed.iter().any(|place| relative.starts_with(place)) {
+                wrong.push(format!("{relative}: {word}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "confined things found elsewhere:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn files_are_short_enough_to_read_in_one_sitting() {
+    let long: Vec<String> = sources(&root().join("src"))
+        .iter()
+        .filter_map(|path| {
+            let lines = code(path).lines().count();
+            (lines > 550).then(|| format!("{}: {lines}", path.display()))
+        })
+        .collect();
+    assert!(long.is_empty(), "{}", long.join("\n"));
+}
+
+#[test]
+fn every_module_says_what_it_is_for() {
+    let silent: Vec<String> = sources(&root().join("src"))
+        .iter()
+        .filter(|path| !path.ends_with("main.rs") && !fs::read_to_string(path).unwrap().starts_with("//!"))
+        .map(|path| path.display().to_string())
+        .collect();
+    assert!(silent.is_empty(), "{}", silent.join("\n"));
+}
+
+#[test]
+fn the_architecture_page_names_every_room_and_only_rooms_that_are() {
+    let page = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let rooms: BTreeSet<String> = rooms().into_iter().collect();
+    for room in &rooms {
+        assert!(page.contains(&format!("`{room}`")), "docs/architecture.md does not name `{room}`");
+    }
+    for word in page
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| word.starts_with("src/") && word.ends_with(".rs") && !word.contains("NAME"))
+    {
+        assert!(root().join(word).exists(), "docs/architecture.md names {word}, which is not there");
+    }
+}
