@@ -1,0 +1,32 @@
+"""Runs the groups of checks; `main.py [--strict] [NAME…]`."""
+import sys
+
+import checks
+from kit import Lab, Results, Skip
+
+
+def main():
+    arguments = sys.argv[1:]
+    strict = "--strict" in arguments
+    wanted = [a for a in arguments if not a.startswith("-")]
+    results = Results()
+    lab = Lab()
+    try:
+        for name, group in checks.GROUPS.items():
+            if wanted and name not in wanted:
+                continue
+            print(f"# {name}: {group.__doc__}", flush=True)
+            try:
+                group(lab, results)
+            except Skip as why:
+                results.skip(name, why)
+            except Exception as cause:  # a group that breaks is a failure, and the others still run
+                results.check(f"{name} ran to its end", False, repr(cause))
+    finally:
+        lab.stop()
+    print(f"{results.passed} passed, {len(results.failed)} failed, {len(results.skipped)} skipped")
+    return 1 if results.failed or (strict and results.skipped) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
