@@ -123,7 +123,9 @@ impl Authority {
         let details = Details::read(&certificate).map_err(&unusable)?;
         let issuer = Issuer::from_ca_cert_der(&certificate, parts.key).map_err(|_| unusable("it cannot be parsed"))?;
         // Clients that have the root need nothing else; above an intermediate they need the rest.
-        let chain = if details.self_issued { Vec::new() } else { parts.chain };
+        // The CA itself goes along, though a client that trusts it has it: Chromium's
+        // --ignore-certificate-errors-spki-list looks for its key among what is sent.
+        let chain = parts.chain;
         let signer = Signer::new(issuer, chain, details.not_after).map_err(|_| unusable("its key does not sign"))?;
         if !signer.names_its_issuer(&certificate) {
             return Err(unusable("its name has a form that cannot be reproduced in the certificates it issues"));

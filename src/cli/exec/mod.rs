@@ -4,6 +4,7 @@
 mod files;
 mod variables;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
@@ -13,7 +14,9 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Common, Error};
+use crate::gate::Gate;
 use crate::observe::Observe;
+use crate::origin::Host;
 use crate::serve::{self, Running};
 use files::Kit;
 
@@ -58,13 +61,14 @@ pub async fn run(common: &Common, args: &ExecArgs) -> Result<ExitCode, Error> {
     let mut request = super::request(common);
     request.listen = Some("127.0.0.1:0".to_owned());
     request.overlay = overlay(args)?;
-    if request.env.contains_key("GATEPASS") && args.attach.is_none() {
+    if request.env.get("GATEPASS").is_some_and(|value| value == "1") && args.attach.is_none() {
         return Err(
             Error::new("this already runs under `gatepass exec`").help("run the command without it; the proxy is set for it")
         );
     }
-    let env = request.env.clone();
+    let mut env = request.env.clone();
     let built = super::build(&request).await?;
+    proxied(&built.gate, &mut env);
     let pem = built.gate.authority.certificate_pem().to_owned();
     let (running, address) = match args.attach {
         Some(address) => (None, address),
@@ -88,6 +92,37 @@ pub async fn run(common: &Common, args: &ExecArgs) -> Result<ExitCode, Error> {
         running.stop().await;
     }
     code
+}
+
+/// Takes hosts that rules name out of the inherited NO_PROXY: they must come here. Says so, since
+/// somebody put them there.
+fn proxied(gate: &Gate, env: &mut BTreeMap<String, String>) {
+    let named = |entry: &str| {
+        let bare = entry.trim_start_matches("*.").trim_start_matches('.').trim_matches(['[', ']']);
+        Host::parse_written(bare).is_ok_and(|host| gate.names(&host))
+    };
+    for name in ["no_proxy", "NO_PROXY"] {
+        let Some(list) = env.get(name) else { continue };
+        let entries: Vec<&str> = list.split([',', ' ']).map(str::trim).filter(|entry| !entry.is_empty()).collect();
+        let (dropped, kept): (Vec<&str>, Vec<&str>) = entries.into_iter().partition(|entry| named(entry));
+        if !dropped.is_empty() && name == "no_proxy" || !dropped.is_empty() && !env.contains_key("no_proxy") {
+            eprintln!("gatepass: a rule names {}, so the command gets {name} without it", dropped.join(", "));
+        }
+        let kept = kept.join(",");
+        env.insert(name.to_owned(), kept);
+    }
+    // Loopback is kept from proxies by default, unless a rule asks for it.
+    let local = ["localhost", "127.0.0.1", "::1"].into_iter().filter(|host| !named(host));
+    let mut list: Vec<String> = env
+        .get("no_proxy")
+        .or_else(|| env.get("NO_PROXY"))
+        .map_or("", String::as_str)
+        .split(',')
+        .filter(|e| !e.is_empty())
+        .map(str::to_owned)
+        .collect();
+    list.extend(local.filter(|host| !list.iter().any(|entry| entry == host)).map(str::to_owned).collect::<Vec<_>>());
+    env.insert("no_proxy".to_owned(), list.join(","));
 }
 
 /// Quick rules, as a document laid over the configuration.

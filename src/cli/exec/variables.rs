@@ -29,14 +29,14 @@ const REPLACE_TRUST: [&str; 13] = [
 pub fn table(address: SocketAddr, kit: &Kit, env: &BTreeMap<String, String>, without: &[String]) -> Vec<(String, String)> {
     let proxy = format!("http://{address}");
     let bundle = kit.bundle.display().to_string();
-    let no_proxy = no_proxy(env);
+    let no_proxy = env.get("no_proxy").map_or("", String::as_str);
     let mut table: Vec<(String, String)> = Vec::new();
     let mut set = |name: &str, value: &str| table.push((name.to_owned(), value.to_owned()));
     for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"] {
         set(name, &proxy);
     }
     for name in ["no_proxy", "NO_PROXY"] {
-        set(name, &no_proxy);
+        set(name, no_proxy);
     }
     for name in REPLACE_TRUST {
         set(name, &bundle);
@@ -60,16 +60,4 @@ pub fn table(address: SocketAddr, kit: &Kit, env: &BTreeMap<String, String>, wit
     set("PERL_LWP_ENV_PROXY", "1");
     set("GATEPASS", "1");
     table
-}
-
-/// Loopback is never sent to a proxy by half of the clients anyway; the other half is told the same.
-fn no_proxy(env: &BTreeMap<String, String>) -> String {
-    let inherited = env.get("no_proxy").or_else(|| env.get("NO_PROXY")).map_or("", String::as_str);
-    let mut entries: Vec<&str> = inherited.split([',', ' ']).map(str::trim).filter(|entry| !entry.is_empty()).collect();
-    for local in ["localhost", "127.0.0.1", "::1"] {
-        if !entries.contains(&local) {
-            entries.push(local);
-        }
-    }
-    entries.join(",")
 }
