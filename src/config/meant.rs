@@ -43,7 +43,7 @@ pub struct Listener {
     pub access: Option<Access>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum ListenAddress {
     Tcp(SocketAddr),
     Unix(PathBuf),

@@ -111,7 +111,7 @@ impl Session {
         let (mut parts, body) = request.into_parts();
         let decision = plan.decide(&gate, &parts.method, parts.uri.path())?;
         ledger.decided(&decision);
-        self.permit(&plan, &decision, &parts.method)?;
+        permit(&gate, &plan, &decision, &parts.method)?;
 
         let upgrade = upgrade::wanted(&mut parts)?;
         let mut draft = draft::begin(parts, &plan)?;
@@ -139,29 +139,6 @@ impl Session {
         (gate, plan)
     }
 
-    fn permit(&self, plan: &Plan, decision: &Decision, method: &http::Method) -> Result<(), Failure> {
-        let deny = decision.action == Action::Deny;
-        // A request in clear for a host without a rule is subject to `unmatched: deny` too.
-        let unmatched =
-            decision.rules.is_empty() && plan.rules.is_empty() && self.context.gate().unmatched == crate::config::Unmatched::Deny;
-        if deny {
-            return Err(Failure::new(Cause::Denied, format!("a rule denies {} ({})", plan.origin, decision.label))
-                .hint("change `action: deny` there if it should pass"));
-        }
-        if unmatched {
-            return Err(Failure::new(Cause::Denied, format!("no rule names {}, and `unmatched: deny` is set", plan.origin))
-                .hint(format!("add a rule with `host: {}`", plan.origin.host)));
-        }
-        // TRACE echoes the request, credential and all (RFC 9110 §9.3.8); TRACK is Microsoft's TRACE.
-        if (method == http::Method::TRACE || method.as_str() == "TRACK") && decision.injects() {
-            return Err(Failure::new(
-                Cause::MethodNotAllowed,
-                format!("{method} would send the credential for {} back to the client", plan.origin),
-            ));
-        }
-        Ok(())
-    }
-
     fn round<'a>(
         &'a self,
         moment: &'a Moment,
@@ -171,4 +148,27 @@ impl Session {
     ) -> Round<'a> {
         Round { moment, attempt, user: self.caller.user.as_deref(), peer: self.caller.address, channel_binding: binding, memory }
     }
+}
+
+/// Do the rules let it pass at all?
+fn permit(gate: &Gate, plan: &Plan, decision: &Decision, method: &http::Method) -> Result<(), Failure> {
+    let deny = decision.action == Action::Deny;
+    // A request in clear for a host without a rule is subject to `unmatched: deny` too.
+    let unmatched = decision.rules.is_empty() && plan.rules.is_empty() && gate.unmatched == crate::config::Unmatched::Deny;
+    if deny {
+        return Err(Failure::new(Cause::Denied, format!("a rule denies {} ({})", plan.origin, decision.label))
+            .hint("change `action: deny` there if it should pass"));
+    }
+    if unmatched {
+        return Err(Failure::new(Cause::Denied, format!("no rule names {}, and `unmatched: deny` is set", plan.origin))
+            .hint(format!("add a rule with `host: {}`", plan.origin.host)));
+    }
+    // TRACE echoes the request, credential and all (RFC 9110 §9.3.8); TRACK is Microsoft's TRACE.
+    if (method == http::Method::TRACE || method.as_str() == "TRACK") && decision.injects() {
+        return Err(Failure::new(
+            Cause::MethodNotAllowed,
+            format!("{method} would send the credential for {} back to the client", plan.origin),
+        ));
+    }
+    Ok(())
 }

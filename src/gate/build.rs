@@ -11,7 +11,7 @@ use super::decision::{Bound, HeaderText, LiveHeader, LiveQuery};
 use super::{Gate, LiveAccess, LiveRule};
 use crate::auth::{self, live};
 use crate::config::{
-    Access, BundleSource, CertificateSource, Config, Credential, Decode, HeaderEdit, Material, Pem, Place, QueryEdit, Report,
+    BundleSource, CertificateSource, Config, Credential, Decode, HeaderEdit, Listener, Material, Pem, Place, QueryEdit, Report,
     Rule, Scope, Text,
 };
 use crate::tls::authority::Authority;
@@ -21,10 +21,10 @@ use crate::tls::trust::Trust;
 use crate::tls::{self, Problem};
 use crate::upstream::{Dialer, Ground, Spec};
 
-/// Builds a gate, or reports why not. `accesses` are those of the listeners, in their order.
+/// Builds a gate, or reports why not. `listeners` say who may call where.
 pub async fn build(
     config: Config,
-    accesses: Vec<Option<Access>>,
+    listeners: &[Listener],
     scope: &Scope,
     report: &mut Report,
     dialer: &Arc<Dialer>,
@@ -83,7 +83,10 @@ pub async fn build(
         default_spec: Spec { tls: ClientSpec::plain(trust?), connect_to: None, via: config.upstream_proxy, ruled: false },
         ground,
         plans: RwLock::default(),
-        access: accesses.iter().map(|access| access.as_ref().map(LiveAccess::new)).collect(),
+        access: listeners
+            .iter()
+            .map(|listener| (listener.address.clone(), listener.access.as_ref().map(LiveAccess::new)))
+            .collect(),
     })
 }
 

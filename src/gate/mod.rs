@@ -15,7 +15,7 @@ pub use decision::{Bound, Decision, HeaderText, LiveHeader, LiveQuery};
 pub use plan::Plan;
 
 use crate::auth::live;
-use crate::config::{Access, Action, Client, EgressDeny, Rule, Unmatched};
+use crate::config::{Access, Action, Client, EgressDeny, ListenAddress, Rule, Unmatched};
 use crate::limits::Limits;
 use crate::origin::{Host, Origin, Scheme};
 use crate::pattern::HostIndex;
@@ -43,7 +43,9 @@ pub struct Gate {
     ground: Arc<Ground>,
     default_spec: Spec,
     plans: RwLock<HashMap<PlanKey, Arc<Plan>>>,
-    access: Vec<Option<LiveAccess>>,
+    /// Who may call, by the listener's configured address. By address and not by position: a reload
+    /// that moves listeners about must not hand one's callers to another.
+    access: HashMap<ListenAddress, Option<LiveAccess>>,
     /// Some rule asks for callers; else all callers share plans.
     callers_matter: bool,
 }
@@ -84,6 +86,15 @@ pub enum Reach {
     Deny { rule: Option<Arc<str>> },
 }
 
+/// Who may call at a listener.
+pub enum Admission<'a> {
+    /// Nothing is said, and it is on loopback.
+    All,
+    Some(&'a LiveAccess),
+    /// The listener is no longer in the configuration.
+    None,
+}
+
 /// The access table of one listener, secrets at hand.
 pub struct LiveAccess {
     pub users: HashMap<String, live::Value>,
@@ -103,9 +114,13 @@ impl Gate {
         &self.ground
     }
 
-    /// Who may call at the listener of this position in the config.
-    pub fn access(&self, listener: usize) -> Option<&LiveAccess> {
-        self.access.get(listener)?.as_ref()
+    /// Who may call at a listener.
+    pub fn access(&self, listener: &ListenAddress) -> Admission<'_> {
+        match self.access.get(listener) {
+            Some(Some(access)) => Admission::Some(access),
+            Some(None) => Admission::All,
+            None => Admission::None,
+        }
     }
 
     /// The plan for an origin. One read lock and one lookup when it is known; a walk through the

@@ -8,8 +8,10 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderMap, header};
 
+use crate::config::ListenAddress;
 use crate::exchange::Context;
 use crate::failure::{Cause, Failure};
+use crate::gate::Admission;
 
 /// The caller's name, if it has to have one.
 ///
@@ -17,12 +19,19 @@ use crate::failure::{Cause, Failure};
 /// 407 when it must say who it is, 403 when its address is not among those that may call.
 pub async fn check(
     context: &Context,
-    listener: usize,
+    listener: &ListenAddress,
     peer: SocketAddr,
     headers: &HeaderMap,
 ) -> Result<Option<Arc<str>>, Failure> {
     let gate = context.gate();
-    let Some(access) = gate.access(listener) else { return Ok(None) };
+    let access = match gate.access(listener) {
+        Admission::All => return Ok(None),
+        Admission::Some(access) => access,
+        Admission::None => {
+            return Err(Failure::new(Cause::Denied, "this listener is no longer in the configuration")
+                .hint("restart gatepass to close it"));
+        }
+    };
     if let Some((user, password)) = basic(headers)
         && let Some(expected) = access.users.get(&user)
     {

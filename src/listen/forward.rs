@@ -79,7 +79,7 @@ impl Visit {
     async fn caller(&self, request: &Request<Incoming>) -> Result<Caller, Failure> {
         let user = match &self.certified {
             Some(user) => Some(user.clone()),
-            None => access::check(&self.entrance.context, self.entrance.number, self.peer, request.headers()).await?,
+            None => access::check(&self.entrance.context, &self.entrance.address, self.peer, request.headers()).await?,
         };
         Ok(Caller { user, address: Some(self.peer.ip()) })
     }

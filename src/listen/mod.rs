@@ -15,15 +15,15 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use crate::config::Mode;
+use crate::config::{ListenAddress, Mode};
 use crate::exchange::Context;
 use crate::observe::Counters;
 
 /// A bound listener and how its connections are served.
 pub struct Bound {
     pub listener: TcpListener,
-    /// Position among the configured listeners; names its access table in the gate.
-    pub number: usize,
+    /// As configured; names its access table in the gate.
+    pub address: ListenAddress,
     pub mode: Mode,
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -31,15 +31,15 @@ pub struct Bound {
 /// What a connection needs to know of its listener.
 pub struct Entrance {
     pub context: Arc<Context>,
-    pub number: usize,
+    pub address: ListenAddress,
     pub mode: Mode,
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 /// Accepts until gatepass stops. Connections beyond `limits.connections` wait in the kernel's queue.
 pub async fn accept(bound: Bound, context: Arc<Context>, permits: Arc<Semaphore>) {
-    let Bound { listener, number, mode, tls } = bound;
-    let entrance = Arc::new(Entrance { context: context.clone(), number, mode, tls });
+    let Bound { listener, address, mode, tls } = bound;
+    let entrance = Arc::new(Entrance { context: context.clone(), address, mode, tls });
     let mut backoff = Backoff::default();
     loop {
         // The permit comes before the connection, so that a full house takes nothing from the kernel.

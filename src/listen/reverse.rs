@@ -25,7 +25,7 @@ pub async fn serve(entrance: Arc<Entrance>, stream: TcpStream, peer: SocketAddr,
     let service = move |mut request: Request<Incoming>| {
         let (entrance, session, origin) = (entrance.clone(), session.clone(), origin.clone());
         async move {
-            if let Err(failure) = access::check(&entrance.context, entrance.number, peer, request.headers()).await {
+            if let Err(failure) = access::check(&entrance.context, &entrance.address, peer, request.headers()).await {
                 let _busy = session.activity().busy();
                 return Ok(refusal(&failure));
             }

@@ -52,9 +52,8 @@ async fn build_over(request: &Request, dialer: Arc<Dialer>, previous: Option<&ga
     let (mut report, scope, files) = (loaded.report, loaded.scope, loaded.files);
     let Some(mut config) = loaded.config else { return Err(Box::new(report)) };
     let listeners = std::mem::take(&mut config.listeners);
-    let accesses = listeners.iter().map(|listener| listener.access.clone()).collect();
     let (admin, log) = (config.admin, config.log.clone());
-    match gate::build(config, accesses, &scope, &mut report, &dialer, previous).await {
+    match gate::build(config, &listeners, &scope, &mut report, &dialer, previous).await {
         Some(gate) if !report.has_errors() => Ok(Built { gate, report, listeners, admin, log, files, dialer }),
         _ => Err(Box::new(report)),
     }
@@ -85,9 +84,10 @@ pub async fn start(built: Built, request: Request, observe: Observe) -> Result<R
     let Built { gate, listeners, admin, dialer, files, .. } = built;
     let context = Context::new(gate, observe);
     let gate = context.gate();
+    let places: Vec<ListenAddress> = listeners.iter().map(|listener| listener.address.clone()).collect();
     let mut bound = Vec::new();
-    for (number, listener) in listeners.into_iter().enumerate() {
-        bound.push(bind(listener, number, &gate.limits).await?);
+    for listener in listeners {
+        bound.push(bind(listener, &gate.limits).await?);
     }
     let admin = match admin {
         Some(address) => Some(bind_tcp(address).await?),
@@ -100,7 +100,7 @@ pub async fn start(built: Built, request: Request, observe: Observe) -> Result<R
     dialer.own_listeners(own);
     let addresses = bound.iter().filter_map(|bound| Some((local(&bound.listener)?, bound.mode.clone()))).collect();
 
-    let permits = Arc::new(Semaphore::new(gate.limits.connections.min(Semaphore::MAX_PERMITS)));
+    let permits = Arc::new(Semaphore::new(connections(gate.limits.connections)));
     for bound in bound {
         tokio::spawn(listen::accept(bound, context.clone(), permits.clone()));
     }
@@ -109,13 +109,26 @@ pub async fn start(built: Built, request: Request, observe: Observe) -> Result<R
         tokio::spawn(admin::serve(listener, context.clone(), ready.clone()));
     }
     tokio::spawn(sweep(context.clone()));
-    let reloader = Arc::new(Reloader { context: context.clone(), request, dialer, turn: Mutex::new(()) });
+    let reloader = Arc::new(Reloader { context: context.clone(), request, dialer, places, turn: Mutex::new(()) });
     let watcher = watch::Watcher::start(reloader.clone(), files);
     Ok(Running { context, addresses, admin: admin_address, ready, reloader, _watcher: watcher })
 }
 
-async fn bind(listener: Listener, number: usize, limits: &crate::limits::Limits) -> Result<Bound, StartError> {
-    let ListenAddress::Tcp(address) = listener.address else {
+/// As many as asked for, but no more than descriptors allow: an exchange takes two, and some are kept
+/// for files, names and upstream proxies.
+fn connections(wanted: usize) -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const KEPT: u64 = 32;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    // The soft limit is low for the sake of select(2), which is not used here.
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
+    let Some(limit) = (if raised { maximum } else { current }) else { return wanted.min(Semaphore::MAX_PERMITS) };
+    let most = usize::try_from(limit.saturating_sub(KEPT) / 2).unwrap_or(usize::MAX).max(16);
+    wanted.min(most).min(Semaphore::MAX_PERMITS)
+}
+
+async fn bind(listener: Listener, limits: &crate::limits::Limits) -> Result<Bound, StartError> {
+    let ListenAddress::Tcp(address) = &listener.address else {
         return Err(StartError::Other { message: "Unix sockets are not supported by this build yet".to_owned(), help: None });
     };
     let tls = match &listener.tls {
@@ -126,7 +139,7 @@ async fn bind(listener: Listener, number: usize, limits: &crate::limits::Limits)
                 .map_err(|problem| StartError::Other { message: problem.message, help: problem.help })?,
         ),
     };
-    Ok(Bound { listener: bind_tcp(address).await?, number, mode: listener.mode, tls })
+    Ok(Bound { listener: bind_tcp(*address).await?, address: listener.address.clone(), mode: listener.mode, tls })
 }
 
 async fn bind_tcp(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -179,6 +192,8 @@ pub struct Reloader {
     context: Arc<Context>,
     request: Request,
     dialer: Arc<Dialer>,
+    /// The listeners that were bound.
+    places: Vec<ListenAddress>,
     turn: Mutex<()>,
 }
 
@@ -191,6 +206,9 @@ impl Reloader {
                 let rules = built.gate.rules().len();
                 if built.report.has_warnings() {
                     tracing::warn!("the new configuration has warnings:\n{}", built.report.render(false));
+                }
+                if built.listeners.iter().map(|listener| &listener.address).ne(&self.places) {
+                    tracing::warn!("`listen` and `listeners` are read at the start only; restart gatepass for the new ones");
                 }
                 self.context.swap(built.gate);
                 tracing::info!(why, rules, "configuration reloaded");

@@ -185,6 +185,56 @@ async fn callers_with_a_password_get_their_own_rules_and_others_get_407() {
 }
 
 #[tokio::test]
+async fn without_descriptors_accepting_waits_instead_of_spinning_and_recovers() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!("ulimit -n 24 && exec {} run --listen 127.0.0.1:{port}", env!("CARGO_BIN_EXE_gatepass"));
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .env("GATEPASS_HOME", dir.path())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .current_dir(dir.path())
+        .spawn()
+        .unwrap();
+    let address = format!("127.0.0.1:{port}");
+    let started = Instant::now();
+    while std::net::TcpStream::connect(&address).is_err() {
+        assert!(started.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let held: Vec<_> = (0..40).filter_map(|_| std::net::TcpStream::connect(&address).ok()).collect();
+    assert_eq!(held.len(), 40);
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        let fields: Vec<u64> =
+            stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2).map(|n| n.parse().unwrap()).collect();
+        fields[0] + fields[1]
+    };
+    let before = ticks();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // A tick is 10 ms; a spinning accept would take nearly all of the 200.
+    let spent = ticks() - before;
+    drop(held);
+    let page = tokio::time::timeout(PATIENCE, async {
+        loop {
+            if let Ok(mut stream) = tokio::net::TcpStream::connect(&address).await {
+                let answer = ask(&mut stream, &format!("GET /proxy.pac HTTP/1.0\r\nHost: {address}\r\n\r\n")).await;
+                if answer.contains("FindProxyForURL") {
+                    return answer;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(spent < 40, "{spent} ticks of 10 ms in 2 s");
+    assert!(page.is_ok(), "it serves again once descriptors are free");
+}
+
+#[tokio::test]
 async fn a_credential_that_cannot_be_had_is_502_and_nothing_leaves() {
     let pki = Pki::new();
     let origin = Origin::start(&pki, OriginOptions::default()).await;
@@ -197,6 +247,22 @@ async fn a_credential_that_cannot_be_had_is_502_and_nothing_leaves() {
     assert_eq!(status(&answer), 502, "{answer}");
     assert!(answer.contains("vault is sealed") && !answer.contains("s3cret"), "{answer}");
     assert!(origin.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_reload_that_moves_listeners_about_opens_none_to_strangers() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("g.yaml");
+    let guarded = "  - listen: 127.0.0.1:0\n    access: { users: { ann: pw } }\n";
+    std::fs::write(&file, format!("listeners:\n{guarded}rules: []\n")).unwrap();
+    let mut config = request("", &[]);
+    config.inline = None;
+    config.files = vec![file.clone()];
+    let gatepass = Gatepass::from(config).await;
+    assert_eq!(status(&gatepass.connect("a.test:443").await.0), 407);
+    std::fs::write(&file, "listen: 127.0.0.1:1\nrules: []\n").unwrap();
+    gatepass.running.reload().await;
+    assert_eq!(status(&gatepass.connect("a.test:443").await.0), 403, "the listener is gone from the configuration");
 }
 
 #[tokio::test]
