@@ -4,6 +4,8 @@
 mod api_key;
 mod basic;
 mod bearer;
+pub mod challenge;
+mod digest;
 mod headers;
 pub mod live;
 mod none;
@@ -37,7 +39,8 @@ pub struct Scheme {
 }
 
 /// Every scheme, in the order of the docs.
-pub static SCHEMES: &[&Scheme] = &[&none::SCHEME, &bearer::SCHEME, &basic::SCHEME, &api_key::SCHEME, &headers::SCHEME];
+pub static SCHEMES: &[&Scheme] =
+    &[&none::SCHEME, &bearer::SCHEME, &basic::SCHEME, &api_key::SCHEME, &headers::SCHEME, &digest::SCHEME];
 
 pub fn scheme(name: &str) -> Option<&'static Scheme> {
     SCHEMES.iter().copied().find(|scheme| scheme.name == name)

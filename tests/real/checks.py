@@ -107,7 +107,7 @@ def java(lab, r):
 
 
 def apache(lab, r):
-    "Apache httpd with Basic, also UTF-8; a virtual host that demands a certificate; git over it"
+    "Apache httpd with Basic, also UTF-8, and Digest; a virtual host that demands a certificate; git over it"
     basic, both = lab.apache()
     ca = str(lab.pem("ca.pem"))
     code, out = sh("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", ca, f"https://localhost:{basic}/basic/hello.txt")
@@ -117,6 +117,8 @@ def apache(lab, r):
             rule(lab, "basic.gp.test", basic, basic={"username": "svc", "password": "s3cret pass"}),
             rule(lab, "other.gp.test", basic, basic={"username": "jürgen", "password": "pässwörd"}),
             rule(lab, "vhost.gp.test", both, client_certificate=certificate(lab, "bob"), basic={"username": "svc", "password": "wrong"}),
+            rule(lab, "digest.gp.test", basic, digest={"username": "svc", "password": "s3cret pass"}, danger={"accept_invalid_certs": True}),
+            rule(lab, "wrong.gp.test", basic, digest={"username": "svc", "password": "wrong"}, danger={"accept_invalid_certs": True}),
             rule(lab, "git.gp.test", both, client_certificate=certificate(lab, "bob"), basic={"username": "svc", "password": "s3cret pass"}),
         ]
     }, name="apache-gate")
@@ -125,6 +127,15 @@ def apache(lab, r):
         r.check(f"Basic by gatepass: {host}.gp.test", "hello from apache" in out, out)
     code, out = g.curl("https://vhost.gp.test/basic/hello.txt", "-o", "/dev/null", "-w", "%{http_code}")
     r.check("a wrong password is refused by Apache", out.strip() == "401", out)
+    code, out = sh("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", ca, f"https://localhost:{basic}/digest/hello.txt")
+    r.check("Digest is refused without gatepass", out.strip() == "401", out)
+    times = [g.curl("https://digest.gp.test/digest/hello.txt?a=%2F", *flags)[1] for flags in (["--http1.1"], ["--http2"], ["-d", "body=1"])]
+    r.check("Digest by gatepass, h1, h2 and with a body", all("hello from digest" in t for t in times), times)
+    time.sleep(2.5)
+    code, out = g.curl("https://digest.gp.test/digest/hello.txt")
+    r.check("a stale nonce is renewed unseen", "hello from digest" in out, out)
+    code, out = g.curl("https://wrong.gp.test/digest/hello.txt", "-o", "/dev/null", "-w", "%{http_code}")
+    r.check("Digest with a wrong password is refused by Apache", out.strip() == "401", out)
     code, out = sh("curl", "-sS", "--cacert", ca, "-u", "svc:s3cret pass", f"https://localhost:{both}/basic/hello.txt")
     r.check("the virtual host refuses without a certificate", "hello" not in out, out)
     env = {"https_proxy": g.proxy, "GIT_SSL_CAINFO": str(g.ca), "GIT_TERMINAL_PROMPT": "0", "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t", "GIT_CONFIG_GLOBAL": "/dev/null"}

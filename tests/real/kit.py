@@ -1,5 +1,5 @@
 """Servers, certificates, a gatepass and checks. Loopback only; every process started is ended by its pid."""
-import json, os, pathlib, shutil, signal, socket, subprocess, sys, tempfile, textwrap, time
+import hashlib, json, os, pathlib, shutil, signal, socket, subprocess, sys, tempfile, textwrap, time
 
 HERE = pathlib.Path(__file__).resolve().parent
 GATEPASS = os.environ.get("GATEPASS", "gatepass")
@@ -150,10 +150,14 @@ class Lab:
         (d / "www/basic/hello.txt").write_text("hello from apache\n")
         for user, password in (("svc", "s3cret pass"), ("jürgen", "pässwörd")):
             subprocess.run(["htpasswd", "-b", *(["-c"] if user == "svc" else []), str(d / "users"), user, password], check=True, capture_output=True)
+        (d / "www/digest").mkdir()
+        (d / "www/digest/hello.txt").write_text("hello from digest\n")
+        secret = hashlib.md5("svc:real digest:s3cret pass".encode()).hexdigest()
+        (d / "digests").write_text(f"svc:real digest:{secret}\n")
         repository = d / "git/demo.git"
         subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(repository)], check=True)
         subprocess.run(["git", "-C", str(repository), "config", "http.receivepack", "true"], check=True)
-        modules = "mpm_event authn_core authz_core authn_file authz_user auth_basic alias mime dir env ssl cgid socache_shmcb".split()
+        modules = "mpm_event authn_core authz_core authn_file authz_user auth_basic auth_digest alias mime dir env ssl cgid socache_shmcb".split()
         load = "\n".join(f"LoadModule {m}_module /usr/lib/apache2/modules/mod_{m}.so" for m in modules if pathlib.Path(f"/usr/lib/apache2/modules/mod_{m}.so").exists())
         tls = f"SSLEngine on\nSSLCertificateFile {self.pem('server.pem')}\nSSLCertificateKeyFile {self.pem('server.key')}\n"
         ask = f"AuthType Basic\nAuthName real\nAuthBasicProvider file\nAuthUserFile {d}/users\nRequire valid-user\n"
@@ -177,6 +181,14 @@ Require all denied
 {tls}
 <Directory {d}/www>
 {ask}</Directory>
+<Directory {d}/www/digest>
+AuthType Digest
+AuthName "real digest"
+AuthDigestProvider file
+AuthUserFile {d}/digests
+AuthDigestNonceLifetime 2
+Require valid-user
+</Directory>
 </VirtualHost>
 <VirtualHost 127.0.0.1:{both}>
 {tls}SSLVerifyClient require
