@@ -35,6 +35,14 @@ use crate::upstream::Lease;
 use answer::Ledger;
 use inbound::Destination;
 
+/// What is settled about a request before it is sent.
+struct Case<'a> {
+    session: &'a Session,
+    gate: &'a Gate,
+    plan: &'a Plan,
+    decision: &'a Arc<Decision>,
+}
+
 /// What became of a request.
 enum Carried {
     /// The origin's answer, and the connection to give back after its end.
@@ -117,10 +125,11 @@ impl Session {
         let mut draft = draft::begin(parts, &plan)?;
         let mut payload = hold::take(&mut draft, body, decision.body_need, &gate.limits, ledger).await?;
         draft::apply(&mut draft, &gate, &decision).await?;
+        let case = Case { session: self, gate: &gate, plan: &plan, decision: &decision };
         if let Some(upgrade) = upgrade {
-            return upgrade::carry(self, upgrade, draft, &gate, &plan, &decision, ledger).await;
+            return upgrade::carry(&case, upgrade, draft, ledger).await;
         }
-        send::carry(self, draft, &mut payload, &gate, &plan, &decision, ledger).await
+        send::carry(&case, draft, &mut payload, ledger).await
     }
 
     /// The plan for a destination: of the current gate, remembered from request to request.

@@ -12,11 +12,11 @@ use tokio::sync::oneshot;
 
 use super::answer::Ledger;
 use super::hold::Payload;
-use super::{Carried, Session, draft as drafting};
+use super::{Carried, Case, draft as drafting};
 use crate::auth::{Answer, Verdict};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
-use crate::gate::{Decision, Gate, Plan};
+use crate::gate::{Gate, Plan};
 use crate::moment::Moment;
 use crate::upstream::{Ask, Lease, Outbound, Way};
 
@@ -37,19 +37,12 @@ pub struct OwnConnection {
     memory: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-pub async fn carry(
-    session: &Session,
-    mut draft: Draft,
-    payload: &mut Payload,
-    gate: &Gate,
-    plan: &Plan,
-    decision: &Arc<Decision>,
-    ledger: &mut Ledger,
-) -> Result<Carried, Failure> {
+pub async fn carry(case: &Case<'_>, mut draft: Draft, payload: &mut Payload, ledger: &mut Ledger) -> Result<Carried, Failure> {
+    let Case { session, decision, .. } = case;
     let moment = Moment::real();
     let back = if decision.auth.is_empty() { Vec::new() } else { drafting::standing_back(&draft, decision)? };
     if decision.own_connection {
-        return in_own_connection(session, draft, payload, gate, plan, decision, ledger, &back).await;
+        return in_own_connection(case, draft, payload, ledger, &back).await;
     }
     let memory = Mutex::new(None);
     let mut attempt = 0;
@@ -58,7 +51,7 @@ pub async fn carry(
         drafting::sign(&mut draft, decision, &round, &back).await?;
         // A draft that may be needed again is copied; the common one is spent.
         let again = (decision.wants_answers && payload.is_repeatable() && attempt + 1 < ROUNDS).then(|| copy(&draft));
-        let (response, lease) = dispatch(draft, payload, session, gate, plan, &decision.way, ledger).await?;
+        let (response, lease) = dispatch(case, draft, payload, ledger).await?;
         let Some(next) = again else { return finish(response, lease) };
         let heard = |bound: &Arc<crate::gate::Bound>| {
             let answer = Answer { draft: &next, status: response.status(), headers: response.headers() };
@@ -75,17 +68,14 @@ pub async fn carry(
 }
 
 /// Rounds on one connection that belongs to this client connection (NTLM, Negotiate): HTTP/1.1, never pooled.
-#[allow(clippy::too_many_arguments)]
 async fn in_own_connection(
-    session: &Session,
+    case: &Case<'_>,
     mut draft: Draft,
     payload: &mut Payload,
-    gate: &Gate,
-    plan: &Plan,
-    decision: &Arc<Decision>,
     ledger: &mut Ledger,
     back: &[usize],
 ) -> Result<Carried, Failure> {
+    let Case { session, gate, plan, decision } = case;
     let moment = Moment::real();
     let mut own = session.own.lock().await;
     for attempt in 0..ROUNDS {
@@ -152,14 +142,13 @@ pub fn copy(draft: &Draft) -> Draft {
 /// One sending. When a kept connection turns out dead before anything of the request left, or (for an
 /// idempotent request, RFC 9110 §9.2.2) before anything of an answer came, a new one is tried once.
 async fn dispatch(
+    case: &Case<'_>,
     draft: Draft,
     payload: &mut Payload,
-    session: &Session,
-    gate: &Gate,
-    plan: &Plan,
-    way: &Arc<Way>,
     ledger: &mut Ledger,
 ) -> Result<(Response<Incoming>, Lease), Failure> {
+    let Case { session, gate, plan, decision } = case;
+    let way = &decision.way;
     let ask = Ask::Mirror { h2: session.activity.is_multiplexed() };
     let mut lease = way.lease(ask, false).await?;
     ledger.leased(&lease);

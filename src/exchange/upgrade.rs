@@ -1,8 +1,6 @@
 //! WebSockets: over HTTP/1.1 (RFC 6455), over HTTP/2 (RFC 8441), and from one to the other. Bytes are
 //! only handed over after a 101 that answers the very request that was sent.
 
-use std::sync::Arc;
-
 use aws_lc_rs::digest;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -14,7 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::answer::{Ledger, Reply};
-use super::{Carried, Session, draft as drafting, headers, relay, send};
+use super::{Carried, Case, Session, draft as drafting, headers, relay, send};
 use crate::auth::{Answer, Verdict};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
@@ -70,15 +68,8 @@ fn asks_for_websocket(parts: &Parts) -> bool {
         && only(&WEBSOCKET_VERSION).is_some_and(|version| version.as_bytes() == b"13")
 }
 
-pub async fn carry(
-    session: &Session,
-    upgrade: Upgrade,
-    mut draft: Draft,
-    gate: &Gate,
-    plan: &Plan,
-    decision: &Arc<Decision>,
-    ledger: &mut Ledger,
-) -> Result<Carried, Failure> {
+pub async fn carry(case: &Case<'_>, upgrade: Upgrade, mut draft: Draft, ledger: &mut Ledger) -> Result<Carried, Failure> {
+    let Case { session, gate, plan, decision } = case;
     let moment = Moment::real();
     let memory = std::sync::Mutex::new(None);
     let back = drafting::standing_back(&draft, decision)?;
