@@ -23,6 +23,9 @@ pub enum HostPattern {
     Glob {
         text: Box<str>,
         matcher: GlobMatcher,
+        /// `10.0.0.*` speaks of addresses alone: a name such as `10.0.0.evil.example` is not meant. A glob
+        /// with letters speaks of names alone.
+        addresses: bool,
     },
 }
 
@@ -39,12 +42,9 @@ impl HostPattern {
         if text.contains('@') || text.contains(char::is_whitespace) {
             return Err("a host name holds no `@` and no spaces".to_owned());
         }
-        if let Some((front, rest)) = text.split_once('{') {
-            let (inner, back) = rest.split_once('}').ok_or("a `{` in a host pattern needs its `}`")?;
-            let alternatives = inner.split(',').map(|one| Self::parse(&format!("{front}{one}{back}")));
-            return Ok(alternatives.collect::<Result<Vec<_>, _>>()?.concat());
-        }
-        Self::one(text).map(|pattern| vec![pattern])
+        let mut texts = Vec::new();
+        expand_braces(text, &mut texts)?;
+        texts.iter().map(|text| Self::one(text)).collect()
     }
 
     fn one(text: &str) -> Result<Self, String> {
@@ -71,7 +71,8 @@ impl HostPattern {
         }
         let matcher =
             glob(&lower, false).map_err(|cause| format!("this host pattern is not valid: {}", cause.kind()))?.compile_matcher();
-        Ok(Self::Glob { text: lower.into(), matcher })
+        let addresses = lower.bytes().any(|b| b.is_ascii_digit()) && !lower.bytes().any(|b| b.is_ascii_alphabetic());
+        Ok(Self::Glob { text: lower.into(), matcher, addresses })
     }
 
     pub fn matches(&self, host: &Host) -> bool {
@@ -81,8 +82,8 @@ impl HostPattern {
             (Self::Subdomains(suffix), Host::Name(name)) => {
                 name.strip_suffix(&**suffix).is_some_and(|front| front.len() > 1 && front.ends_with('.'))
             }
-            (Self::Glob { matcher, .. }, Host::Name(name)) => matcher.is_match(&**name),
-            (Self::Glob { matcher, .. }, Host::Ip(ip)) => matcher.is_match(ip.to_string()),
+            (Self::Glob { matcher, addresses, .. }, Host::Name(name)) => !addresses && matcher.is_match(&**name),
+            (Self::Glob { matcher, addresses, .. }, Host::Ip(ip)) => *addresses && matcher.is_match(ip.to_string()),
             (Self::Subdomains(_), Host::Ip(_)) => false,
         }
     }
@@ -94,6 +95,41 @@ impl HostPattern {
             _ => None,
         }
     }
+}
+
+/// Alternatives that one pattern may stand for.
+const ALTERNATIVES: usize = 1_000;
+
+/// `{a,b}`, nested too, to the texts it stands for.
+fn expand_braces(text: &str, found: &mut Vec<String>) -> Result<(), String> {
+    let Some(open) = text.find('{') else {
+        if text.contains('}') {
+            return Err("a `}` in a host pattern needs its `{`".to_owned());
+        }
+        if found.len() >= ALTERNATIVES {
+            return Err(format!("this host pattern stands for more than {ALTERNATIVES} hosts; write several rules"));
+        }
+        found.push(text.to_owned());
+        return Ok(());
+    };
+    let mut depth = 0;
+    let mut cuts = vec![open];
+    for (at, c) in text.char_indices().skip_while(|(at, _)| *at < open) {
+        match c {
+            '{' => depth += 1,
+            ',' if depth == 1 => cuts.push(at),
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            cuts.push(at);
+            for pair in cuts.windows(2) {
+                expand_braces(&format!("{}{}{}", &text[..open], &text[pair[0] + 1..pair[1]], &text[at + 1..]), found)?;
+            }
+            return Ok(());
+        }
+    }
+    Err("a `{` in a host pattern needs its `}`".to_owned())
 }
 
 /// The likeliest wrong host: one with its port.
@@ -192,6 +228,8 @@ impl Ports {
 pub struct PathPattern {
     text: Box<str>,
     matcher: GlobMatcher,
+    /// Over the folded path; see [`PathPattern::matches_folded`].
+    folded: GlobMatcher,
 }
 
 impl PathPattern {
@@ -206,12 +244,32 @@ impl PathPattern {
         }
         let matcher =
             glob(text, true).map_err(|cause| format!("this path pattern is not valid: {}", cause.kind()))?.compile_matcher();
-        Ok(Self { text: text.into(), matcher })
+        let folded = glob(&text.to_ascii_lowercase(), true)
+            .map_err(|cause| format!("this path pattern is not valid: {}", cause.kind()))?
+            .compile_matcher();
+        Ok(Self { text: text.into(), matcher, folded })
     }
 
     pub fn matches(&self, path: &str) -> bool {
         self.matcher.is_match(path) || self.text.strip_suffix("/**").is_some_and(|front| front == path)
     }
+}
+
+impl PathPattern {
+    /// Does it match a path that was [`fold`]ed? For `action: deny`: an origin may decode, drop
+    /// parameters or ignore case where we do not, and must not be reached that way.
+    pub fn matches_folded(&self, folded: &str) -> bool {
+        let front = self.text.strip_suffix("/**").map(str::to_ascii_lowercase);
+        self.folded.is_match(folded) || front.is_some_and(|front| front == folded)
+    }
+}
+
+/// The path as the most lenient origin may read it: percent-decoded twice, without `;parameters`, in lower case.
+pub fn fold(path: &str) -> String {
+    let once = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+    let twice = percent_encoding::percent_decode_str(&once).decode_utf8_lossy().into_owned();
+    let segments: Vec<&str> = twice.split('/').map(|segment| segment.split(';').next().unwrap_or(segment)).collect();
+    segments.join("/").to_lowercase()
 }
 
 impl fmt::Display for PathPattern {
@@ -225,8 +283,16 @@ pub struct HostIndex {
     any: Vec<usize>,
     exact: HashMap<Host, Vec<usize>>,
     subdomains: HashMap<Box<str>, Vec<usize>>,
-    /// Other globs, in sets small enough for globset's automata, each glob with its rule.
-    globs: Vec<(GlobSet, Vec<usize>)>,
+    /// Other globs over names, in sets small enough for globset's automata.
+    globs: Vec<Globs>,
+    /// Globs over addresses; there are few.
+    addresses: Vec<(GlobMatcher, usize)>,
+}
+
+/// Globs with the rule of each, at the same place.
+enum Globs {
+    Set(GlobSet, Vec<usize>),
+    One(GlobMatcher, usize),
 }
 
 /// Larger sets fail to build or match slowly.
@@ -235,29 +301,22 @@ const GLOBS: usize = 1_000;
 impl HostIndex {
     /// From the host patterns of each rule, in order.
     pub fn new<'p>(rules: impl Iterator<Item = &'p [HostPattern]>) -> Self {
-        let mut index = Self { any: Vec::new(), exact: HashMap::new(), subdomains: HashMap::new(), globs: Vec::new() };
-        let mut globs: Vec<(String, usize)> = Vec::new();
+        let mut index =
+            Self { any: Vec::new(), exact: HashMap::new(), subdomains: HashMap::new(), globs: Vec::new(), addresses: Vec::new() };
+        let mut globs: Vec<(&str, &GlobMatcher, usize)> = Vec::new();
         for (rule, patterns) in rules.enumerate() {
             for pattern in patterns {
                 match pattern {
                     HostPattern::Any => index.any.push(rule),
                     HostPattern::Exact(host) => index.exact.entry(host.clone()).or_default().push(rule),
                     HostPattern::Subdomains(suffix) => index.subdomains.entry(suffix.clone()).or_default().push(rule),
-                    HostPattern::Glob { text, .. } => globs.push((text.to_string(), rule)),
+                    HostPattern::Glob { matcher, addresses: true, .. } => index.addresses.push((matcher.clone(), rule)),
+                    HostPattern::Glob { text, matcher, .. } => globs.push((text, matcher, rule)),
                 }
             }
         }
         for chunk in globs.chunks(GLOBS) {
-            let mut set = GlobSetBuilder::new();
-            for (text, _) in chunk {
-                // It compiled alone when the rule was read.
-                if let Ok(glob) = GlobBuilder::new(text).case_insensitive(true).backslash_escape(false).build() {
-                    set.add(glob);
-                }
-            }
-            if let Ok(set) = set.build() {
-                index.globs.push((set, chunk.iter().map(|(_, rule)| *rule).collect()));
-            }
+            gather(chunk, &mut index.globs);
         }
         index
     }
@@ -266,25 +325,54 @@ impl HostIndex {
     pub fn matches(&self, host: &Host) -> Vec<usize> {
         let mut rules = self.any.clone();
         rules.extend(self.exact.get(host).into_iter().flatten());
-        if let Host::Name(name) = host {
-            let mut rest = &**name;
-            while let Some((_, parent)) = rest.split_once('.') {
-                rules.extend(self.subdomains.get(parent).into_iter().flatten());
-                rest = parent;
+        match host {
+            Host::Name(name) => self.by_name(name, &mut rules),
+            Host::Ip(ip) if !self.addresses.is_empty() => {
+                let text = ip.to_string();
+                rules.extend(self.addresses.iter().filter(|(matcher, _)| matcher.is_match(&text)).map(|(_, rule)| *rule));
             }
-        }
-        if !self.globs.is_empty() {
-            let text = match host {
-                Host::Name(name) => name.to_string(),
-                Host::Ip(ip) => ip.to_string(),
-            };
-            for (set, owners) in &self.globs {
-                rules.extend(set.matches(&text).into_iter().map(|at| owners[at]));
-            }
+            Host::Ip(_) => {}
         }
         rules.sort_unstable();
         rules.dedup();
         rules
+    }
+
+    fn by_name(&self, name: &str, rules: &mut Vec<usize>) {
+        let mut rest = name;
+        while let Some((_, parent)) = rest.split_once('.') {
+            rules.extend(self.subdomains.get(parent).into_iter().flatten());
+            rest = parent;
+        }
+        for globs in &self.globs {
+            match globs {
+                Globs::Set(set, owners) => rules.extend(set.matches(name).into_iter().map(|at| owners[at])),
+                Globs::One(matcher, owner) if matcher.is_match(name) => rules.push(*owner),
+                Globs::One(..) => {}
+            }
+        }
+    }
+}
+
+/// One set of all, or of halves where globset finds all too large. No glob is ever left out: a rule that
+/// is not found is a `deny` that does not hold.
+fn gather(globs: &[(&str, &GlobMatcher, usize)], found: &mut Vec<Globs>) {
+    if let [(_, matcher, owner)] = globs {
+        found.push(Globs::One((*matcher).clone(), *owner));
+        return;
+    }
+    let built: Result<GlobSet, globset::Error> = globs
+        .iter()
+        .map(|(text, ..)| GlobBuilder::new(text).case_insensitive(true).backslash_escape(false).build())
+        .collect::<Result<Vec<_>, _>>()
+        .and_then(|all| all.into_iter().fold(&mut GlobSetBuilder::new(), |set, glob| set.add(glob)).build());
+    match built {
+        Ok(set) => found.push(Globs::Set(set, globs.iter().map(|(.., owner)| *owner).collect())),
+        Err(_) => {
+            let (front, back) = globs.split_at(globs.len() / 2);
+            gather(front, found);
+            gather(back, found);
+        }
     }
 }
 
@@ -314,6 +402,39 @@ mod tests {
         assert!(matches("127.0.0.1", "127.0.0.1") && matches("::1", "[::1]") && matches("[::1]", "[::1]"));
         assert!(matches("*", "anything.example") && matches("*", "127.0.0.1"));
         assert!(matches("*.münchen.example", "a.xn--mnchen-3ya.example"));
+    }
+
+    #[test]
+    fn braces_nest_and_are_bounded() {
+        assert!(matches("{a,{b,c}}.x.example", "c.x.example") && !matches("{a,{b,c}}.x.example", "d.x.example"));
+        assert!(HostPattern::parse(&format!("{}.example", "{a,b}".repeat(20))).unwrap_err().contains("more than 1000"));
+    }
+
+    #[test]
+    fn a_glob_over_an_address_never_matches_a_name() {
+        assert!(matches("10.0.0.*", "10.0.0.7") && !matches("10.0.0.*", "10.0.0.evil.example"));
+        assert!(!matches("a*", "10.0.0.7"));
+    }
+
+    #[test]
+    fn no_glob_is_lost_when_a_set_is_too_large_to_build() {
+        let label = "a5".to_owned() + &"b".repeat(30);
+        let hosts: Vec<String> = (0..1_200).map(|n| format!("{label}*.{label}*.{}{n}.example", "c".repeat(40))).collect();
+        let rules: Vec<Vec<HostPattern>> = hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect();
+        let index = HostIndex::new(rules.iter().map(Vec::as_slice));
+        for n in [0, 1, 600, 1_199] {
+            let host = Host::parse(&format!("{label}x.{label}y.{}{n}.example", "c".repeat(40))).unwrap();
+            assert_eq!(index.matches(&host), [n]);
+        }
+    }
+
+    #[test]
+    fn folding_undoes_what_origins_may_undo() {
+        let deny = PathPattern::parse("/Admin/**").unwrap();
+        for path in ["/admin/x", "/%61dmin/x", "/%2561dmin/x", "/ADMIN/x", "/admin;a=b/x", "/admin"] {
+            assert!(deny.matches_folded(&fold(path)), "{path}");
+        }
+        assert!(!deny.matches_folded(&fold("/administrator/x")));
     }
 
     #[test]

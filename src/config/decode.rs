@@ -355,19 +355,22 @@ impl<'a> Decode<'a> {
                 done.push_str("${");
                 rest = after;
             } else if rest.starts_with("${") || rest.starts_with("{{") {
-                let close = if rest.starts_with("${") { "}" } else { "}}" };
-                let Some(end) = rest.find(close) else {
+                let Some((inner, after)) = enclosed(rest) else {
                     self.report
                         .error("open-reference", place, format!("`{}` is not closed", &rest[..2]))
-                        .help(format!("close it with `{close}`, or write `$${{` for the characters themselves"));
+                        .help("close it, or write `$${` for the characters themselves");
                     return None;
                 };
-                let inner = &rest[2..end];
-                match if close == "}" { self.reference(inner, place, depth) } else { self.postman(inner.trim(), place, depth) } {
+                let value = if rest.starts_with("${") {
+                    self.reference(inner, place, depth)
+                } else {
+                    self.postman(inner.trim(), place, depth)
+                };
+                match value {
                     Some(value) => done.push_str(&value),
                     None => whole = false,
                 }
-                rest = &rest[end + close.len()..];
+                rest = after;
             } else {
                 let step = rest.chars().next().map_or(1, char::len_utf8);
                 done.push_str(&rest[..step]);
@@ -380,7 +383,8 @@ impl<'a> Decode<'a> {
 
     fn reference(&mut self, inner: &str, place: Place, depth: usize) -> Option<String> {
         if let Some(path) = inner.strip_prefix("file:") {
-            let path = self.resolve(path, place);
+            let path = self.expand(path, place, depth + 1)?;
+            let path = self.resolve(&path, place);
             return self.read_file(&path, place).map(|secret| secret.expose().to_owned());
         }
         let (name, fallback) = match inner.split_once(":-") {
@@ -395,7 +399,7 @@ impl<'a> Decode<'a> {
         }
         match (self.scope.env.get(name).filter(|value| !value.is_empty() || fallback.is_none()), fallback) {
             (Some(value), _) => Some(value.clone()),
-            (None, Some(Ok(default))) => Some(default.to_owned()),
+            (None, Some(Ok(default))) => self.expand(default, place, depth + 1),
             (None, Some(Err(message))) => {
                 self.report.error("unset", place, format!("`{name}` is not set: {message}"));
                 None
@@ -433,6 +437,32 @@ impl<'a> Decode<'a> {
             .help(format!("export {name}=…, or ${{{name}:-}} to allow empty"));
         None
     }
+}
+
+/// What stands between `${` and its `}` (references nest), or between `{{` and `}}`; and what follows.
+fn enclosed(text: &str) -> Option<(&str, &str)> {
+    if text.starts_with("{{") {
+        let end = text.find("}}")?;
+        return Some((&text[2..end], &text[end + 2..]));
+    }
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while at < text.len() {
+        let rest = &text[at..];
+        if rest.starts_with("${") {
+            depth += 1;
+            at += 2;
+        } else if rest.starts_with('}') {
+            depth -= 1;
+            at += 1;
+            if depth == 0 {
+                return Some((&text[2..at - 1], &text[at..]));
+            }
+        } else {
+            at += rest.chars().next().map_or(1, char::len_utf8);
+        }
+    }
+    None
 }
 
 /// The most similar of some names, if one is similar at all.

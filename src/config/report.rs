@@ -176,7 +176,7 @@ impl Report {
             let margin = " ".repeat(number.len());
             let bar = paint("1;34", "|");
             let _ = writeln!(text, "{margin}{} {}:{line}:{column}", paint("1;34", "-->"), path.display());
-            let (shown, caret) = mask(source.lines().nth(line - 1).unwrap_or(""), column - 1);
+            let (shown, caret) = mask(source, line, column - 1);
             let _ = writeln!(text, "{margin} {bar}\n{} {bar} {shown}", paint("1;34", &number));
             let _ = writeln!(text, "{margin} {bar} {}{}", " ".repeat(caret), paint("1;31", "^"));
         }
@@ -230,110 +230,227 @@ fn rule_lines(text: &str, wanted: usize) -> Vec<usize> {
     if lines.len() == wanted { lines } else { Vec::new() }
 }
 
-/// Keys whose values are not shown.
-const SECRET_WORDS: [&str; 14] = [
-    "pass",
-    "secret",
-    "token",
-    "bearer",
-    "value",
+/// Keys whose values may be shown. Everything else may be a secret, above all under a key that is
+/// misspelt, which is just when its line is printed.
+const SHOWN_KEYS: [&str; 52] = [
+    "version",
+    "listen",
+    "listeners",
+    "mode",
+    "upstream",
+    "unmatched",
+    "upstream_proxy",
+    "include",
+    "rules",
+    "host",
+    "port",
+    "scheme",
+    "path",
+    "methods",
+    "clients",
     "auth",
-    "cookie",
-    "credential",
-    "pin",
-    "private",
-    "api",
-    "assertion",
-    "ext",
+    "client_certificate",
+    "ca_bundle",
+    "on_existing_auth",
+    "connect_to",
+    "action",
+    "via",
+    "cert",
     "key",
+    "pfx",
+    "client_ca",
+    "files",
+    "file",
+    "env",
+    "system_roots",
+    "server_name",
+    "min_version",
+    "max_version",
+    "crl",
+    "resumption",
+    "alpn",
+    "backend",
+    "accept_invalid_certs",
+    "dir",
+    "format",
+    "level",
+    "deny",
+    "cidrs",
+    "in",
+    "name",
+    "charset",
+    "ttl",
+    "timeout",
+    "preemptive",
+    "url",
+    "no_proxy",
+    "grant",
 ];
 
-/// The line with secret values replaced, and where the caret goes in it.
-fn mask(line: &str, column: usize) -> (String, usize) {
-    let chars: Vec<char> = line.chars().collect();
-    if !line.contains(':') && !line.trim_start().starts_with('-') {
-        // The inside of a block text: a PEM key, or a value on a line of its own.
-        let indent = line.len() - line.trim_start().len();
-        return (format!("{}******", " ".repeat(indent)), column.min(indent));
+/// The line with what may be secret replaced, and where the caret goes in it.
+fn mask(source: &str, line: usize, column: usize) -> (String, usize) {
+    let text = source.lines().nth(line - 1).unwrap_or("");
+    let chars: Vec<char> = text.chars().collect();
+    let mut masked = Masked { shown: String::new(), caret: None, column };
+    let start = chars.iter().position(|c| !matches!(c, ' ' | '-')).unwrap_or(chars.len());
+    masked.copy(&chars, 0, start);
+    let mut at = start;
+    if key_end(&chars, at).is_none() && !matches!(chars.get(at), Some('{' | '[' | '#') | None) {
+        // An item of a list, or a value on a line of its own: the key it belongs to stands further up.
+        let parent = parent_key(source, line, start);
+        at = masked.value(&chars, at, parent.is_some_and(|key| is_shown(&key)), false);
     }
-    let mut shown = String::new();
-    let mut caret = 0;
-    let mut at = 0;
+    let mut flow = 0_usize;
     while at < chars.len() {
-        if at == column {
-            caret = shown.chars().count();
+        match chars[at] {
+            '{' => flow += 1,
+            '}' => flow = flow.saturating_sub(1),
+            _ => {}
         }
-        shown.push(chars[at]);
-        at += 1;
-        if chars[at - 1] != ':' || chars.get(at).is_some_and(|c| *c != ' ') || !names_secret(&chars[..at - 1]) {
-            continue;
+        let word = at == start || matches!(chars[at - 1], ' ' | '{' | ',' | '[');
+        match key_end(&chars, at).filter(|_| word) {
+            Some(colon) => {
+                let key: String = chars[at..colon].iter().filter(|c| !matches!(c, '"' | '\'')).collect();
+                let value = (colon + 1..chars.len()).find(|n| chars[*n] != ' ').unwrap_or(chars.len());
+                masked.copy(&chars, at, value);
+                at = value;
+                if !matches!(chars.get(at), Some('{') | None) {
+                    at = masked.value(&chars, at, is_shown(&key), flow > 0);
+                }
+            }
+            None => {
+                masked.copy(&chars, at, at + 1);
+                at += 1;
+            }
         }
-        let start = (at..chars.len()).find(|n| chars[*n] != ' ').unwrap_or(chars.len());
-        let end = value_end(&chars, start);
-        let value: String = chars[start..end].iter().collect();
-        if !hides(&value) {
-            continue;
-        }
-        shown.extend(&chars[at..start]);
-        if (at..end).contains(&column) {
-            caret = shown.chars().count();
-        }
-        shown.push_str("******");
-        at = end;
     }
-    if column >= chars.len() {
-        caret = shown.chars().count();
-    }
-    (shown, caret)
+    let caret = masked.caret.unwrap_or(masked.shown.chars().count());
+    (masked.shown, caret)
 }
 
-fn names_secret(before: &[char]) -> bool {
-    let name: String = before
-        .iter()
-        .rev()
-        .take_while(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '"' | '\''))
-        .collect::<Vec<_>>()
-        .into_iter()
-        .rev()
-        .collect();
-    let name = name.trim_matches(['"', '\'']).to_ascii_lowercase();
-    // These name things; what they name is defined elsewhere.
-    !matches!(name.as_str(), "auth" | "on_existing_auth") && SECRET_WORDS.iter().any(|word| name.contains(word))
+fn is_shown(key: &str) -> bool {
+    SHOWN_KEYS.contains(&key)
 }
 
-fn value_end(chars: &[char], start: usize) -> usize {
+struct Masked {
+    shown: String,
+    caret: Option<usize>,
+    column: usize,
+}
+
+impl Masked {
+    fn copy(&mut self, chars: &[char], from: usize, to: usize) {
+        if (from..to).contains(&self.column) {
+            self.caret = Some(self.shown.chars().count() + self.column - from);
+        }
+        self.shown.extend(&chars[from..to]);
+    }
+
+    /// Copies or replaces the value that begins at `from`; where it ends.
+    fn value(&mut self, chars: &[char], from: usize, show: bool, flow: bool) -> usize {
+        let end = value_end(chars, from, flow);
+        let value: String = chars[from..end].iter().collect();
+        if is_reference(&value) || show && !value.contains('@') {
+            self.copy(chars, from, end);
+            return end;
+        }
+        if (from..end).contains(&self.column) {
+            self.caret = Some(self.shown.chars().count());
+        }
+        self.shown.push_str("******");
+        end
+    }
+}
+
+/// Where the key that begins here ends, if a key begins here.
+fn key_end(chars: &[char], at: usize) -> Option<usize> {
+    let name = |c: &char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '*' | '/' | '"' | '\'');
+    let end = (at..chars.len()).find(|n| !name(&chars[*n]))?;
+    let colon = chars[end] == ':' && end > at;
+    (colon && chars.get(end + 1).is_none_or(|c| *c == ' ')).then_some(end)
+}
+
+/// Where a value ends: its quote, its bracket; in a flow the next comma or brace; else the line.
+fn value_end(chars: &[char], start: usize, flow: bool) -> usize {
+    let after = |end: char| {
+        let mut escaped = false;
+        (start + 1..chars.len()).find(|n| {
+            let ends = chars[*n] == end && !escaped;
+            escaped = end == '"' && chars[*n] == '\\' && !escaped;
+            ends
+        })
+    };
     match chars.get(start) {
-        Some(quote @ ('"' | '\'')) => (start + 1..chars.len()).find(|n| chars[*n] == *quote).map_or(chars.len(), |n| n + 1),
-        // A reference is one thing, with its brace.
-        Some('$') if chars.get(start + 1) == Some(&'{') => {
-            (start..chars.len()).find(|n| chars[*n] == '}').map_or(chars.len(), |n| n + 1)
+        Some(quote @ ('"' | '\'')) => after(*quote).map_or(chars.len(), |n| n + 1),
+        Some('[') => after(']').map_or(chars.len(), |n| n + 1),
+        _ if !flow => chars.len(),
+        Some('$') => after('}').map_or(chars.len(), |n| n + 1),
+        _ => {
+            let end = (start..chars.len()).find(|n| matches!(chars[*n], ',' | '}' | ']')).unwrap_or(chars.len());
+            (start..end).rfind(|n| chars[*n] != ' ').map_or(end, |n| n + 1)
         }
-        _ => (start..chars.len()).find(|n| matches!(chars[*n], ',' | '}' | ']')).unwrap_or(chars.len()),
     }
 }
 
-/// References, maps, lists and paths are shown; everything else under a secret key is not.
-fn hides(value: &str) -> bool {
+/// `${NAME}` or `{{name}}` alone, without a default that could be a secret.
+fn is_reference(value: &str) -> bool {
     let bare = value.trim_matches(['"', '\'']).trim();
-    let reference = bare.starts_with("${") && bare.ends_with('}') || bare.starts_with("{{") && bare.ends_with("}}");
-    let path = bare.ends_with(".key") || bare.ends_with(".pem") || bare.ends_with(".p12") || bare.ends_with(".pfx");
-    !bare.is_empty() && !reference && !path && !value.starts_with(['{', '['])
+    let name = bare
+        .strip_prefix("${")
+        .and_then(|rest| rest.strip_suffix('}'))
+        .or_else(|| bare.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")));
+    name.is_some_and(|name| !name.is_empty() && name.trim().chars().all(|c| c.is_alphanumeric() || c == '_'))
+}
+
+/// The key of the block that this line is in.
+fn parent_key(source: &str, line: usize, column: usize) -> Option<String> {
+    let lines: Vec<&str> = source.lines().take(line - 1).collect();
+    for above in lines.into_iter().rev() {
+        let body = above.trim_start_matches([' ', '-']);
+        let depth = above.len() - body.len();
+        if depth < column && body.trim_end().ends_with(':') {
+            return Some(body.trim_end().trim_end_matches(':').trim_matches(['"', '\'']).to_owned());
+        }
+    }
+    None
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn masked(line: &str, column: usize) -> (String, usize) {
+        mask(line, 1, column)
+    }
+
     #[test]
-    fn secret_values_are_masked_and_the_caret_stays() {
-        assert_eq!(mask("    password: hunter2", 4), ("    password: ******".to_owned(), 4));
-        assert_eq!(mask("    password: hunter2", 14), ("    password: ******".to_owned(), 14));
-        assert_eq!(mask("{ bearer: abc, colour: red }", 15).0, "{ bearer: ******, colour: red }");
-        assert_eq!(mask("{ bearer: abc, colour: red }", 15).1, 18);
-        assert_eq!(mask("bearer: \"${TOKEN}\"", 8).0, "bearer: \"${TOKEN}\"");
-        assert_eq!(mask("    MIIEvQIBADANBgkqh", 4).0, "    ******");
-        assert_eq!(mask("  X-Api-Key: \"a b, c\"", 2).0, "  X-Api-Key: ******");
-        assert_eq!(mask("  key: certs/alice.key", 2).0, "  key: certs/alice.key");
+    fn only_values_under_harmless_keys_are_shown_and_the_caret_stays() {
+        for (line, shown) in [
+            ("    password: hunter2", "    password: ******"),
+            ("    passwordd: hun,ter2", "    passwordd: ******"),
+            ("  pasword: hunter2", "  pasword: ******"),
+            ("hedders: { X-Team: hunter2 }", "hedders: { X-Team: ****** }"),
+            ("{ bearer: abc, host: red }", "{ bearer: ******, host: red }"),
+            ("bearer: \"${TOKEN}\"", "bearer: \"${TOKEN}\""),
+            ("bearer: \"${A}hunter2${B}\"", "bearer: ******"),
+            ("bearer: ${A:-hunter2}", "bearer: ******"),
+            ("upstream_proxy: ftp://bob:hunter2@p", "upstream_proxy: ******"),
+            ("    MIIEvQIBADANBgkqh", "    ******"),
+            ("  X-Api-Key: \"a b, c\"", "  X-Api-Key: ******"),
+            ("  token: \"a\\\"b\"", "  token: ******"),
+            ("  key: certs/alice.key", "  key: certs/alice.key"),
+            ("  exec: [curl, hunter2]", "  exec: ******"),
+            ("  - hunter2", "  - ******"),
+            ("  - host: a.example", "  - host: a.example"),
+            ("    auth: githib", "    auth: githib"),
+        ] {
+            assert_eq!(masked(line, 0).0, shown);
+        }
+        assert_eq!(masked("    password: hunter2", 4).1, 4);
+        assert_eq!(masked("    password: hunter2", 14).1, 14);
+        assert_eq!(masked("{ bearer: abc, colour: red }", 15).1, 18);
+        assert_eq!(mask("host:\n  - a.example\n", 2, 4), ("  - a.example".to_owned(), 4));
+        assert_eq!(mask("tokens:\n  - hunter2\n", 2, 4), ("  - ******".to_owned(), 4));
     }
 
     #[test]
@@ -342,5 +459,12 @@ mod tests {
         assert_eq!(rule_lines(text, 2), [4, 7]);
         assert!(rule_lines(text, 3).is_empty());
         assert!(rule_lines("{\"rules\": [{}]}", 1).is_empty());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_makes_masking_panic(text in "\\PC{0,80}", column in 0_usize..90) {
+            let _ = mask(&text, 1, column);
+        }
     }
 }

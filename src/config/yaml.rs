@@ -242,16 +242,11 @@ fn reword(cause: &serde_yaml::Error, text: &str) -> SyntaxError {
     let near: String =
         at.map_or(String::new(), |(line, _)| text.lines().skip(line.saturating_sub(2)).take(2).collect::<Vec<_>>().join("\n"));
     let told = |message: &str, help: Option<&str>| SyntaxError { message: message.to_owned(), help: help.map(str::to_owned), at };
-    if let Some(tab) = text
-        .lines()
-        .position(|line| line.starts_with('\t') || line.trim_start_matches(' ').starts_with('\t') && line.trim().len() > 1)
-    {
-        let at = Some((tab + 1, 1));
-        return SyntaxError {
-            message: "YAML indents with spaces; this line starts with a tab".to_owned(),
-            help: Some("replace the tab by spaces".to_owned()),
-            at,
-        };
+    let close = |n: usize| at.is_none_or(|(line, _)| (n + 1).abs_diff(line) <= 1);
+    let tabbed = |line: &str| line.trim_start_matches(' ').starts_with('\t') && !line.trim().is_empty();
+    if let Some((tab, _)) = text.lines().enumerate().find(|(n, line)| close(*n) && tabbed(line)) {
+        let message = "YAML indents with spaces; this line starts with a tab".to_owned();
+        return SyntaxError { message, help: Some("replace the tab by spaces".to_owned()), at: Some((tab + 1, 1)) };
     }
     let raw = cause.to_string();
     if raw.contains("alias") || raw.contains("anchor") {

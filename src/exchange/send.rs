@@ -13,10 +13,10 @@ use tokio::sync::oneshot;
 use super::answer::Ledger;
 use super::hold::Payload;
 use super::{Carried, Case, draft as drafting};
-use crate::auth::{Answer, Verdict};
+use crate::auth::{Answer, Round, Verdict};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
-use crate::gate::{Gate, Plan};
+use crate::gate::{Decision, Gate, Plan};
 use crate::moment::Moment;
 use crate::upstream::{Ask, Lease, Outbound, Way};
 
@@ -53,12 +53,8 @@ pub async fn carry(case: &Case<'_>, mut draft: Draft, payload: &mut Payload, led
         let again = (decision.wants_answers && payload.is_repeatable() && attempt + 1 < ROUNDS).then(|| copy(&draft));
         let (response, lease) = dispatch(case, draft, payload, ledger).await?;
         let Some(next) = again else { return finish(response, lease) };
-        let heard = |bound: &Arc<crate::gate::Bound>| {
-            let answer = Answer { draft: &next, status: response.status(), headers: response.headers() };
-            bound.needs.answers && bound.authorizer.answers(&answer, &round) == Verdict::Again
-        };
-        // Every authorizer hears the answer, since each may learn from it.
-        if decision.auth.iter().filter(|bound| heard(bound)).count() == 0 {
+        let answer = Answer { draft: &next, status: response.status(), headers: response.headers() };
+        if !wants_another_round(decision, &answer, &round, &back) {
             return finish(response, lease);
         }
         drain(response, lease).await;
@@ -101,7 +97,7 @@ async fn in_own_connection(
             Err(error) => return Err(decision.way.failure(error.error(), lease.handshake.as_deref())),
         };
         let answer = Answer { draft: &kept, status: response.status(), headers: response.headers() };
-        let again = decision.auth.iter().any(|bound| bound.authorizer.answers(&answer, &round) == Verdict::Again);
+        let again = wants_another_round(decision, &answer, &round, back);
         if !again || attempt + 1 == ROUNDS {
             ledger.answered();
             return Ok(Carried::Passed(checked(response)?, None));
@@ -110,6 +106,18 @@ async fn in_own_connection(
         draft = kept;
     }
     Err(Failure::new(Cause::Credential, format!("{} kept asking for another round of authentication", plan.origin)))
+}
+
+/// Every authorizer that signed hears the answer, since each may learn from it. Those that stood back
+/// do not: the credential in it was the client's own.
+pub fn wants_another_round(decision: &Decision, answer: &Answer<'_>, round: &Round<'_>, standing_back: &[usize]) -> bool {
+    let mut again = false;
+    for (at, bound) in decision.auth.iter().enumerate() {
+        if bound.needs.answers && !standing_back.contains(&at) {
+            again |= bound.authorizer.answers(answer, round) == Verdict::Again;
+        }
+    }
+    again
 }
 
 fn finish(response: Response<Incoming>, lease: Lease) -> Result<Carried, Failure> {

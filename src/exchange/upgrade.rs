@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 
 use super::answer::{Ledger, Reply};
 use super::{Carried, Case, Session, draft as drafting, headers, relay, send};
-use crate::auth::{Answer, Verdict};
+use crate::auth::Answer;
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Gate, Plan};
@@ -88,8 +88,7 @@ pub async fn carry(case: &Case<'_>, upgrade: Upgrade, mut draft: Draft, ledger: 
             return Ok(Carried::Switched(hand_over(session, upgrade, response, lease, gate)));
         }
         let answer = Answer { draft: &draft, status: response.status(), headers: response.headers() };
-        let again =
-            decision.auth.iter().any(|bound| bound.needs.answers && bound.authorizer.answers(&answer, &round) == Verdict::Again);
+        let again = send::wants_another_round(decision, &answer, &round, &back);
         if !again {
             return Ok(Carried::Passed(response, None));
         }

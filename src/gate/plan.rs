@@ -52,9 +52,15 @@ impl Plan {
             return single.clone();
         }
         refuse_slippery(path)?;
+        let folded = std::cell::OnceCell::new();
+        let by_path = |live: &LiveRule| {
+            let denies = live.rule.action == Some(crate::config::Action::Deny);
+            live.rule.paths.iter().any(|pattern| {
+                pattern.matches(path) || denies && pattern.matches_folded(folded.get_or_init(|| crate::pattern::fold(path)))
+            })
+        };
         let applies = |live: &LiveRule| {
-            (live.rule.methods.is_empty() || live.rule.methods.contains(method))
-                && (live.rule.paths.is_empty() || live.rule.paths.iter().any(|pattern| pattern.matches(path)))
+            (live.rule.methods.is_empty() || live.rule.methods.contains(method)) && (live.rule.paths.is_empty() || by_path(live))
         };
         let rules: Vec<usize> = self.rules.iter().copied().filter(|at| applies(&gate.rules[*at])).collect();
         let mut decisions = self.decisions.lock().unwrap_or_else(|e| e.into_inner());

@@ -259,6 +259,56 @@ async fn api_keys_go_where_they_are_told() {
     assert!(status(&refused) == 400 && refused.contains("only form and JSON bodies"), "{refused}");
 }
 
+/// Demands Digest on every connection; counts what comes with and without a credential.
+async fn digest_origin(pki: &Pki, counts: Arc<Mutex<Vec<String>>>) -> std::net::SocketAddr {
+    raw_origin(pki, move |mut stream| {
+        let counts = counts.clone();
+        async move {
+            loop {
+                let request = head(&mut stream).await;
+                if request.is_empty() {
+                    return;
+                }
+                let length = request.to_ascii_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ").and_then(|n| n.parse::<usize>().ok())).unwrap_or(0);
+                let mut body = vec![0; length];
+                stream.read_exact(&mut body).await.unwrap();
+                let credential = request.lines().find_map(|line| line.strip_prefix("authorization: ")).unwrap_or("none").to_owned();
+                let good = credential.starts_with("Digest username=\"svc\", realm=\"r\", nonce=\"n1\"");
+                counts.lock().unwrap().push(format!("{} {}", credential.split(' ').next().unwrap(), String::from_utf8_lossy(&body)));
+                let answer = match good {
+                    true => "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood",
+                    false => "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\", Digest realm=\"r\", nonce=\"n1\", qop=\"auth\", algorithm=SHA-256\r\nContent-Length: 2\r\n\r\nno",
+                };
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_challenge_is_answered_unseen_with_the_body_sent_again_and_later_requests_bring_it_along() {
+    let pki = Pki::new();
+    let counts: Arc<Mutex<Vec<String>>> = Arc::default();
+    let address = digest_origin(&pki, counts.clone()).await;
+    let digest = "digest: { username: svc, password: pw }";
+    let gatepass = Gatepass::start(&format!("rules:\n{}", rule("a.test", address, digest)), &[("CA", &pki.ca_pem)]).await;
+    for _ in 0..2 {
+        let answer = gatepass.through("a.test", "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbody").await;
+        assert!(status(&answer) == 200 && answer.ends_with("good"), "{answer}");
+    }
+    assert_eq!(*counts.lock().unwrap(), ["none body", "Digest body", "Digest body"]);
+    counts.lock().unwrap().clear();
+    let keep = Gatepass::start(
+        &format!("rules:\n{}", rule("a.test", address, &format!("{digest}\non_existing_auth: keep"))),
+        &[("CA", &pki.ca_pem)],
+    )
+    .await;
+    let answer = keep.through("a.test", "GET / HTTP/1.1\r\nHost: a.test\r\nAuthorization: Mine\r\n\r\n").await;
+    assert_eq!(status(&answer), 401, "the client's own credential and its refusal are the client's: {answer}");
+    assert_eq!(*counts.lock().unwrap(), ["Mine "]);
+}
+
 #[tokio::test]
 async fn half_closing_clients_get_their_answer() {
     let (_pki, _origin, gatepass) = plain_origin().await;

@@ -68,11 +68,11 @@ pub fn load(request: &Request) -> Loaded {
         }
     }
     let files = loader.files.clone();
-    if let Some(text) = &request.overlay {
-        loader.add_text(PathBuf::from("(command line)"), text.clone(), PathBuf::from("."), &mut root);
-    }
     if let Some(profile) = &request.profile {
         loader.profile(profile, &mut root);
+    }
+    if let Some(text) = &request.overlay {
+        loader.add_text(PathBuf::from("(command line)"), text.clone(), PathBuf::from("."), &mut root);
     }
     let Loader { mut report, mut scope, files: mut watched, .. } = loader;
     collect_vars(&root, &mut scope, &mut report);
@@ -209,7 +209,7 @@ fn overlay(root: &mut Node, later: Node) {
             None => base.push((key, node)),
             Some((old, slot)) => match (&mut slot.value, node.value) {
                 (Value::List(list), Value::List(more)) if matches!(key.text.as_str(), "rules" | "listeners") => list.extend(more),
-                (Value::Map(names), Value::Map(more)) => names_over(names, more),
+                (Value::Map(names), Value::Map(more)) if MERGED.contains(&key.text.as_str()) => names_over(names, more),
                 (_, value) => {
                     *old = key;
                     *slot = Node { place: node.place, value };
@@ -218,6 +218,9 @@ fn overlay(root: &mut Node, later: Node) {
         }
     }
 }
+
+/// Maps of names, in which a later file adds and replaces single ones.
+const MERGED: [&str; 7] = ["vars", "credentials", "client_certificates", "ca_bundles", "profiles", "limits", "log"];
 
 fn names_over(base: &mut Vec<(Key, Node)>, more: Vec<(Key, Node)>) {
     for (key, node) in more {

@@ -212,6 +212,26 @@ fn secrets_come_in_every_form_that_is_documented() {
 }
 
 #[test]
+fn references_nest() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("api-token"), "from-systemd").unwrap();
+    let folder = dir.path().display().to_string();
+    let config = good(
+        "rules:\n  - host: x\n    headers: { set: { A: '${file:${CREDENTIALS_DIRECTORY}/api-token}', B: 'a${NO:-${D}}x' } }\n",
+        &[("CREDENTIALS_DIRECTORY", &folder), ("D", "d")],
+    );
+    let values: Vec<_> = config.rules[0]
+        .headers
+        .iter()
+        .map(|edit| match edit {
+            HeaderEdit::Set(_, Text::Known(secret), _) => secret.expose().to_owned(),
+            _ => unreachable!(),
+        })
+        .collect();
+    assert_eq!(values, ["from-systemd", "adx"]);
+}
+
+#[test]
 fn a_circle_of_variables_or_includes_is_an_error() {
     says("vars: { a: '${b}', b: '${a}' }\nrules:\n  - host: x\n    headers: { set: { X: '${a}' } }\n", &["in a circle"]);
     let dir = tempfile::tempdir().unwrap();
