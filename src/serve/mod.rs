@@ -109,8 +109,9 @@ pub async fn start(built: Built, request: Request, observe: Observe) -> Result<R
         tokio::spawn(admin::serve(listener, context.clone(), ready.clone()));
     }
     tokio::spawn(sweep(context.clone()));
-    let reloader = Arc::new(Reloader { context: context.clone(), request, dialer, places, turn: Mutex::new(()) });
-    let watcher = watch::Watcher::start(reloader.clone(), files);
+    let reloader =
+        Arc::new(Reloader { context: context.clone(), request, dialer, places, config_files: files, turn: Mutex::new(()) });
+    let watcher = watch::Watcher::start(reloader.clone());
     Ok(Running { context, addresses, admin: admin_address, ready, reloader, _watcher: watcher })
 }
 
@@ -194,33 +195,62 @@ pub struct Reloader {
     dialer: Arc<Dialer>,
     /// The listeners that were bound.
     places: Vec<ListenAddress>,
+    config_files: Vec<PathBuf>,
     turn: Mutex<()>,
 }
 
 impl Reloader {
     pub async fn reload(&self, why: &str) {
         let _turn = self.turn.lock().await;
-        let current = self.context.gate();
-        match build_over(&self.request, self.dialer.clone(), Some(&current)).await {
-            Ok(built) => {
-                let rules = built.gate.rules().len();
-                if built.report.has_warnings() {
-                    tracing::warn!("the new configuration has warnings:\n{}", built.report.render(false));
-                }
-                if built.listeners.iter().map(|listener| &listener.address).ne(&self.places) {
-                    tracing::warn!("`listen` and `listeners` are read at the start only; restart gatepass for the new ones");
-                }
-                self.context.swap(built.gate);
-                tracing::info!(why, rules, "configuration reloaded");
-            }
+        match self.build_settled().await {
+            Ok(built) => self.put_in_force(built, why),
             Err(report) => {
                 tracing::error!(why, "the new configuration has mistakes; the old one stays:\n{}", report.render(false));
             }
         }
     }
 
-    /// What to watch now: the files of the current gate.
-    fn files(&self) -> Vec<PathBuf> {
-        self.context.gate().files.clone()
+    /// Builds from files that did not change meanwhile. Many editors and scripts truncate a file before
+    /// they write it, and an empty configuration is a valid one: it must not come into force by accident.
+    async fn build_settled(&self) -> Result<Built, Box<config::Report>> {
+        let current = self.context.gate();
+        let mut tries = 0;
+        loop {
+            let before = watch::contents(&self.files());
+            let built = build_over(&self.request, self.dialer.clone(), Some(&current)).await;
+            tries += 1;
+            let whole = before == watch::contents(&self.files()) && !self.config_files.iter().any(|file| is_empty(file));
+            if whole || tries == SETTLE_TRIES {
+                return built;
+            }
+            tokio::time::sleep(SETTLE_PAUSE).await;
+        }
     }
+
+    fn put_in_force(&self, built: Built, why: &str) {
+        let rules = built.gate.rules().len();
+        if built.report.has_warnings() {
+            tracing::warn!("the new configuration has warnings:\n{}", built.report.render(false));
+        }
+        if built.listeners.iter().map(|listener| &listener.address).ne(&self.places) {
+            tracing::warn!("`listen` and `listeners` are read at the start only; restart gatepass for the new ones");
+        }
+        self.context.swap(built.gate);
+        tracing::info!(why, rules, "configuration reloaded");
+    }
+
+    /// What to watch: the files of the current gate, and those of the configuration itself.
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files = self.context.gate().files.clone();
+        files.extend(self.config_files.iter().cloned());
+        files
+    }
+}
+
+/// A file that is being written is looked at again this often, after this long.
+const SETTLE_TRIES: u32 = 6;
+const SETTLE_PAUSE: Duration = Duration::from_millis(100);
+
+fn is_empty(file: &std::path::Path) -> bool {
+    crate::files::read(file, 0).is_ok_and(|bytes| bytes.is_empty())
 }

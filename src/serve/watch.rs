@@ -23,8 +23,8 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// `files` are those of the configuration itself; the gate adds certificates, bundles and secrets.
-    pub fn start(reloader: Arc<Reloader>, files: Vec<PathBuf>) -> Option<Self> {
+    /// Watches the files of the configuration, and the certificates, bundles and secrets that it names.
+    pub fn start(reloader: Arc<Reloader>) -> Option<Self> {
         let (sender, events) = mpsc::channel(1);
         let notify = move |event: notify::Result<notify::Event>| {
             // Our own reading is an event too, of no interest.
@@ -39,7 +39,7 @@ impl Watcher {
                 return None;
             }
         };
-        let task = tokio::spawn(run(watcher, events, reloader, files));
+        let task = tokio::spawn(run(watcher, events, reloader));
         Some(Self { _task: task.abort_handle() })
     }
 }
@@ -50,30 +50,20 @@ impl Drop for Watcher {
     }
 }
 
-async fn run(
-    mut watcher: RecommendedWatcher,
-    mut events: mpsc::Receiver<()>,
-    reloader: Arc<Reloader>,
-    config_files: Vec<PathBuf>,
-) {
+async fn run(mut watcher: RecommendedWatcher, mut events: mpsc::Receiver<()>, reloader: Arc<Reloader>) {
     let mut folders = BTreeSet::new();
-    let all = |reloader: &Reloader| {
-        let mut files = reloader.files();
-        files.extend(config_files.iter().cloned());
-        files
-    };
-    follow(&mut watcher, &mut folders, &all(&reloader));
-    let mut seen = contents(&all(&reloader));
+    follow(&mut watcher, &mut folders, &reloader.files());
+    let mut seen = contents(&reloader.files());
     while events.recv().await.is_some() {
         tokio::time::sleep(SETTLE).await;
         while events.try_recv().is_ok() {}
-        let now = contents(&all(&reloader));
+        let now = contents(&reloader.files());
         if now == seen {
             continue;
         }
         reloader.reload("a file changed").await;
-        follow(&mut watcher, &mut folders, &all(&reloader));
-        seen = contents(&all(&reloader));
+        follow(&mut watcher, &mut folders, &reloader.files());
+        seen = contents(&reloader.files());
         // What changed while we were reading is looked at once more.
         if seen != now {
             reloader.reload("a file changed").await;
@@ -98,7 +88,7 @@ fn follow(watcher: &mut RecommendedWatcher, folders: &mut BTreeSet<PathBuf>, pat
 }
 
 /// What the files hold, so that an event without a change reloads nothing.
-fn contents(paths: &[PathBuf]) -> HashMap<PathBuf, Option<Vec<u8>>> {
+pub fn contents(paths: &[PathBuf]) -> HashMap<PathBuf, Option<Vec<u8>>> {
     let bound = crate::limits::Limits::default().file;
     let hash = |path: &Path| files::read(path, bound).ok().map(|bytes| digest::digest(&digest::SHA256, &bytes).as_ref().to_vec());
     let mut found = HashMap::new();
