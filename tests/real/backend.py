@@ -1,5 +1,5 @@
-"""What stands behind nginx: an echo of the body's length, server-sent events, a WebSocket echo."""
-import asyncio, json
+"""What stands behind nginx: a body's length and digest, the token that came, server-sent events, a WebSocket echo."""
+import asyncio, hashlib, json
 
 
 async def app(scope, receive, send):
@@ -20,12 +20,14 @@ async def app(scope, receive, send):
                 return
             reply = {"text": message["text"]} if message.get("text") is not None else {"bytes": message["bytes"]}
             await send({"type": "websocket.send", **reply})
-    length = 0
+    length, digest = 0, hashlib.sha256() if scope["path"] == "/digest" else None
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return
         length += len(message.get("body", b""))
+        if digest:
+            digest.update(message.get("body", b""))
         if not message.get("more_body"):
             break
     if scope["path"] == "/sse":
@@ -36,6 +38,11 @@ async def app(scope, receive, send):
         return await send({"type": "http.response.body", "body": b""})
     if scope["path"] == "/slow":
         await asyncio.sleep(1.5)
-    body = json.dumps({"method": scope["method"], "length": length}).encode()
+    told = {"method": scope["method"], "length": length}
+    if digest:
+        told["sha256"] = digest.hexdigest()
+    if scope["path"] == "/token":
+        told["authorization"] = dict(scope["headers"]).get(b"authorization", b"").decode() or None
+    body = json.dumps(told).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode()), (b"content-type", b"application/json")]})
     await send({"type": "http.response.body", "body": body})

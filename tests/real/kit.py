@@ -98,13 +98,18 @@ class Lab:
         run("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "ca.key")
         run("req", "-x509", "-new", "-key", "ca.key", "-days", "30", "-subj", "/CN=Real test CA", "-out", "ca.pem", "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
 
-        def issue(name, subject, extensions, rsa=False):
+        def issue(name, subject, extensions, rsa=False, by="ca"):
             run(*(["genrsa", "-out", f"{name}.key", "2048"] if rsa else ["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", f"{name}.key"]))
             run("req", "-new", "-key", f"{name}.key", "-subj", subject, "-out", f"{name}.csr")
             (d / f"{name}.ext").write_text(extensions)
-            run("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30", "-extfile", f"{name}.ext", "-out", f"{name}.pem")
+            run("x509", "-req", "-in", f"{name}.csr", "-CA", f"{by}.pem", "-CAkey", f"{by}.key", "-CAcreateserial", "-days", "30", "-extfile", f"{name}.ext", "-out", f"{name}.pem")
 
-        issue("server", "/CN=localhost", "subjectAltName=DNS:localhost,DNS:api.gp.test,DNS:other.gp.test,DNS:basic.gp.test,DNS:vhost.gp.test,DNS:git.gp.test,DNS:grpc.gp.test,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n")
+        issue("server", "/CN=localhost", "subjectAltName=DNS:localhost,DNS:api.gp.test,DNS:other.gp.test,DNS:basic.gp.test,DNS:vhost.gp.test,DNS:git.gp.test,DNS:grpc.gp.test,DNS:a.gp.test,DNS:b.gp.test,DNS:c.gp.test,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n")
+        # carol's certificate is an intermediate's, which she must send along.
+        issue("intermediate", "/CN=Real test intermediate", "basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign\n")
+        issue("carol", "/O=elsewhere/CN=carol", "extendedKeyUsage=clientAuth\n", by="intermediate")
+        with open(d / "carol.pem", "a") as chain:
+            chain.write((d / "intermediate.pem").read_text())
         for who in ("alice", "bob"):
             issue(who, f"/CN={who}", "extendedKeyUsage=clientAuth\n", rsa=who == "bob")
         os.chmod(d / "server.key", 0o644)  # Apache's workers and nginx read it as another user
@@ -117,6 +122,7 @@ class Lab:
         """Client certificates required on the first port, none on the second; /dn tells what nginx saw."""
         need("nginx")
         port, open_port, backend = free_ports(3)
+        self.backend_port = backend
         d = self.dir / "nginx"
         (d / "www").mkdir(parents=True)
         with open(d / "www/2g.bin", "wb") as f:
@@ -127,7 +133,7 @@ class Lab:
             location /files/ {{ alias {d}/www/; }}
             location /app/ {{ proxy_pass http://127.0.0.1:{backend}/; proxy_http_version 1.1; proxy_set_header Host $host; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $upgrade; proxy_set_header X-DN $ssl_client_s_dn; proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 300s; }}
         """)
-        server = lambda p, verify: f"server {{ listen 127.0.0.1:{p} ssl http2; server_name _; ssl_certificate {self.pem('server.pem')}; ssl_certificate_key {self.pem('server.key')}; ssl_client_certificate {self.pem('ca.pem')}; ssl_verify_client {verify};{locations} }}\n"
+        server = lambda p, verify: f"server {{ listen 127.0.0.1:{p} ssl http2; server_name _; ssl_protocols TLSv1.2 TLSv1.3; ssl_verify_depth 2; ssl_certificate {self.pem('server.pem')}; ssl_certificate_key {self.pem('server.key')}; ssl_client_certificate {self.pem('ca.pem')}; ssl_verify_client {verify};{locations} }}\n"
         (d / "nginx.conf").write_text(textwrap.dedent(f"""
             worker_processes 1; pid {d}/pid; error_log {d}/error.log; daemon off;
             events {{ worker_connections 4096; }}

@@ -7,7 +7,7 @@ url, ca, proxy = sys.argv[1:]
 
 
 async def main():
-    async with websockets.connect(url, ssl=ssl.create_default_context(cafile=ca), proxy=None if proxy == "-" else proxy, proxy_ssl=None, max_size=None) as ws:
+    async with websockets.connect(url, ssl=ssl.create_default_context(cafile=ca), proxy=None if proxy == "-" else proxy, max_size=None) as ws:
         print(await ws.recv())
         await ws.send("hello")
         assert await ws.recv() == "hello"
