@@ -15,12 +15,12 @@ use crate::failure::{Cause, Failure};
 use crate::files;
 use crate::limits::Limits;
 use crate::upstream::Outbound;
-use crate::upstream::body::Streamed;
+use crate::upstream::body::Source;
 
 /// The body as the exchange has it.
 pub enum Payload {
     Empty,
-    Stream(Option<Streamed>),
+    Stream(Source),
     Held,
 }
 
@@ -41,7 +41,7 @@ pub async fn take(
     }
     if need == BodyNeed::None {
         draft.body = Body::Streamed(body.size_hint().exact());
-        return Ok(Payload::Stream(Some(Streamed::new(body, ledger.flow().clone()))));
+        return Ok(Payload::Stream(Source::new(body, ledger.flow().clone())));
     }
     let held = read(body, limits).await?;
     ledger.flow().add(held.len());
@@ -52,12 +52,25 @@ pub async fn take(
 }
 
 impl Payload {
-    /// What to send now. A stream can be had once.
+    /// What to send now. A stream can be had once, and again while it is kept.
     pub fn outbound(&mut self, draft: &Draft) -> Option<Outbound> {
         match (&draft.body, self) {
             (Body::Held(held), _) => Some(Outbound::held(held)),
-            (_, Payload::Stream(stream)) => stream.take().map(Outbound::Streamed),
+            (_, Payload::Stream(source)) => source.sending().map(Outbound::Streamed),
             _ => Some(Outbound::Empty),
+        }
+    }
+
+    /// Keeps what is sent of a stream, up to a bound, until [`Payload::settle`].
+    pub fn keep(&self) {
+        if let Payload::Stream(source) = self {
+            source.keep();
+        }
+    }
+
+    pub fn settle(&self) {
+        if let Payload::Stream(source) = self {
+            source.settle();
         }
     }
 

@@ -26,8 +26,8 @@ pub const ROUNDS: u8 = 5;
 /// RFC 9110 §10.1.1: a client need not wait for 100 for ever.
 const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// A kept connection unused for this long may have been closed by the origin a moment ago.
-const MAYBE_STALE: Duration = Duration::from_millis(200);
+/// A server that lets a connection go may do so again with the next.
+const RESENDINGS: u8 = 3;
 
 /// What a connection-bound scheme keeps for one client connection.
 #[derive(Default)]
@@ -147,8 +147,9 @@ pub fn copy(draft: &Draft) -> Draft {
     }
 }
 
-/// One sending. When a kept connection turns out dead before anything of the request left, or (for an
-/// idempotent request, RFC 9110 §9.2.2) before anything of an answer came, a new one is tried once.
+/// One request and its answer. It is sent again where that cannot do it twice: nothing of it had left,
+/// the origin says that it left it undone (RFC 9113 §8.7), or it is idempotent and a kept connection broke
+/// before anything of an answer came (RFC 9110 §9.2.2).
 async fn dispatch(
     case: &Case<'_>,
     draft: Draft,
@@ -160,8 +161,7 @@ async fn dispatch(
     let ask = Ask::Mirror { h2: session.activity.is_multiplexed() };
     let mut lease = way.lease(ask, false).await?;
     ledger.leased(&lease);
-    let spare = (lease.reused && lease.idle > MAYBE_STALE && is_idempotent(&draft.method) && payload.is_repeatable())
-        .then(|| copy(&draft));
+    let spare = spare(&draft, &lease, payload);
     let mut outbound = payload.outbound(&draft).unwrap_or(Outbound::Empty);
     let go = continue_gate(&draft, &mut outbound, &lease);
     let mut request = request(draft, outbound, plan, lease.is_h2());
@@ -172,42 +172,67 @@ async fn dispatch(
             }
         });
     }
-    let error = match timed(gate, lease.send(request), way).await? {
-        // An answer to half a request is worth nothing.
-        Ok(_) if ledger.client_broke_off() => return Err(broke_off()),
-        Ok(response) => {
-            ledger.answered();
-            return Ok((response, lease));
+    let mut left = RESENDINGS;
+    loop {
+        let mut error = match timed(gate, lease.send(request), way).await? {
+            // An answer to half a request is worth nothing.
+            Ok(_) if ledger.client_broke_off() => return Err(broke_off()),
+            Ok(response) => {
+                payload.settle();
+                ledger.answered();
+                return Ok((response, lease));
+            }
+            Err(error) => error,
+        };
+        if ledger.client_broke_off() {
+            return Err(broke_off());
         }
-        Err(error) => error,
-    };
-    if ledger.client_broke_off() {
-        return Err(broke_off());
+        let undone = is_undone(error.error());
+        if undone {
+            lease.retire();
+        }
+        let again = match (error.take_message(), &spare) {
+            (Some(request), _) if lease.reused => Some(request),
+            (None, Some(spare))
+                if undone || (lease.reused && broke_before_answer(error.error()) && may_repeat(spare, payload)) =>
+            {
+                payload.outbound(spare).map(|outbound| self::request(copy(spare), outbound, plan, false))
+            }
+            _ => None,
+        };
+        let Some(again) = again.filter(|_| left > 0) else {
+            return Err(way.failure(error.error(), lease.handshake.as_deref()));
+        };
+        left -= 1;
+        drop(lease);
+        lease = way.lease(ask, true).await?;
+        ledger.leased(&lease);
+        request = reform(again, plan, lease.is_h2());
     }
-    let reused = lease.reused;
-    let handshake = lease.handshake.clone();
-    drop(lease);
-    let mut error = error;
-    let unsent = error.take_message();
-    let retry = match (unsent, spare) {
-        (Some(request), _) if reused => Some(request),
-        (None, Some(draft)) if broke_before_answer(error.error()) => {
-            let outbound = payload.outbound(&draft).unwrap_or(Outbound::Empty);
-            Some(self::request(draft, outbound, plan, false))
-        }
-        _ => None,
-    };
-    let Some(request) = retry else { return Err(way.failure(error.error(), handshake.as_deref())) };
-    let mut lease = way.lease(ask, true).await?;
-    ledger.leased(&lease);
-    let request = reform(request, plan, lease.is_h2());
-    match timed(gate, lease.send(request), way).await? {
-        Ok(response) => {
-            ledger.answered();
-            Ok((response, lease))
-        }
-        Err(error) => Err(way.failure(error.error(), lease.handshake.as_deref())),
+}
+
+/// The draft, for another sending, where one could be called for: a server may leave any request on a shared
+/// connection undone; a new connection of its own is not expected to be dead.
+fn spare(draft: &Draft, lease: &Lease, payload: &Payload) -> Option<Draft> {
+    if lease.is_h2() {
+        payload.keep();
     }
+    (lease.is_h2() || (lease.reused && may_repeat(draft, payload))).then(|| copy(draft))
+}
+
+/// Done twice, it does what it does once.
+fn may_repeat(draft: &Draft, payload: &Payload) -> bool {
+    payload.is_repeatable() && matches!(draft.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+}
+
+/// The origin says that it did nothing with the request: GOAWAY with a lower last stream, or REFUSED_STREAM
+/// (RFC 9113 §6.8, §8.7). Streams that GOAWAY covers do not get its error.
+fn is_undone(error: &hyper::Error) -> bool {
+    use std::error::Error as _;
+    let Some(error) = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()) else { return false };
+    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    let left = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+    error.is_remote() && (refused || left)
 }
 
 fn broke_off() -> Failure {
@@ -216,10 +241,6 @@ fn broke_off() -> Failure {
 
 fn broke_before_answer(error: &hyper::Error) -> bool {
     error.is_incomplete_message() || error.is_closed() || error.is_canceled()
-}
-
-fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 
 pub async fn timed<F: Future>(gate: &Gate, sending: F, way: &Way) -> Result<F::Output, Failure> {

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -51,6 +51,8 @@ struct Load {
     streams: AtomicUsize,
     /// SETTINGS_MAX_CONCURRENT_STREAMS of the peer (RFC 9113 §6.5.2).
     most: AtomicUsize,
+    /// The peer sent GOAWAY: what is under way ends here, what is new goes elsewhere.
+    leaving: AtomicBool,
     /// SETTINGS_ENABLE_CONNECT_PROTOCOL of the peer (RFC 8441 §3).
     extended_connect: AtomicBool,
 }
@@ -91,8 +93,6 @@ pub struct Lease {
     way: Arc<Way>,
     /// It carried an earlier exchange; the peer may have closed it meanwhile.
     pub reused: bool,
-    /// How long it had been unused.
-    pub idle: Duration,
     pooled: bool,
     pub timing: Timing,
     pub address: Option<std::net::SocketAddr>,
@@ -112,6 +112,13 @@ impl Lease {
         match &self.sender {
             Sender::H1(sender) => !sender.is_closed(),
             Sender::H2(sender, _) => !sender.is_closed(),
+        }
+    }
+
+    /// No other exchange is to have this connection.
+    pub fn retire(&self) {
+        if let Sender::H2(_, guard) = &self.sender {
+            guard.0.leaving.store(true, Ordering::Relaxed);
         }
     }
 
@@ -209,7 +216,6 @@ impl Way {
                     sender,
                     way: self.clone(),
                     reused: true,
-                    idle: since.elapsed(),
                     pooled: true,
                     timing,
                     address,
@@ -235,7 +241,7 @@ impl Way {
 
     async fn lease_h2(self: &Arc<Self>, alpn: &[Alpn]) -> Result<Lease, Failure> {
         let mut shared = self.h2.lock().await;
-        shared.retain(|connection| !connection.sender.is_closed());
+        shared.retain(|connection| !connection.sender.is_closed() && !connection.load.leaving.load(Ordering::Relaxed));
         let free = |c: &&Shared| c.load.streams.load(Ordering::Relaxed) < c.load.most.load(Ordering::Relaxed);
         if let Some(connection) = shared.iter().find(free) {
             return Ok(self.share(connection, true, Timing::default()));
@@ -268,7 +274,6 @@ impl Way {
             sender,
             way: self.clone(),
             reused,
-            idle: Duration::ZERO,
             pooled: true,
             timing,
             address: connection.address,
@@ -316,17 +321,7 @@ impl Way {
             }
         });
         let sender = Sender::H1(sender);
-        Ok(Lease {
-            sender,
-            way: self.clone(),
-            reused: false,
-            idle: Duration::ZERO,
-            pooled,
-            timing,
-            address,
-            handshake,
-            peer_certificate: None,
-        })
+        Ok(Lease { sender, way: self.clone(), reused: false, pooled, timing, address, handshake, peer_certificate: None })
     }
 
     async fn start_h2(&self, opened: Opened) -> Result<Shared, Failure> {
