@@ -3,11 +3,12 @@ import sys
 
 import bodies
 import checks
+import connections
 import identity
 import ways_in
 from kit import Lab, Results, Skip
 
-GROUPS = {**checks.GROUPS, **identity.GROUPS, **bodies.GROUPS, **ways_in.GROUPS}
+GROUPS = {**checks.GROUPS, **identity.GROUPS, **bodies.GROUPS, **connections.GROUPS, **ways_in.GROUPS}
 
 
 def run(name, lab, results):
