@@ -6,7 +6,7 @@ COPY Cargo.toml Cargo.lock ./
 COPY src ./src
 # Cargo wants every target it lists to be there.
 COPY benches ./benches
-RUN cargo build --release --locked --features jemalloc --bin gatepass \
+RUN cargo build --release --locked --features full --bin gatepass \
  && mkdir -p /out/data && cp target/release/gatepass /out/
 
 # No shell, no package manager; certificates of the public CAs are in it. The user is `nonroot` (65532).

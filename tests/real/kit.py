@@ -3,6 +3,8 @@ import hashlib, json, os, pathlib, shutil, signal, socket, subprocess, sys, temp
 
 HERE = pathlib.Path(__file__).resolve().parent
 GATEPASS = os.environ.get("GATEPASS", "gatepass")
+# A build with every optional part (`--features full`), for the groups that need one.
+FULL = os.environ.get("GATEPASS_FULL")
 REAL = pathlib.Path(os.environ.get("GATEPASS_REAL", pathlib.Path.home() / ".cache/gatepass-real"))
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 for name in list(os.environ):
@@ -35,6 +37,11 @@ def need(*programs):
     for program in programs:
         if not shutil.which(program):
             raise Skip(f"{program} is not installed")
+
+
+def need_full():
+    if not FULL:
+        raise Skip("GATEPASS_FULL names no binary; build one with `cargo build --features full`")
 
 
 def free_ports(n):
@@ -224,19 +231,19 @@ Options +ExecCGI
         return pathlib.Path(subprocess.run(["git", "--exec-path"], capture_output=True, text=True, check=True).stdout.strip()) / "git-http-backend"
 
     # --- gatepass
-    def gatepass(self, config, name="gatepass", env=None):
-        return Gatepass(self, config, name, env)
+    def gatepass(self, config, name="gatepass", env=None, binary=GATEPASS):
+        return Gatepass(self, config, name, env, binary)
 
 
 class Gatepass:
-    def __init__(self, lab, config, name, env):
+    def __init__(self, lab, config, name, env, binary):
         self.lab, self.name = lab, name
         self.port = free_ports(1)[0]
         self.file = lab.dir / f"{name}.yaml"
         self.home = lab.dir / f"{name}-home"
         self.write(config)
         self.env = {"GATEPASS_HOME": str(self.home), **(env or {})}
-        self.process = lab.start([GATEPASS, "run", "-c", self.file, "--listen", f"127.0.0.1:{self.port}"], name, env=self.env)
+        self.process = lab.start([binary, "run", "-c", self.file, "--listen", f"127.0.0.1:{self.port}"], name, env=self.env)
         wait_port(self.port)
         self.proxy = f"http://127.0.0.1:{self.port}"
         self.ca = self.home / "ca.pem"
