@@ -1,14 +1,13 @@
-//! Secrets at hand: known from the start, or fetched by a command when needed and kept for a while.
+//! Secrets at hand: known from the start, or fetched when needed and kept for a while.
 
-use std::process::Stdio;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
+use tokio::time::Instant;
 
+use super::helper::Run;
 use crate::config::{Command, Text};
-use crate::failure::{Cause, Failure};
-use crate::limits::Limits;
+use crate::failure::Failure;
 use crate::secret::Secret;
 
 /// A secret that is here, or can be had.
@@ -22,9 +21,7 @@ impl From<Text> for Value {
     fn from(text: Text) -> Self {
         match text {
             Text::Known(secret) => Value::Fixed(secret),
-            Text::Command(command) => {
-                Value::Live(Arc::new(Source { command, kept: Mutex::default(), running: tokio::sync::Mutex::default() }))
-            }
+            Text::Command(command) => Value::Live(Arc::new(Source { command, fresh: Fresh::default() })),
         }
     }
 }
@@ -34,10 +31,7 @@ impl Value {
     pub fn now(&self) -> Option<Secret> {
         match self {
             Value::Fixed(secret) => Some(secret.clone()),
-            Value::Live(source) => match &*source.kept() {
-                Some(Kept { outcome: Ok(secret), .. }) => Some(secret.clone()),
-                _ => None,
-            },
+            Value::Live(source) => source.fresh.now(),
         }
     }
 
@@ -48,7 +42,7 @@ impl Value {
     pub async fn ready(&self) -> Result<Secret, Failure> {
         match self {
             Value::Fixed(secret) => Ok(secret.clone()),
-            Value::Live(source) => source.ready().await,
+            Value::Live(source) => source.fresh.ready(|| run(&source.command)).await,
         }
     }
 
@@ -62,94 +56,19 @@ impl Value {
 
 pub struct Source {
     command: Arc<Command>,
-    kept: Mutex<Option<Kept>>,
-    running: tokio::sync::Mutex<()>,
+    fresh: Fresh<Secret>,
 }
 
-struct Kept {
-    outcome: Result<Secret, Failure>,
-    until: Instant,
-}
-
-/// A failure is remembered this long, so that a burst of requests does not run a broken helper each.
-const FAILED: Duration = Duration::from_secs(1);
-
-impl Source {
-    fn kept(&self) -> std::sync::MutexGuard<'_, Option<Kept>> {
-        self.kept.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    fn fresh(&self) -> Option<Result<Secret, Failure>> {
-        self.kept().as_ref().filter(|kept| kept.until > Instant::now()).map(|kept| kept.outcome.clone())
-    }
-
-    async fn ready(&self) -> Result<Secret, Failure> {
-        if let Some(outcome) = self.fresh() {
-            return outcome;
-        }
-        let _turn = self.running.lock().await;
-        if let Some(outcome) = self.fresh() {
-            return outcome;
-        }
-        let outcome = run(&self.command).await;
-        let keep = if outcome.is_ok() { self.command.ttl } else { FAILED };
-        *self.kept() = Some(Kept { outcome: outcome.clone(), until: Instant::now() + keep });
-        outcome
-    }
-}
-
-async fn run(command: &Command) -> Result<Secret, Failure> {
-    let name = command.argv.first().map_or("", String::as_str);
-    let failed = |why: String| Failure::new(Cause::Credential, format!("the command `{name}` gave no secret: {why}"));
-    let mut child = tokio::process::Command::new(name)
-        .args(&command.argv[1..])
-        .current_dir(if command.directory.as_os_str().is_empty() { std::path::Path::new(".") } else { &command.directory })
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|cause| failed(format!("it cannot be started: {cause}")))?;
-    let bound = Limits::default().helper_output as u64;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let work = async {
-        let (mut out, mut err) = (zeroize::Zeroizing::new(Vec::new()), Vec::new());
-        let read_out = async {
-            if let Some(stdout) = stdout {
-                let _ = stdout.take(bound + 1).read_to_end(&mut out).await;
-            }
-        };
-        let read_err = async {
-            if let Some(stderr) = stderr {
-                let _ = stderr.take(bound).read_to_end(&mut err).await;
-            }
-        };
-        tokio::join!(read_out, read_err);
-        (child.wait().await, out, err)
-    };
-    let (status, out, err) = tokio::time::timeout(command.timeout, work)
-        .await
-        .map_err(|_| failed(format!("it took longer than {:?}", command.timeout)))?;
-    let status = status.map_err(|cause| failed(cause.to_string()))?;
-    if !status.success() {
-        return Err(failed(format!("{status}{}", first_line(&err))));
-    }
-    if out.len() as u64 > bound {
-        return Err(failed(format!("its output is larger than {bound} bytes")));
-    }
-    let text = std::str::from_utf8(&out).map_err(|_| failed("its output is not UTF-8 text".to_owned()))?;
+/// The output of a command, or a member of it.
+async fn run(command: &Command) -> Result<(Secret, Duration), Failure> {
+    let Command { argv, directory, timeout, .. } = command;
+    let run = Run { argv, directory, timeout: *timeout, stdin: "", environment: &[] };
+    let text = run.output().await?;
     let secret = match &command.field {
         None => Secret::new(text.trim_end_matches(['\n', '\r'])),
-        Some(field) => member(text, field).map_err(failed)?,
+        Some(field) => member(&text, field).map_err(|why| run.failure(&why))?,
     };
-    if secret.is_empty() { Err(failed("its output is empty".to_owned())) } else { Ok(secret) }
-}
-
-fn first_line(err: &[u8]) -> String {
-    let text = String::from_utf8_lossy(err);
-    let line: String =
-        text.lines().find(|line| !line.trim().is_empty()).unwrap_or("").chars().filter(|c| !c.is_control()).take(200).collect();
-    if line.is_empty() { line } else { format!(": {line}") }
+    if secret.is_empty() { Err(run.failure("its output is empty")) } else { Ok((secret, command.ttl)) }
 }
 
 /// `.a.b` of a JSON text.
@@ -165,10 +84,134 @@ fn member(text: &str, field: &str) -> Result<Secret, String> {
     }
 }
 
+/// Something that is fetched when needed and kept as long as it lives: one fetch for many who wait,
+/// renewed shortly before its end, failures remembered briefly.
+pub struct Fresh<T> {
+    kept: Mutex<Kept<T>>,
+    fetching: tokio::sync::Mutex<()>,
+}
+
+struct Kept<T> {
+    value: Option<Lived<T>>,
+    failure: Option<(Failure, Instant)>,
+    /// When a value was last given up before its end.
+    dropped: Option<Instant>,
+}
+
+struct Lived<T> {
+    value: T,
+    renew: Instant,
+    end: Instant,
+}
+
+/// A failure is remembered this long, so that a burst of requests does not run a broken helper each; and a
+/// value that a server refuses is not given up more often than that.
+const BRIEFLY: Duration = Duration::from_secs(1);
+
+/// The last part of a life, in which a value is renewed while it can still be used: a tenth, at most a minute.
+fn margin(life: Duration) -> Duration {
+    (life / 10).min(Duration::from_secs(60))
+}
+
+impl<T> Default for Fresh<T> {
+    fn default() -> Self {
+        Self { kept: Mutex::new(Kept { value: None, failure: None, dropped: None }), fetching: tokio::sync::Mutex::default() }
+    }
+}
+
+impl<T: Clone> Fresh<T> {
+    /// The value as last fetched.
+    pub fn now(&self) -> Option<T> {
+        self.kept().value.as_ref().map(|lived| lived.value.clone())
+    }
+
+    /// The value, by `fetch` if need be, which says how long it lives. While a value is being renewed before
+    /// its end, the others go on with the old one; and with it where the renewal fails.
+    ///
+    /// # Errors
+    /// Those of `fetch`, also for a moment after.
+    pub async fn ready<F>(&self, fetch: impl FnOnce() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<(T, Duration), Failure>>,
+    {
+        let turn = match self.look() {
+            Look::Use(outcome) => return outcome,
+            Look::Renew(value) => match self.fetching.try_lock() {
+                Ok(turn) => turn,
+                Err(_) => return Ok(value),
+            },
+            Look::Fetch => self.fetching.lock().await,
+        };
+        if let Look::Use(outcome) = self.look() {
+            return outcome;
+        }
+        let fetched = fetch().await;
+        let outcome = self.keep(fetched);
+        drop(turn);
+        outcome
+    }
+
+    /// Gives the value up where `refused` says that it is the one a server refused, and says whether it did.
+    /// Not twice within a second: a server that refuses everything must not have the helper run for each request.
+    pub fn forget(&self, refused: impl FnOnce(&T) -> bool) -> bool {
+        let mut kept = self.kept();
+        let again = kept.dropped.is_some_and(|at| at.elapsed() < BRIEFLY);
+        let gone = !again && kept.value.as_ref().is_some_and(|lived| refused(&lived.value));
+        if gone {
+            kept.value = None;
+            kept.dropped = Some(Instant::now());
+        }
+        gone
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept<T>> {
+        self.kept.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn look(&self) -> Look<T> {
+        let (now, kept) = (Instant::now(), self.kept());
+        let failure = kept.failure.as_ref().filter(|(_, until)| *until > now).map(|(failure, _)| failure.clone());
+        match (kept.value.as_ref().filter(|lived| lived.end > now), failure) {
+            (Some(lived), failure) if lived.renew > now || failure.is_some() => Look::Use(Ok(lived.value.clone())),
+            (Some(lived), _) => Look::Renew(lived.value.clone()),
+            (None, Some(failure)) => Look::Use(Err(failure)),
+            (None, None) => Look::Fetch,
+        }
+    }
+
+    fn keep(&self, fetched: Result<(T, Duration), Failure>) -> Result<T, Failure> {
+        let (now, mut kept) = (Instant::now(), self.kept());
+        match fetched {
+            Ok((value, life)) => {
+                kept.failure = None;
+                kept.value = Some(Lived { value: value.clone(), renew: now + (life - margin(life)), end: now + life });
+                Ok(value)
+            }
+            Err(failure) => {
+                kept.failure = Some((failure.clone(), now + BRIEFLY));
+                match kept.value.as_ref().filter(|lived| lived.end > now) {
+                    Some(lived) => Ok(lived.value.clone()),
+                    None => Err(failure),
+                }
+            }
+        }
+    }
+}
+
+enum Look<T> {
+    Use(Result<T, Failure>),
+    /// It still lives, but not for long.
+    Renew(T),
+    Fetch,
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use crate::config::Place;
+    use crate::failure::Cause;
 
     fn command(argv: &[&str], field: Option<&str>) -> Value {
         Value::from(Text::Command(Arc::new(Command {
@@ -194,11 +237,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failing_command_tells_its_error_stream_and_never_its_output() {
-        let failure = command(&["sh", "-c", "echo s3cret; echo no vault here >&2; exit 3"], None).ready().await.err().unwrap();
-        assert!(failure.details.contains("no vault here") && !failure.to_string().contains("s3cret"), "{failure}");
+    async fn a_command_that_cannot_be_started_or_prints_nothing_gives_no_secret() {
         let failure = command(&["/no/such/program"], None).ready().await.err().unwrap();
         assert!(failure.details.contains("cannot be started"), "{failure}");
+        let failure = command(&["true"], None).ready().await.err().unwrap();
+        assert!(failure.details.contains("its output is empty"), "{failure}");
     }
 
     #[tokio::test]
@@ -206,5 +249,58 @@ mod tests {
         let value = command(&["echo", r#"{"a": {"b": "t0k"}}"#], Some(".a.b"));
         assert_eq!(value.ready().await.unwrap().expose(), "t0k");
         assert!(command(&["echo", "{}"], Some(".a")).ready().await.is_err());
+    }
+
+    /// Fetches 1, 2, 3, …, each living so long.
+    struct Counter(AtomicUsize);
+
+    impl Counter {
+        async fn fetch(&self, life: Duration) -> Result<(usize, Duration), Failure> {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Ok((self.0.fetch_add(1, Ordering::SeqCst) + 1, life))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_value_is_renewed_before_its_end_by_one_while_the_others_go_on_with_it() {
+        let (fresh, counter) = (Fresh::default(), Counter(AtomicUsize::new(0)));
+        let life = Duration::from_millis(400);
+        assert_eq!(fresh.ready(|| counter.fetch(life)).await.unwrap(), 1);
+        assert_eq!(fresh.ready(|| counter.fetch(life)).await.unwrap(), 1);
+        tokio::time::sleep(Duration::from_millis(370)).await;
+        let mut all = futures_util::future::join_all((0..8).map(|_| fresh.ready(|| counter.fetch(life)))).await;
+        all.sort_by_key(|value| *value.as_ref().unwrap());
+        assert_eq!(all.iter().map(|value| *value.as_ref().unwrap()).collect::<Vec<_>>(), [1, 1, 1, 1, 1, 1, 1, 2]);
+        assert_eq!(counter.0.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_renewal_leaves_the_value_to_its_end_and_a_failure_is_remembered_briefly() {
+        let fresh: Fresh<usize> = Fresh::default();
+        let runs = AtomicUsize::new(0);
+        let fail = || async {
+            runs.fetch_add(1, Ordering::SeqCst);
+            Err(Failure::new(Cause::Credential, "no vault"))
+        };
+        let life = Duration::from_millis(200);
+        fresh.ready(|| async { Ok((7, life)) }).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(185)).await;
+        assert_eq!(fresh.ready(fail).await.unwrap(), 7);
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        assert!(fresh.ready(fail).await.is_err());
+        assert!(fresh.ready(fail).await.is_err());
+        assert_eq!(runs.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_value_is_given_up_once_a_second_and_only_if_it_is_that_one() {
+        let (fresh, counter) = (Fresh::default(), Counter(AtomicUsize::new(0)));
+        let life = Duration::from_secs(60);
+        fresh.ready(|| counter.fetch(life)).await.unwrap();
+        assert!(!fresh.forget(|value| *value == 9));
+        assert!(fresh.forget(|value| *value == 1));
+        assert_eq!(fresh.ready(|| counter.fetch(life)).await.unwrap(), 2);
+        assert!(!fresh.forget(|value| *value == 2));
+        assert_eq!(fresh.ready(|| counter.fetch(life)).await.unwrap(), 2);
     }
 }

@@ -6,7 +6,9 @@ mod basic;
 mod bearer;
 pub mod challenge;
 mod digest;
+mod exec;
 mod headers;
+mod helper;
 pub mod live;
 mod none;
 
@@ -40,7 +42,7 @@ pub struct Scheme {
 
 /// Every scheme, in the order of the docs.
 pub static SCHEMES: &[&Scheme] =
-    &[&none::SCHEME, &bearer::SCHEME, &basic::SCHEME, &api_key::SCHEME, &headers::SCHEME, &digest::SCHEME];
+    &[&none::SCHEME, &bearer::SCHEME, &basic::SCHEME, &api_key::SCHEME, &headers::SCHEME, &digest::SCHEME, &exec::SCHEME];
 
 pub fn scheme(name: &str) -> Option<&'static Scheme> {
     SCHEMES.iter().copied().find(|scheme| scheme.name == name)
@@ -63,6 +65,19 @@ pub trait Authorizer: Send + Sync {
     /// The credential cannot be had; the request then does not leave.
     fn prepare<'a>(&'a self, _round: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// [`Authorizer::prepare`], where what is got ready depends on the request.
+    ///
+    /// # Errors
+    /// As there.
+    fn prepare_for<'a>(&'a self, _draft: &'a Draft, round: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
+        self.prepare(round)
+    }
+
+    /// What is needed of this request's body; asked once, before anything of it is read.
+    fn body_need(&self, _draft: &Draft) -> BodyNeed {
+        self.needs().body
     }
 
     /// Adds the credential to the draft. Pure: no waiting, no IO; clock and nonces come from the round.
@@ -99,6 +114,8 @@ pub struct Needs {
 pub enum BodyNeed {
     #[default]
     None,
+    /// It may have to be sent twice, which is worth no more than memory: held up to `limits.body_hold`, else streamed.
+    Spare,
     /// It may have to be sent twice.
     Repeat,
     /// Something is computed over its bytes.

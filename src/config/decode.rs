@@ -161,12 +161,7 @@ impl<'a> Decode<'a> {
     }
 
     fn command(&mut self, fields: &Fields<'_>) -> Option<Command> {
-        let node = fields.get("exec")?;
-        let argv: Vec<String> = self.strings(node)?.into_iter().map(|(text, _)| text).collect();
-        if argv.is_empty() {
-            self.report.error("empty-command", node.place, "`exec` names no program");
-            return None;
-        }
+        let (argv, directory) = self.argv(fields.get("exec")?, "exec")?;
         let ttl = fields.get("ttl").map_or(Some(Duration::from_secs(600)), |node| self.duration(node))?;
         let timeout = fields.get("timeout").map_or(Some(Duration::from_secs(10)), |node| self.duration(node))?;
         let json =
@@ -181,8 +176,20 @@ impl<'a> Decode<'a> {
             }
             None => None,
         };
-        let directory = self.base(fields.place);
         Some(Command { place: fields.place, argv, directory, ttl, timeout, field })
+    }
+
+    /// A program and its arguments, to be run without a shell, and the folder to run it in: that of the file that
+    /// names it. `key` is how the setting is called.
+    pub fn argv(&mut self, node: &Node, key: &str) -> Option<(Vec<String>, PathBuf)> {
+        let argv: Vec<String> = self.strings(node)?.into_iter().map(|(text, _)| text).collect();
+        if argv.first().is_none_or(String::is_empty) {
+            self.report
+                .error("empty-command", node.place, format!("`{key}` names no program"))
+                .help(format!("write it as `{key}: [PROGRAM, ARGUMENT, …]`"));
+            return None;
+        }
+        Some((argv, self.base(node.place)))
     }
 
     fn secret_file(&mut self, node: &Node) -> Option<Secret> {

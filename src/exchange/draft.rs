@@ -94,7 +94,7 @@ pub async fn sign(draft: &mut Draft, decision: &Decision, round: &Round<'_>, sta
             continue;
         }
         if bound.needs.prepare {
-            bound.authorizer.prepare(round).await?;
+            bound.authorizer.prepare_for(draft, round).await?;
         }
         bound.authorizer.sign(draft, round)?;
     }

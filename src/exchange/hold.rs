@@ -39,8 +39,10 @@ pub async fn take(
         draft.body = Body::Empty;
         return Ok(Payload::Empty);
     }
-    if need == BodyNeed::None {
-        draft.body = Body::Streamed(body.size_hint().exact());
+    let length = body.size_hint().exact();
+    let spared = need == BodyNeed::Spare && length.is_none_or(|length| length > limits.body_hold as u64);
+    if need == BodyNeed::None || spared {
+        draft.body = Body::Streamed(length);
         return Ok(Payload::Stream(Source::new(body, ledger.flow().clone())));
     }
     let held = read(body, limits).await?;

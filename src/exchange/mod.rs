@@ -123,7 +123,8 @@ impl Session {
 
         let upgrade = upgrade::wanted(&mut parts)?;
         let mut draft = draft::begin(parts, &plan)?;
-        let mut payload = hold::take(&mut draft, body, decision.body_need, &gate.limits, ledger).await?;
+        let need = decision.body_need(&draft);
+        let mut payload = hold::take(&mut draft, body, need, &gate.limits, ledger).await?;
         draft::apply(&mut draft, &gate, &decision).await?;
         let case = Case { session: self, gate: &gate, plan: &plan, decision: &decision };
         if let Some(upgrade) = upgrade {

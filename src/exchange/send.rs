@@ -50,11 +50,13 @@ pub async fn carry(case: &Case<'_>, mut draft: Draft, payload: &mut Payload, led
         let round = session.round(&moment, attempt, &memory, None);
         drafting::sign(&mut draft, decision, &round, &back).await?;
         // A draft that may be needed again is copied; the common one is spent.
-        let again = (decision.wants_answers && payload.is_repeatable() && attempt + 1 < ROUNDS).then(|| copy(&draft));
+        let again = decision.wants_answers.then(|| copy(&draft));
         let (response, lease) = dispatch(case, draft, payload, ledger).await?;
         let Some(next) = again else { return finish(response, lease) };
         let answer = Answer { draft: &next, status: response.status(), headers: response.headers() };
-        if !wants_another_round(decision, &answer, &round, &back) {
+        // They learn from it also where nothing can be sent again.
+        let wanted = wants_another_round(decision, &answer, &round, &back);
+        if !wanted || !payload.is_repeatable() || attempt + 1 >= ROUNDS {
             return finish(response, lease);
         }
         drain(response, lease).await;

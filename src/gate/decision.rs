@@ -8,6 +8,7 @@ use super::Gate;
 use crate::auth::live::Value;
 use crate::auth::{Authorizer, BodyNeed, Needs, Spot};
 use crate::config::{Action, OnExisting, TlsSettings};
+use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::origin::Origin;
 use crate::tls::client::ClientSpec;
@@ -54,7 +55,6 @@ pub struct Decision {
     pub headers: Vec<(usize, usize)>,
     pub query: Vec<(usize, usize)>,
     pub way: Arc<Way>,
-    pub body_need: BodyNeed,
     pub own_connection: bool,
     pub wants_answers: bool,
     /// Lower-case names of every header that is added, for look-alikes with `_`.
@@ -65,6 +65,11 @@ impl Decision {
     /// Does it add anything secret? Then TRACE, which echoes, is refused.
     pub fn injects(&self) -> bool {
         !self.auth.is_empty() || !self.headers.is_empty() || !self.query.is_empty()
+    }
+
+    /// What the authorizers together need of a request's body.
+    pub fn body_need(&self, draft: &Draft) -> BodyNeed {
+        self.auth.iter().map(|bound| bound.authorizer.body_need(draft)).max().unwrap_or_default()
     }
 }
 
@@ -106,7 +111,6 @@ pub(super) fn merge(gate: &Gate, origin: &Arc<Origin>, rules: &[usize]) -> Resul
         rules: rules.to_vec(),
         action: action.unwrap_or(Action::Allow),
         on_existing: on_existing.unwrap_or_default(),
-        body_need: auth.iter().map(|bound| bound.needs.body).max().unwrap_or_default(),
         own_connection: auth.iter().any(|bound| bound.needs.own_connection),
         wants_answers: auth.iter().any(|bound| bound.needs.answers),
         injected: injected(gate, auth, &headers),

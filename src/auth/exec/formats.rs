@@ -1,0 +1,222 @@
+//! What credential helpers print, and what of it goes into a request.
+
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::{HeaderName, HeaderValue, header};
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use zeroize::Zeroizing;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    Raw,
+    Json,
+    Headers,
+    Kubernetes,
+    Git,
+}
+
+pub const NAMES: [(&str, Format); 5] = [
+    ("raw", Format::Raw),
+    ("json", Format::Json),
+    ("headers", Format::Headers),
+    ("kubernetes", Format::Kubernetes),
+    ("git", Format::Git),
+];
+
+/// What Kubernetes tells its credential plugins (client-go, `exec` authenticators).
+pub const EXEC_INFO: &str =
+    r#"{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","spec":{"interactive":false}}"#;
+
+/// Fields for the request, and when they expire if that is said.
+pub type Read = (Vec<(HeaderName, HeaderValue)>, Option<SystemTime>);
+
+impl Format {
+    /// Understands a helper's output, printed `now`.
+    ///
+    /// # Errors
+    /// Why not; never with a part of the output but the names of its members.
+    pub fn read(self, output: &str, now: SystemTime) -> Result<Read, String> {
+        match self {
+            Format::Raw => raw(output),
+            Format::Json => json(output, now),
+            Format::Headers => headers(output, now),
+            Format::Kubernetes => kubernetes(output, now),
+            Format::Git => git(output),
+        }
+    }
+}
+
+/// A bearer token has no spaces (RFC 6750 §2.1); what has some is a whole `Authorization` value.
+fn raw(output: &str) -> Result<Read, String> {
+    let text = output.trim_end_matches(['\n', '\r']);
+    match text {
+        "" => Err("its output is empty".to_owned()),
+        _ if text.contains(' ') => Ok((vec![authorization(text)?], None)),
+        _ => Ok((vec![bearer(text)?], None)),
+    }
+}
+
+/// RFC 6749 §5.1's answer and what command line tools make of it.
+fn json(output: &str, now: SystemTime) -> Result<Read, String> {
+    let object = object(output)?;
+    let token = ["token", "access_token", "accessToken", "id_token"].iter().find_map(|name| object.get(*name)?.as_str());
+    let token = token.filter(|token| !token.is_empty()).ok_or("its output has no text member `token` or `access_token`")?;
+    let kind = ["token_type", "tokenType"].iter().find_map(|name| object.get(*name)?.as_str()).unwrap_or("Bearer");
+    let kind = if kind.eq_ignore_ascii_case("bearer") { "Bearer" } else { kind };
+    Ok((vec![authorization(&Zeroizing::new(format!("{kind} {token}")))?], expiry(&object, now)?))
+}
+
+/// Seconds from now, or a point in time: seconds (or milliseconds) since 1970, or RFC 3339.
+fn expiry(object: &Map<String, Value>, now: SystemTime) -> Result<Option<SystemTime>, String> {
+    const AT: [&str; 9] = [
+        "expires_at",
+        "expiresAt",
+        "expires_on",
+        "expiration",
+        "Expiration",
+        "expirationTimestamp",
+        "expiry",
+        "token_expiry",
+        "expires",
+    ];
+    for name in ["expires_in", "expiresIn"] {
+        if let Some(value) = object.get(name).filter(|value| !value.is_null()) {
+            let seconds = number(value).ok_or_else(|| format!("its `{name}` is not a number of seconds"))?;
+            return Ok(now.checked_add(Duration::from_secs(seconds)));
+        }
+    }
+    match AT.iter().find_map(|name| Some((*name, object.get(*name).filter(|value| !value.is_null())?))) {
+        None => Ok(None),
+        Some((name, value)) => instant(value).map(Some).ok_or_else(|| {
+            format!("its `{name}` is not a time, which is written as 2030-01-31T12:00:00Z or in seconds since 1970")
+        }),
+    }
+}
+
+fn number(value: &Value) -> Option<u64> {
+    match value {
+        Value::Number(number) => number.as_u64().or_else(|| number.as_f64().filter(|n| *n >= 0.0).map(|n| n as u64)),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+fn instant(value: &Value) -> Option<SystemTime> {
+    if let Some(number) = number(value) {
+        // A number this large is milliseconds: as seconds it would be the year 5138.
+        let life = if number > 100_000_000_000 { Duration::from_millis(number) } else { Duration::from_secs(number) };
+        return SystemTime::UNIX_EPOCH.checked_add(life);
+    }
+    OffsetDateTime::parse(value.as_str()?.trim(), &Rfc3339).ok().map(SystemTime::from)
+}
+
+/// `Name: value` lines, a JSON object of them, or `{"headers": {"Name": ["value"]}, "expires": …}` as Bazel's
+/// credential helpers print.
+fn headers(output: &str, now: SystemTime) -> Result<Read, String> {
+    let text = output.trim();
+    if text.is_empty() {
+        return Err("its output is empty".to_owned());
+    }
+    let mut fields = Vec::new();
+    let mut end = None;
+    if text.starts_with('{') {
+        let mut object = object(text)?;
+        if let Some(Value::Object(inner)) = object.get_mut("headers").map(Value::take) {
+            end = expiry(&object, now)?;
+            object = inner;
+        }
+        for (name, value) in &object {
+            let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+            for value in values {
+                let value = value.as_str().ok_or_else(|| format!("the value of its header `{name}` is not a text"))?;
+                fields.push(field(name, value)?);
+            }
+        }
+    } else {
+        for (at, line) in text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty()) {
+            let (name, value) =
+                line.split_once(':').ok_or_else(|| format!("line {} of its output is not `Name: value`", at + 1))?;
+            fields.push(field(name.trim(), value.trim())?);
+        }
+    }
+    if fields.is_empty() { Err("its output names no header".to_owned()) } else { Ok((fields, end)) }
+}
+
+/// Fields that frame or route a request are not a helper's to set.
+fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
+    const NOT_THEIRS: [HeaderName; 6] = [
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::UPGRADE,
+        header::PROXY_AUTHORIZATION,
+    ];
+    let known = HeaderName::from_bytes(name.as_bytes()).map_err(|_| "a header name in its output is not one".to_owned())?;
+    if NOT_THEIRS.contains(&known) {
+        return Err(format!("its output sets `{known}`, which is not a credential"));
+    }
+    let value = sensitive(value).ok_or_else(|| format!("the value of its header `{known}` holds control characters"))?;
+    Ok((known, value))
+}
+
+/// ExecCredential of client.authentication.k8s.io, v1 and v1beta1.
+fn kubernetes(output: &str, now: SystemTime) -> Result<Read, String> {
+    let object = object(output)?;
+    if object.get("kind").and_then(Value::as_str) != Some("ExecCredential") {
+        return Err("its output is not an ExecCredential".to_owned());
+    }
+    let status = object.get("status").and_then(Value::as_object).ok_or("its ExecCredential has no `status`")?;
+    if status.get("clientCertificateData").is_some_and(|data| !data.is_null()) {
+        return Err("it gives a client certificate (clientCertificateData), which decides the connection and not the request; \
+             name a certificate by `client_certificate` instead"
+            .to_owned());
+    }
+    let token = status.get("token").and_then(Value::as_str).filter(|token| !token.is_empty());
+    Ok((vec![bearer(token.ok_or("its ExecCredential has no `status.token`")?)?], expiry(status, now)?))
+}
+
+/// gitcredentials(7): `key=value` lines.
+fn git(output: &str) -> Result<Read, String> {
+    let attribute = |name: &str| output.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    let end = match attribute("password_expiry_utc") {
+        None => None,
+        Some(text) => Some(instant(&text.into()).ok_or("its `password_expiry_utc` is not a time in seconds since 1970")?),
+    };
+    if let (Some(kind), Some(credential)) = (attribute("authtype"), attribute("credential")) {
+        return Ok((vec![authorization(&Zeroizing::new(format!("{kind} {credential}")))?], end));
+    }
+    let (Some(username), Some(password)) = (attribute("username"), attribute("password")) else {
+        return Err("it knows no `username` and `password` for this host".to_owned());
+    };
+    if username.contains(':') {
+        return Err("its `username` holds a colon, which Basic authentication cannot carry (RFC 7617 §2)".to_owned());
+    }
+    let pair = Zeroizing::new(format!("{username}:{password}"));
+    let encoded = Zeroizing::new(BASE64_STANDARD.encode(pair.as_bytes()));
+    Ok((vec![authorization(&Zeroizing::new(format!("Basic {}", *encoded)))?], end))
+}
+
+fn object(output: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_str(output).map_err(|_| "its output is not a JSON object".to_owned())
+}
+
+fn bearer(token: &str) -> Result<(HeaderName, HeaderValue), String> {
+    authorization(&Zeroizing::new(format!("Bearer {token}")))
+}
+
+fn authorization(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let value = sensitive(text).ok_or("its output holds line breaks or control characters, which a header cannot carry")?;
+    Ok((header::AUTHORIZATION, value))
+}
+
+/// Visible characters and spaces only, as a header value (RFC 9110 §5.5), kept out of `Debug`.
+fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}

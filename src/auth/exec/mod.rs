@@ -1,0 +1,176 @@
+//! `exec`: a credential helper. It prints a credential in one of the formats that such helpers speak.
+
+mod formats;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, StatusCode, header};
+
+use self::formats::Format;
+use super::helper::Run;
+use super::live::Fresh;
+use super::{Answer, Authorizer, BodyNeed, BoxFuture, Needs, Round, Scheme, Spot, Verdict};
+use crate::config::{Decode, Node};
+use crate::draft::Draft;
+use crate::failure::{Cause, Failure};
+
+pub static SCHEME: Scheme = Scheme {
+    name: "exec",
+    doc: "What a program prints: run once for all who wait, kept until `ttl` or the end it names, run again shortly before and after a 401. Short form: `exec: [PROGRAM, ARGUMENT]`.",
+    settings: &[
+        ("command", "required", "program and arguments, run without a shell in the folder of the config file"),
+        (
+            "format",
+            "raw",
+            "raw (a token, or a whole `Authorization` value such as `Basic …`), json (`token` or `access_token`, with `expires_in`, `expires_at` and the like), headers (`Name: value` lines or JSON), kubernetes (ExecCredential), git (credential helper)",
+        ),
+        ("ttl", "10m", "how long the output is kept; with it left out, an expiry in the output counts instead"),
+        ("timeout", "10s", "how long one run may take"),
+        ("use_path", "false", "format git: tell the helper the repository's path too, as git's credential.useHttpPath does"),
+    ],
+    build,
+};
+
+const DEFAULT_TTL: Duration = Duration::from_secs(600);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn build(node: &Node, decode: &mut Decode<'_>) -> Option<Arc<dyn Authorizer>> {
+    if node.as_map().is_none() {
+        let (argv, directory) = decode.argv(node, "exec")?;
+        return Some(Arc::new(Exec::new(argv, directory, Format::Raw)));
+    }
+    let fields = decode.fields(node, "exec", &["command", "format", "ttl", "timeout", "use_path"])?;
+    let command = decode.required(&fields, "exec", "command").and_then(|node| decode.argv(node, "command"));
+    let format = fields.get("format").map_or(Some(Format::Raw), |node| decode.choice(node, "format", &formats::NAMES));
+    let ttl = fields.get("ttl").map_or(Some(None), |node| decode.duration(node).map(Some));
+    let timeout = fields.get("timeout").map_or(Some(DEFAULT_TIMEOUT), |node| decode.duration(node));
+    let use_path = fields.get("use_path").map_or(Some(false), |node| decode.boolean(node));
+    let ((argv, directory), format, ttl, timeout, use_path) = (command?, format?, ttl?, timeout?, use_path?);
+    if let (Some(node), true) = (fields.get("use_path"), format != Format::Git) {
+        decode.report.error("no-use", node.place, "`use_path` belongs to `format: git`").help("take it out");
+        return None;
+    }
+    Some(Arc::new(Exec { ttl, timeout, use_path, ..Exec::new(argv, directory, format) }))
+}
+
+/// What one run gave: the fields that go into requests.
+type Fields = Arc<Vec<(HeaderName, HeaderValue)>>;
+
+struct Exec {
+    argv: Vec<String>,
+    directory: PathBuf,
+    format: Format,
+    /// `None`: the output's own expiry, or [`DEFAULT_TTL`].
+    ttl: Option<Duration>,
+    timeout: Duration,
+    use_path: bool,
+    /// By what the helper is asked; one entry but for formats that are told the origin.
+    kept: Mutex<HashMap<String, Arc<Fresh<Fields>>>>,
+}
+
+/// Origins whose credential is kept; format git only.
+const ASKED: usize = 256;
+
+impl Exec {
+    fn new(mut argv: Vec<String>, directory: PathBuf, format: Format) -> Self {
+        // git runs helpers with the operation as the last argument; `git credential` calls it `fill`.
+        if format == Format::Git && !argv.last().is_some_and(|last| last == "get" || last == "fill") {
+            argv.push("get".to_owned());
+        }
+        Self { argv, directory, format, ttl: None, timeout: DEFAULT_TIMEOUT, use_path: false, kept: Mutex::default() }
+    }
+
+    /// What the helper reads: for git, what is asked for.
+    fn question(&self, draft: &Draft) -> String {
+        if self.format != Format::Git {
+            return String::new();
+        }
+        let path = if self.use_path { repository(draft.path()) } else { None };
+        let path = path.map_or_else(String::new, |path| format!("path={path}\n"));
+        format!("protocol={}\nhost={}\n{path}\n", draft.origin.scheme, draft.origin.authority())
+    }
+
+    fn fresh(&self, draft: &Draft) -> (String, Arc<Fresh<Fields>>) {
+        let question = self.question(draft);
+        let mut kept = self.kept.lock().unwrap_or_else(|e| e.into_inner());
+        if kept.len() >= ASKED && !kept.contains_key(&question) {
+            kept.clear();
+        }
+        let fresh = kept.entry(question.clone()).or_default().clone();
+        (question, fresh)
+    }
+
+    async fn fetch(&self, question: &str, round: &Round<'_>) -> Result<(Fields, Duration), Failure> {
+        let environment: &[(&str, &str)] = match self.format {
+            Format::Kubernetes => &[("KUBERNETES_EXEC_INFO", formats::EXEC_INFO)],
+            _ => &[],
+        };
+        let Self { argv, directory, timeout, .. } = self;
+        let run = Run { argv, directory, timeout: *timeout, stdin: question, environment };
+        let output = run.output().await?;
+        let now = round.moment.now();
+        let (fields, end) = self.format.read(&output, now).map_err(|why| run.failure(&why))?;
+        let life = match end.map(|end| end.duration_since(now)) {
+            None => self.ttl.unwrap_or(DEFAULT_TTL),
+            Some(Ok(left)) => self.ttl.map_or(left, |ttl| ttl.min(left)),
+            Some(Err(_)) => return Err(run.failure("what it printed has expired already")),
+        };
+        Ok((Arc::new(fields), life))
+    }
+}
+
+/// The path of a repository, by git's convention of what follows it.
+fn repository(path: &str) -> Option<&str> {
+    let path = path.trim_start_matches('/');
+    let end =
+        ["/info/refs", "/info/lfs", "/git-upload-pack", "/git-receive-pack"].iter().filter_map(|rest| path.find(rest)).min();
+    end.map(|end| &path[..end]).or((!path.is_empty()).then_some(path))
+}
+
+impl Authorizer for Exec {
+    fn needs(&self) -> Needs {
+        Needs { prepare: true, answers: true, body: BodyNeed::Spare, own_connection: false }
+    }
+
+    fn writes(&self) -> Vec<Spot> {
+        vec![Spot::Header(header::AUTHORIZATION)]
+    }
+
+    fn prepare_for<'a>(&'a self, draft: &'a Draft, round: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(async move {
+            let (question, fresh) = self.fresh(draft);
+            fresh.ready(|| self.fetch(&question, round)).await.map(|_| ())
+        })
+    }
+
+    fn sign(&self, draft: &mut Draft, _: &Round<'_>) -> Result<(), Failure> {
+        let fields = self.fresh(draft).1.now();
+        let fields = fields.ok_or_else(|| Failure::new(Cause::Credential, "the credential helper has not been run"))?;
+        if self.format == Format::Headers {
+            draft.headers.remove(header::AUTHORIZATION);
+        }
+        for (name, _) in fields.iter() {
+            draft.headers.remove(name);
+        }
+        for (name, value) in fields.iter() {
+            draft.headers.append(name, value.clone());
+        }
+        Ok(())
+    }
+
+    fn answers(&self, answer: &Answer<'_>, round: &Round<'_>) -> Verdict {
+        if answer.status != StatusCode::UNAUTHORIZED {
+            return Verdict::Final;
+        }
+        let sent =
+            |fields: &Fields| fields.iter().all(|(name, value)| answer.draft.headers.get_all(name).iter().any(|v| v == value));
+        let fresh = self.fresh(answer.draft).1;
+        if fresh.forget(sent) && round.attempt == 0 { Verdict::Again } else { Verdict::Final }
+    }
+}
+
+#[cfg(test)]
+mod tests;
