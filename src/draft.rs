@@ -11,6 +11,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::failure::Failure;
 use crate::origin::Origin;
 
 /// RFC 3986 unreserved characters stay, everything else is percent-encoded.
@@ -97,6 +98,30 @@ impl Body {
         }
     }
 }
+
+/// Changes a body on its way out, piece by piece and in bounded memory: for a scheme that writes into the body but
+/// need not have read it before the head leaves.
+pub trait Recode: Send {
+    /// What leaves for the next piece; nothing while more of it is wanted.
+    ///
+    /// # Errors
+    /// The body is not what it must be; the request is broken off.
+    fn feed(&mut self, piece: Bytes) -> Result<Bytes, Failure>;
+
+    /// What leaves after the last piece.
+    ///
+    /// # Errors
+    /// The body ended too early.
+    fn finish(&mut self) -> Result<Bytes, Failure>;
+
+    /// The length of all that leaves, in bytes, where it is known beforehand. `None`: on HTTP/1.1 it goes out chunked.
+    fn length(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// A fresh [`Recode`] for each sending of one request.
+pub type Recoding = Arc<dyn Fn() -> Box<dyn Recode> + Send + Sync>;
 
 impl Draft {
     pub fn path(&self) -> &str {

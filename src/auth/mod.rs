@@ -21,7 +21,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::config::{Decode, Node, Place};
-use crate::draft::Draft;
+use crate::draft::{Draft, Recoding};
 use crate::failure::{Cause, Failure};
 use crate::moment::Moment;
 use crate::secret::Secret;
@@ -85,6 +85,14 @@ pub trait Authorizer: Send + Sync {
     /// # Errors
     /// It cannot be added; the request then does not leave.
     fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure>;
+
+    /// How the body is changed on its way out, streamed or held, where the scheme does that. Asked right after `sign`.
+    ///
+    /// # Errors
+    /// As `sign`.
+    fn recode(&self, _draft: &Draft, _round: &Round<'_>) -> Result<Option<Recoding>, Failure> {
+        Ok(None)
+    }
 
     /// Looks at the head of every answer. `Again`: sign and send once more (bounded by the exchange).
     fn answers(&self, _answer: &Answer<'_>, _round: &Round<'_>) -> Verdict {

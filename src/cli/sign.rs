@@ -13,8 +13,9 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{Common, Error, explain};
 use crate::auth::Round;
-use crate::draft::{Body, Draft, Held};
+use crate::draft::{Body, Draft, Held, Recoding};
 use crate::exchange;
+use crate::failure::Failure;
 use crate::files;
 use crate::gate::Caller;
 use crate::moment::{Moment, NonceKind};
@@ -49,7 +50,7 @@ pub async fn run(common: &Common, args: &SignArgs) -> Result<ExitCode, Error> {
     let origin = Arc::new(origin);
     let caller = Caller::default();
     let plan = gate.plan(&origin, &caller);
-    let fail = |failure: crate::failure::Failure| Error::Message { message: failure.details, help: failure.hint };
+    let fail = |failure: Failure| Error::Message { message: failure.details, help: failure.hint };
     let decision = plan.decide(&gate, &method, target.path()).map_err(fail)?;
     if decision.rules.is_empty() {
         eprintln!("note: no rule applies to this request");
@@ -61,7 +62,8 @@ pub async fn run(common: &Common, args: &SignArgs) -> Result<ExitCode, Error> {
     let back = exchange::standing_back(&draft, &decision).map_err(fail)?;
     let memory = Mutex::new(None);
     let round = Round { moment: &moment, attempt: 0, user: None, peer: None, channel_binding: None, memory: &memory };
-    exchange::sign(&mut draft, &decision, &round, &back).await.map_err(fail)?;
+    let recodings = exchange::sign(&mut draft, &decision, &round, &back).await.map_err(fail)?;
+    recode(&mut draft, &recodings).map_err(fail)?;
     print!("{}", head(&draft));
     if args.verbose {
         for text in decision.auth.iter().filter_map(|bound| bound.authorizer.canonical(&draft, &round)) {
@@ -82,6 +84,19 @@ fn head(draft: &Draft) -> String {
         text.push_str(&format!("\n{}\n", String::from_utf8_lossy(bytes)));
     }
     text
+}
+
+/// The body as it would leave.
+fn recode(draft: &mut Draft, recodings: &[Recoding]) -> Result<(), Failure> {
+    for recoding in recodings {
+        if let Body::Held(Held::Memory(bytes)) = &draft.body {
+            let mut recode = recoding();
+            let mut made = recode.feed(bytes.clone())?.to_vec();
+            made.extend(recode.finish()?);
+            draft.body = Body::Held(Held::Memory(made.into()));
+        }
+    }
+    Ok(())
 }
 
 fn moment(args: &SignArgs) -> Result<Moment, Error> {

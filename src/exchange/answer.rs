@@ -73,8 +73,11 @@ impl Ledger {
         self.flow.get_or_insert_with(Arc::default)
     }
 
-    pub fn client_broke_off(&self) -> bool {
-        self.flow.as_ref().is_some_and(|flow| flow.is_broken())
+    /// Why the request body did not come to its end, if the client is to blame for that.
+    pub fn broke_off(&self) -> Option<Failure> {
+        let flow = self.flow.as_ref().filter(|flow| flow.is_broken())?;
+        let broke = || Failure::new(Cause::BadRequest, "the request body broke off or is malformed");
+        Some(flow.refusal().unwrap_or_else(broke))
     }
 
     pub fn planned(&mut self, plan: &Plan) {

@@ -7,7 +7,7 @@ use http::{HeaderValue, header};
 use super::headers;
 use crate::auth::{Round, Spot};
 use crate::config::OnExisting;
-use crate::draft::{Body, Draft};
+use crate::draft::{Body, Draft, Recoding};
 use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Gate, HeaderText, Plan};
 
@@ -84,11 +84,18 @@ pub fn standing_back(draft: &Draft, decision: &Decision) -> Result<Vec<usize>, F
     Ok(back)
 }
 
-/// Signs by every authorizer of the decision, in order, but for those that stand back.
+/// Signs by every authorizer of the decision, in order, but for those that stand back; and says how they change the
+/// body on its way out.
 ///
 /// # Errors
 /// A credential cannot be had or added; the request must not leave then.
-pub async fn sign(draft: &mut Draft, decision: &Decision, round: &Round<'_>, standing_back: &[usize]) -> Result<(), Failure> {
+pub async fn sign(
+    draft: &mut Draft,
+    decision: &Decision,
+    round: &Round<'_>,
+    standing_back: &[usize],
+) -> Result<Vec<Recoding>, Failure> {
+    let mut recodings = Vec::new();
     for (at, bound) in decision.auth.iter().enumerate() {
         if standing_back.contains(&at) {
             continue;
@@ -97,8 +104,9 @@ pub async fn sign(draft: &mut Draft, decision: &Decision, round: &Round<'_>, sta
             bound.authorizer.prepare_for(draft, round).await?;
         }
         bound.authorizer.sign(draft, round)?;
+        recodings.extend(bound.authorizer.recode(draft, round)?);
     }
-    Ok(())
+    Ok(recodings)
 }
 
 fn has(draft: &Draft, spot: &Spot) -> bool {

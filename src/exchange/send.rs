@@ -14,7 +14,7 @@ use super::answer::Ledger;
 use super::hold::Payload;
 use super::{Carried, Case, draft as drafting};
 use crate::auth::{Answer, Round, Verdict};
-use crate::draft::Draft;
+use crate::draft::{Draft, Recoding};
 use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Gate, Plan};
 use crate::moment::Moment;
@@ -48,10 +48,10 @@ pub async fn carry(case: &Case<'_>, mut draft: Draft, payload: &mut Payload, led
     let mut attempt = 0;
     loop {
         let round = session.round(&moment, attempt, &memory, None);
-        drafting::sign(&mut draft, decision, &round, &back).await?;
+        let recodings = drafting::sign(&mut draft, decision, &round, &back).await?;
         // A draft that may be needed again is copied; the common one is spent.
         let again = decision.wants_answers.then(|| copy(&draft));
-        let (response, lease) = dispatch(case, draft, payload, ledger).await?;
+        let (response, lease) = dispatch(case, draft, payload, &recodings, ledger).await?;
         let Some(next) = again else { return finish(response, lease) };
         let answer = Answer { draft: &next, status: response.status(), headers: response.headers() };
         // They learn from it also where nothing can be sent again.
@@ -90,13 +90,16 @@ async fn in_own_connection(
         let lease = lease.as_mut().expect("made above");
         let binding = lease.peer_certificate.clone();
         let round = session.round(&moment, attempt, memory, binding.as_deref());
-        drafting::sign(&mut draft, decision, &round, back).await?;
+        let recodings = drafting::sign(&mut draft, decision, &round, back).await?;
         let kept = copy(&draft);
-        let outbound = payload.outbound(&draft).unwrap_or(Outbound::Empty);
+        let outbound = outbound(payload, &draft, &recodings, ledger).unwrap_or(Outbound::Empty);
         let request = request(draft, outbound, plan, false);
         let response = match timed(gate, lease.send(request), &decision.way).await? {
             Ok(response) => response,
-            Err(error) => return Err(decision.way.failure(error.error(), lease.handshake.as_deref())),
+            Err(error) => {
+                let failure = || decision.way.failure(error.error(), lease.handshake.as_deref());
+                return Err(ledger.broke_off().unwrap_or_else(failure));
+            }
         };
         let answer = Answer { draft: &kept, status: response.status(), headers: response.headers() };
         let again = wants_another_round(decision, &answer, &round, back);
@@ -156,6 +159,7 @@ async fn dispatch(
     case: &Case<'_>,
     draft: Draft,
     payload: &mut Payload,
+    recodings: &[Recoding],
     ledger: &mut Ledger,
 ) -> Result<(Response<Incoming>, Lease), Failure> {
     let Case { session, gate, plan, decision } = case;
@@ -164,9 +168,9 @@ async fn dispatch(
     let mut lease = way.lease(ask, false).await?;
     ledger.leased(&lease);
     let spare = spare(&draft, &lease, payload);
-    let mut outbound = payload.outbound(&draft).unwrap_or(Outbound::Empty);
-    let go = continue_gate(&draft, &mut outbound, &lease);
-    let mut request = request(draft, outbound, plan, lease.is_h2());
+    let mut body = outbound(payload, &draft, recodings, ledger).unwrap_or(Outbound::Empty);
+    let go = continue_gate(&draft, &mut body, &lease);
+    let mut request = request(draft, body, plan, lease.is_h2());
     if let Some(go) = go {
         hyper::ext::on_informational(&mut request, move |response| {
             if response.status() == StatusCode::CONTINUE {
@@ -177,17 +181,19 @@ async fn dispatch(
     let mut left = RESENDINGS;
     loop {
         let mut error = match timed(gate, lease.send(request), way).await? {
-            // An answer to half a request is worth nothing.
-            Ok(_) if ledger.client_broke_off() => return Err(broke_off()),
             Ok(response) => {
+                // An answer to half a request is worth nothing.
+                if let Some(failure) = ledger.broke_off() {
+                    return Err(failure);
+                }
                 payload.settle();
                 ledger.answered();
                 return Ok((response, lease));
             }
             Err(error) => error,
         };
-        if ledger.client_broke_off() {
-            return Err(broke_off());
+        if let Some(failure) = ledger.broke_off() {
+            return Err(failure);
         }
         let undone = is_undone(error.error());
         if undone {
@@ -198,7 +204,7 @@ async fn dispatch(
             (None, Some(spare))
                 if undone || (lease.reused && broke_before_answer(error.error()) && may_repeat(spare, payload)) =>
             {
-                payload.outbound(spare).map(|outbound| self::request(copy(spare), outbound, plan, false))
+                outbound(payload, spare, recodings, ledger).map(|body| self::request(copy(spare), body, plan, false))
             }
             _ => None,
         };
@@ -237,8 +243,10 @@ fn is_undone(error: &hyper::Error) -> bool {
     error.is_remote() && (refused || left)
 }
 
-fn broke_off() -> Failure {
-    Failure::new(Cause::BadRequest, "the request body broke off or is malformed")
+/// What to send now of the body, recoded from its start. `None`: it has had its one sending.
+fn outbound(payload: &mut Payload, draft: &Draft, recodings: &[Recoding], ledger: &mut Ledger) -> Option<Outbound> {
+    let body = payload.outbound(draft)?;
+    Some(recodings.iter().fold(body, |body, recoding| body.recoded(recoding(), ledger.flow())))
 }
 
 fn broke_before_answer(error: &hyper::Error) -> bool {
@@ -269,7 +277,7 @@ fn continue_gate(draft: &Draft, outbound: &mut Outbound, lease: &Lease) -> Optio
     if !expects || lease.is_h2() {
         return None;
     }
-    let Outbound::Streamed(streamed) = outbound else { return None };
+    let streamed = outbound.streamed()?;
     let (sender, go) = oneshot::channel();
     streamed.hold_until(go);
     let gate = Arc::new(ContinueGate(Mutex::new(Some(sender))));
@@ -311,14 +319,17 @@ fn finish_head(request: &mut Request<Outbound>, h2: bool) {
     if h2 {
         request.headers_mut().remove(header::HOST);
     }
-    // A body that was rewritten has another length than the client said.
-    if let Some(len) = request.body().size_hint().exact()
-        && request
-            .headers()
-            .get(header::CONTENT_LENGTH)
-            .is_some_and(|said| said.to_str().ok().and_then(|t| t.parse().ok()) != Some(len))
-    {
-        request.headers_mut().insert(header::CONTENT_LENGTH, len.into());
+    // A body that was rewritten has another length than the client said, or one that only its end will tell.
+    let length = request.body().size_hint().exact();
+    let said = request.headers().get(header::CONTENT_LENGTH).map(|said| said.to_str().ok().and_then(|t| t.parse::<u64>().ok()));
+    match (length, said) {
+        (Some(length), Some(said)) if said != Some(length) => {
+            request.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+        }
+        (None, Some(_)) => {
+            request.headers_mut().remove(header::CONTENT_LENGTH);
+        }
+        _ => {}
     }
 }
 

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -13,7 +13,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::draft::Held;
+use crate::draft::{Held, Recode};
+use crate::failure::Failure;
 
 /// A request body on its way to the origin.
 pub enum Outbound {
@@ -25,6 +26,7 @@ pub enum Outbound {
         left: u64,
     },
     Streamed(Streamed),
+    Recoded(Box<Recoded>),
 }
 
 /// A body that is kept to be sent again is kept up to this size; past it, the request has had its one sending.
@@ -47,6 +49,20 @@ pub struct Flow {
     bytes: AtomicU64,
     /// The client's body broke off or was malformed: its fault, not the origin's.
     broken: AtomicBool,
+    /// Why it was not sent on to its end, if that was ours to decide.
+    refused: OnceLock<Failure>,
+}
+
+/// A body that is changed on its way out.
+pub struct Recoded {
+    body: Outbound,
+    recode: Box<dyn Recode>,
+    flow: Arc<Flow>,
+    /// Of what is to leave, when known.
+    left: Option<u64>,
+    /// They come after what the recoding has to say at the end.
+    trailers: Option<HeaderMap>,
+    ended: bool,
 }
 
 impl Flow {
@@ -60,6 +76,11 @@ impl Flow {
 
     pub fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
+    }
+
+    /// Why the body was not sent on, if that was for what is in it.
+    pub fn refusal(&self) -> Option<Failure> {
+        self.refused.get().cloned()
     }
 }
 
@@ -144,6 +165,24 @@ impl Streamed {
 }
 
 impl Outbound {
+    /// The same body, changed on its way. Nothing stays nothing.
+    pub fn recoded(self, recode: Box<dyn Recode>, flow: &Arc<Flow>) -> Self {
+        if matches!(self, Outbound::Empty) {
+            return self;
+        }
+        let left = recode.length();
+        Outbound::Recoded(Box::new(Recoded { body: self, recode, flow: flow.clone(), left, trailers: None, ended: false }))
+    }
+
+    /// The client's body in it, when it comes as it is sent.
+    pub fn streamed(&mut self) -> Option<&mut Streamed> {
+        match self {
+            Outbound::Streamed(streamed) => Some(streamed),
+            Outbound::Recoded(recoded) => recoded.body.streamed(),
+            _ => None,
+        }
+    }
+
     pub fn held(held: &Held) -> Self {
         match held {
             Held::Memory(bytes) if bytes.is_empty() => Outbound::Empty,
@@ -207,6 +246,7 @@ impl Body for Outbound {
                 Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
             }
             Outbound::Streamed(streamed) => streamed.poll(cx),
+            Outbound::Recoded(recoded) => recoded.poll(cx),
         }
     }
 
@@ -216,6 +256,7 @@ impl Body for Outbound {
             Outbound::Memory(Some(_)) => false,
             Outbound::Spilled { left, .. } => *left == 0,
             Outbound::Streamed(streamed) => streamed.is_end_stream(),
+            Outbound::Recoded(recoded) => recoded.ended && recoded.trailers.is_none(),
         }
     }
 
@@ -225,7 +266,45 @@ impl Body for Outbound {
             Outbound::Memory(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
             Outbound::Spilled { left, .. } => SizeHint::with_exact(*left),
             Outbound::Streamed(streamed) => streamed.size_hint(),
+            Outbound::Recoded(recoded) => recoded.left.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
+    }
+}
+
+impl Recoded {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        loop {
+            if self.ended {
+                return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+            }
+            let made = match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Err(cause)) => return Poll::Ready(Some(Err(cause))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(piece) => self.recode.feed(piece),
+                    Err(last) => self.end(last.into_trailers().ok()),
+                },
+                None => self.end(None),
+            };
+            match made {
+                Ok(piece) if piece.is_empty() => {}
+                Ok(piece) => {
+                    self.left = self.left.map(|left| left.saturating_sub(piece.len() as u64));
+                    return Poll::Ready(Some(Ok(Frame::data(piece))));
+                }
+                Err(failure) => {
+                    let told = io::Error::other(failure.to_string());
+                    let _ = self.flow.refused.set(failure);
+                    self.flow.broken.store(true, Ordering::Relaxed);
+                    return Poll::Ready(Some(Err(told)));
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, trailers: Option<HeaderMap>) -> Result<Bytes, Failure> {
+        self.ended = true;
+        self.trailers = trailers;
+        self.recode.finish()
     }
 }
 
@@ -275,5 +354,60 @@ impl Streamed {
             Some(rest) => SizeHint::with_exact(rest + kept as u64),
             None => SizeHint::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::failure::Cause;
+
+    /// Doubles each byte, holds back the last of each piece, and will have no `!`.
+    struct Double(Vec<u8>);
+
+    impl Recode for Double {
+        fn feed(&mut self, piece: Bytes) -> Result<Bytes, Failure> {
+            if piece.contains(&b'!') {
+                return Err(Failure::new(Cause::BadRequest, "there is a `!` in it"));
+            }
+            let mut made = std::mem::take(&mut self.0);
+            made.extend(piece.iter().flat_map(|byte| [*byte, *byte]));
+            self.0.extend(made.pop());
+            Ok(made.into())
+        }
+
+        fn finish(&mut self) -> Result<Bytes, Failure> {
+            Ok(std::mem::take(&mut self.0).into())
+        }
+    }
+
+    fn spilled(pieces: &[&'static str]) -> Outbound {
+        let (sender, receiver) = mpsc::channel(8);
+        for piece in pieces {
+            sender.try_send(Ok(Bytes::from_static(piece.as_bytes()))).unwrap();
+        }
+        Outbound::Spilled { pieces: receiver, left: 0 }
+    }
+
+    #[tokio::test]
+    async fn a_recoded_body_leaves_as_it_was_made_to_its_last_byte_and_recodings_stack() {
+        let flow = Arc::default();
+        let body = spilled(&["a", "", "bc"]).recoded(Box::new(Double(Vec::new())), &flow);
+        assert_eq!(body.size_hint().exact(), None);
+        let body = body.recoded(Box::new(Double(Vec::new())), &flow);
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "aaaabbbbcccc");
+        assert!(!flow.is_broken());
+        assert!(Outbound::Empty.recoded(Box::new(Double(Vec::new())), &flow).is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_cannot_be_recoded_breaks_off_and_says_why() {
+        let flow = Arc::default();
+        let body = spilled(&["ab", "c!", "d"]).recoded(Box::new(Double(Vec::new())), &flow);
+        assert!(body.collect().await.is_err());
+        assert!(flow.is_broken());
+        assert_eq!(flow.refusal().unwrap().details, "there is a `!` in it");
     }
 }
