@@ -94,7 +94,9 @@ limits! {
     plans: Count = 8_192;
     /// TLS sessions kept for resumption by one way out.
     tls_sessions: Count = 256;
-    /// Output taken from a credential helper.
+    /// Time for one request to a token endpoint and its answer.
+    credential_fetch: Time = Duration::from_secs(30);
+    /// Output taken from a credential helper, or answer from a token endpoint.
     helper_output: Size = 1024 * 1024;
     /// Largest configuration, certificate, key or secret file.
     file: Size = 16 * 1024 * 1024;

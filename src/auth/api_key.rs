@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use percent_encoding::utf8_percent_encode;
 
 use super::live::Value;
-use super::{Authorizer, BodyNeed, BoxFuture, Needs, Round, Scheme, Spot, header_value};
+use super::{Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Spot, header_value};
 use crate::config::{Decode, Node};
 use crate::draft::{Body, Draft, Held, UNRESERVED};
 use crate::failure::{Cause, Failure};
@@ -30,7 +30,7 @@ enum Where {
     Body,
 }
 
-fn build(node: &Node, decode: &mut Decode<'_>) -> Option<Arc<dyn Authorizer>> {
+fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
     let fields = decode.fields(node, "api_key", &["name", "value", "in"])?;
     let name_node = decode.required(&fields, "api_key", "name");
     let value_node = decode.required(&fields, "api_key", "value");

@@ -8,7 +8,7 @@ use http::{HeaderValue, header};
 use zeroize::Zeroizing;
 
 use super::live::Value;
-use super::{Authorizer, BoxFuture, Needs, Round, Scheme, Spot, header_value};
+use super::{Authorizer, BoxFuture, Making, Needs, Round, Scheme, Spot, header_value};
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
@@ -30,7 +30,7 @@ pub enum Charset {
     Latin1,
 }
 
-fn build(node: &Node, decode: &mut Decode<'_>) -> Option<Arc<dyn Authorizer>> {
+fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
     let fields = decode.fields(node, "basic", &["username", "password", "charset"])?;
     let user = decode.required(&fields, "basic", "username");
     let password = decode.required(&fields, "basic", "password").and_then(|node| decode.text(node));

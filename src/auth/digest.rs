@@ -12,7 +12,7 @@ use percent_encoding::utf8_percent_encode;
 
 use super::challenge::{self, Challenge};
 use super::live::Value;
-use super::{Answer, Authorizer, BodyNeed, BoxFuture, Needs, Round, Scheme, Spot, Verdict};
+use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Spot, Verdict};
 use crate::config::{Decode, Node};
 use crate::draft::{Body, Draft, UNRESERVED};
 use crate::failure::{Cause, Failure};
@@ -30,7 +30,7 @@ pub static SCHEME: Scheme = Scheme {
     build,
 };
 
-fn build(node: &Node, decode: &mut Decode<'_>) -> Option<Arc<dyn Authorizer>> {
+fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
     let fields = decode.fields(node, "digest", &["username", "password", "preemptive"])?;
     let username = decode.required(&fields, "digest", "username").and_then(|node| decode.text(node));
     let password = decode.required(&fields, "digest", "password").and_then(|node| decode.text(node));

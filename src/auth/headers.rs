@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use super::live::Value;
-use super::{Authorizer, BoxFuture, Needs, Round, Scheme, Spot, header_value};
+use super::{Authorizer, BoxFuture, Making, Needs, Round, Scheme, Spot, header_value};
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::Failure;
@@ -17,7 +17,7 @@ pub static SCHEME: Scheme = Scheme {
     build,
 };
 
-fn build(node: &Node, decode: &mut Decode<'_>) -> Option<Arc<dyn Authorizer>> {
+fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
     let mut fields = Vec::new();
     let entries = decode.map(node, "headers")?;
     if entries.is_empty() {

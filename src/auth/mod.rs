@@ -7,9 +7,11 @@ mod bearer;
 pub mod challenge;
 mod digest;
 mod exec;
+pub mod fetch;
 mod headers;
 mod helper;
 pub mod live;
+mod making;
 mod none;
 
 use std::any::Any;
@@ -19,6 +21,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+pub use making::Making;
 
 use crate::config::{Decode, Node, Place};
 use crate::draft::{Draft, Recoding};
@@ -37,7 +41,7 @@ pub struct Scheme {
     /// Its settings, for the schema, the docs and unknown-key hints: name, default or "required", meaning.
     pub settings: &'static [(&'static str, &'static str, &'static str)],
     /// Reads the settings; every mistake goes to `decode`'s report, and then the answer is `None`.
-    pub build: fn(&Node, &mut Decode<'_>) -> Option<Arc<dyn Authorizer>>,
+    pub build: fn(&Node, &mut Decode<'_>, &Making<'_>) -> Option<Arc<dyn Authorizer>>,
 }
 
 /// Every scheme, in the order of the docs.

@@ -8,7 +8,7 @@ pub static SCHEME: Scheme = Scheme {
     name: "none",
     doc: "Adds nothing; takes away what an earlier rule gave.",
     settings: &[],
-    build: |_, _| Some(std::sync::Arc::new(None)),
+    build: |_, _, _| Some(std::sync::Arc::new(None)),
 };
 
 struct None;

@@ -62,6 +62,11 @@ impl<'a> Decode<'a> {
         self.read
     }
 
+    /// Remembers a file that was read otherwise.
+    pub fn note_file(&mut self, file: PathBuf) {
+        self.read.push(file);
+    }
+
     pub fn scope(&self) -> &'a Scope {
         self.scope
     }

@@ -26,6 +26,8 @@ pub struct Config {
     /// In the order of the files; a later one wins. Certificates with `host:` come first, as rules of their own.
     pub rules: Vec<Rule>,
     pub ca: CaSource,
+    /// Where tokens and cookies are kept.
+    pub state: PathBuf,
     pub admin: Option<SocketAddr>,
     pub log: Log,
     pub limits: Limits,
@@ -223,6 +225,20 @@ pub enum Material {
         spiffe_id: Option<String>,
         place: Place,
     },
+}
+
+impl CertificateSource {
+    /// What is read for it; for a token or a socket, its name stands in.
+    pub fn files(&self) -> Vec<Pem> {
+        match &self.material {
+            Material::Pem { cert, key, .. } => {
+                [Some(cert), key.as_ref().map(|(key, _)| key)].into_iter().flatten().cloned().collect()
+            }
+            Material::Pfx { file, .. } => vec![Pem::File(file.clone())],
+            Material::Pkcs11 { uri, .. } => vec![Pem::File(PathBuf::from(uri))],
+            Material::Spiffe { socket, .. } => vec![Pem::File(PathBuf::from(socket))],
+        }
+    }
 }
 
 /// PEM in a file, or as the text itself (from a variable, say).

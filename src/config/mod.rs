@@ -9,8 +9,8 @@ pub mod report;
 pub mod schema;
 pub mod yaml;
 
-pub use decode::{Decode, Fields, Scope, parse_duration};
-pub use load::{Loaded, Request, header_name, load};
+pub use decode::{Decode, Fields, Scope, nearest, parse_duration};
+pub use load::{Loaded, Request, bundle, certificate, header_name, load};
 pub use meant::*;
 pub use report::{Diagnostic, Place, Report, Severity};
 pub use yaml::{Node, Value};

@@ -9,10 +9,10 @@ use http::HeaderValue;
 
 use super::decision::{Bound, HeaderText, LiveHeader, LiveQuery};
 use super::{Gate, LiveAccess, LiveRule};
-use crate::auth::{self, live};
+use crate::auth::{self, Making, live};
 use crate::config::{
-    BundleSource, CertificateSource, Config, Credential, Decode, HeaderEdit, Listener, Material, Pem, Place, QueryEdit, Report,
-    Rule, Scope, Text,
+    BundleSource, CertificateSource, Config, Credential, Decode, HeaderEdit, Listener, Pem, Place, QueryEdit, Report, Rule,
+    Scope, Text, UpstreamProxy,
 };
 use crate::tls::authority::Authority;
 use crate::tls::client::ClientSpec;
@@ -30,6 +30,7 @@ pub async fn build(
     dialer: &Arc<Dialer>,
     previous: Option<&Gate>,
 ) -> Option<Gate> {
+    let ground = ground(dialer, config.limits.clone(), config.egress, previous);
     let mut builder = Builder {
         scope,
         report,
@@ -38,17 +39,28 @@ pub async fn build(
         identities: HashMap::new(),
         bundles: HashMap::new(),
         authorizers: HashMap::new(),
+        trust: None,
+        ground: ground.clone(),
+        via: config.upstream_proxy.clone(),
+        state: config.state.clone(),
+        named_identities: HashMap::new(),
+        named_bundles: HashMap::new(),
     };
-    for credential in config.credentials.values() {
-        builder.authorizer(credential);
-    }
+    builder.trust = builder.system_trust();
     let mut identities = Vec::new();
     for (name, source) in &config.client_certificates {
-        identities.extend(builder.identity(source).await.map(|identity| (name.clone(), identity)));
+        let identity = builder.identity(source).await;
+        builder.named_identities.insert(name.clone(), identity.clone());
+        identities.extend(identity.map(|identity| (name.clone(), identity)));
     }
     let mut bundles = Vec::new();
     for (name, source) in &config.ca_bundles {
-        bundles.extend(builder.bundle(source).map(|trust| (name.clone(), trust)));
+        let trust = builder.bundle(source);
+        builder.named_bundles.insert(name.clone(), trust.clone());
+        bundles.extend(trust.map(|trust| (name.clone(), trust)));
+    }
+    for credential in config.credentials.values() {
+        builder.authorizer(credential);
     }
     let places: Vec<Place> = config.rules.iter().map(|rule| rule.place).collect();
     let labels = builder.report.labels(&places);
@@ -56,13 +68,12 @@ pub async fn build(
     for (rule, label) in config.rules.into_iter().zip(labels) {
         rules.push(builder.rule(rule, label.into()).await);
     }
-    let trust = builder.system_trust();
+    let trust = builder.trust.take();
     let files = std::mem::take(&mut builder.files);
     if report.has_errors() {
         return None;
     }
     let authority = authority(&config.ca, &config.limits, report, previous);
-    let ground = ground(dialer, config.limits.clone(), config.egress, previous);
     let upstreams = match previous {
         Some(gate) if Arc::ptr_eq(&gate.ground, &ground) => gate.upstreams.lock().unwrap_or_else(|e| e.into_inner()).clone(),
         _ => HashMap::new(),
@@ -147,6 +158,13 @@ struct Builder<'a> {
     bundles: HashMap<(Vec<Pem>, bool), Option<Arc<Trust>>>,
     /// By the credential's address: a named one is shared by the rules that name it.
     authorizers: HashMap<usize, Option<Arc<Bound>>>,
+    /// What authorizers are made with.
+    trust: Option<Arc<Trust>>,
+    ground: Arc<Ground>,
+    via: UpstreamProxy,
+    state: PathBuf,
+    named_identities: HashMap<String, Option<Arc<Identity>>>,
+    named_bundles: HashMap<String, Option<Arc<Trust>>>,
 }
 
 impl Builder<'_> {
@@ -215,8 +233,17 @@ impl Builder<'_> {
     fn build_authorizer(&mut self, credential: &Credential) -> Option<Arc<Bound>> {
         // The config only lets through types that the table has.
         let scheme = auth::scheme(&credential.kind)?;
+        let making = Making {
+            name: credential.name.as_deref(),
+            identities: &self.named_identities,
+            bundles: &self.named_bundles,
+            trust: self.trust.as_ref()?,
+            via: &self.via,
+            ground: &self.ground,
+            state: &self.state,
+        };
         let mut decode = Decode::new(self.report, self.scope);
-        let authorizer = (scheme.build)(&credential.settings, &mut decode);
+        let authorizer = (scheme.build)(&credential.settings, &mut decode, &making);
         let read = decode.into_files();
         self.files.extend(read);
         let authorizer = authorizer?;
@@ -226,15 +253,7 @@ impl Builder<'_> {
     }
 
     async fn identity(&mut self, source: &CertificateSource) -> Option<Arc<Identity>> {
-        let files: Vec<Pem> = match &source.material {
-            Material::Pem { cert, key, .. } => {
-                [Some(cert), key.as_ref().map(|(key, _)| key)].into_iter().flatten().cloned().collect()
-            }
-            Material::Pfx { file, .. } => vec![Pem::File(file.clone())],
-            Material::Pkcs11 { uri, .. } => vec![Pem::File(PathBuf::from(uri))],
-            Material::Spiffe { socket, .. } => vec![Pem::File(PathBuf::from(socket))],
-        };
-        let key = (files, source.passphrase.clone());
+        let key = (source.files(), source.passphrase.clone());
         if let Some(known) = self.identities.get(&key) {
             return known.clone();
         }

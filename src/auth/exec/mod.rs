@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use self::formats::Format;
 use super::helper::Run;
 use super::live::Fresh;
-use super::{Answer, Authorizer, BodyNeed, BoxFuture, Needs, Round, Scheme, Spot, Verdict};
+use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Spot, Verdict};
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
@@ -37,7 +37,7 @@ pub static SCHEME: Scheme = Scheme {
 const DEFAULT_TTL: Duration = Duration::from_secs(600);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-fn build(node: &Node, decode: &mut Decode<'_>) -> Option<Arc<dyn Authorizer>> {
+fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
     if node.as_map().is_none() {
         let (argv, directory) = decode.argv(node, "exec")?;
         return Some(Arc::new(Exec::new(argv, directory, Format::Raw)));

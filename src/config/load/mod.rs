@@ -5,6 +5,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+pub use parts::{bundle, certificate};
 pub use rules::header_name;
 
 use std::collections::BTreeMap;
@@ -269,6 +270,7 @@ fn build(decode: &mut Decode<'_>, root: &Node, request: &Request) -> Option<Conf
         ca_bundles: names.bundles,
         rules,
         ca: parts::ca(decode, &top, request.ca_in_memory),
+        state: parts::state_dir(decode),
         admin: parts::admin(decode, &top),
         log: parts::log(decode, &top),
         egress: parts::egress(decode, &top),

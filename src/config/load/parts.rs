@@ -398,10 +398,19 @@ pub fn ca(decode: &mut Decode<'_>, top: &Fields<'_>, in_memory: bool) -> CaSourc
 
 /// `$GATEPASS_HOME`, `$XDG_DATA_HOME/gatepass`, or `~/.local/share/gatepass`.
 fn data_dir(decode: &Decode<'_>) -> PathBuf {
+    own_dir(decode, "XDG_DATA_HOME", ".local/share")
+}
+
+/// `$GATEPASS_HOME`, `$XDG_STATE_HOME/gatepass`, or `~/.local/state/gatepass`.
+pub fn state_dir(decode: &Decode<'_>) -> PathBuf {
+    own_dir(decode, "XDG_STATE_HOME", ".local/state")
+}
+
+fn own_dir(decode: &Decode<'_>, variable: &str, in_home: &str) -> PathBuf {
     let env = |name: &str| decode.scope().env.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     env("GATEPASS_HOME")
-        .or_else(|| env("XDG_DATA_HOME").map(|dir| dir.join("gatepass")))
-        .or_else(|| env("HOME").map(|home| home.join(".local/share/gatepass")))
+        .or_else(|| env(variable).map(|dir| dir.join("gatepass")))
+        .or_else(|| env("HOME").map(|home| home.join(in_home).join("gatepass")))
         .unwrap_or_else(|| PathBuf::from(".gatepass"))
 }
 

@@ -1,0 +1,105 @@
+//! What schemes are made with besides their settings: the network, and certificates by name.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::live::Value;
+use crate::config::{self, Decode, Node, Pem, UpstreamProxy};
+use crate::tls::Problem;
+use crate::tls::identity::{self, Identity};
+use crate::tls::trust::Trust;
+use crate::upstream::Ground;
+
+pub struct Making<'a> {
+    /// The credential's name; `None` for one written in a rule.
+    pub name: Option<&'a str>,
+    /// By name; `None` for what could not be loaded, which is reported already.
+    pub identities: &'a HashMap<String, Option<Arc<Identity>>>,
+    pub bundles: &'a HashMap<String, Option<Arc<Trust>>>,
+    /// Whom to believe unless a setting says otherwise.
+    pub trust: &'a Arc<Trust>,
+    /// `upstream_proxy`.
+    pub via: &'a UpstreamProxy,
+    pub ground: &'a Arc<Ground>,
+    /// Where tokens and cookies are kept; made when first needed.
+    pub state: &'a Path,
+}
+
+impl Making<'_> {
+    /// A `client_certificate` setting: a name, or an inline certificate.
+    pub fn identity(&self, node: &Node, decode: &mut Decode<'_>) -> Option<Arc<Identity>> {
+        if node.as_map().is_none() {
+            let name = decode.string(node)?;
+            return named(self.identities, "client certificate", &name, node, decode);
+        }
+        let source = config::certificate(decode, node, None)?;
+        let passphrase = match source.passphrase.clone().map(Value::from) {
+            None => None,
+            Some(Value::Fixed(secret)) => Some(secret),
+            Some(Value::Live(_)) => {
+                let error = decode.report.error("passphrase", node.place, "this passphrase comes from a command");
+                error.help("define the certificate under `client_certificates`, and name it here");
+                return None;
+            }
+        };
+        let loaded = identity::load(&source, passphrase.as_ref(), self.ground.limits.file);
+        source.files().iter().filter_map(Pem::file).for_each(|file| decode.note_file(file.to_owned()));
+        match loaded {
+            Ok(loaded) => {
+                loaded.warnings.into_iter().for_each(|problem| tell(decode, problem, false));
+                Some(Arc::new(loaded.value))
+            }
+            Err(problem) => {
+                tell(decode, problem, true);
+                None
+            }
+        }
+    }
+
+    /// A `ca_bundle` setting: a name, a file, or an inline bundle.
+    pub fn trust(&self, node: &Node, decode: &mut Decode<'_>) -> Option<Arc<Trust>> {
+        if let Some(text) = node.as_text() {
+            if let Some(trust) = self.bundles.get(text) {
+                return trust.clone();
+            }
+            if !text.contains(['/', '.', '$', '\n']) {
+                return named(self.bundles, "CA bundle", text, node, decode);
+            }
+        }
+        let source = config::bundle(decode, node, None)?;
+        source.files.iter().filter_map(|(pem, _)| pem.file()).for_each(|file| decode.note_file(file.to_owned()));
+        match Trust::load(&source, self.ground.limits.file) {
+            Ok(loaded) => {
+                loaded.warnings.into_iter().for_each(|problem| tell(decode, problem, false));
+                Some(Arc::new(loaded.value))
+            }
+            Err(problems) => {
+                problems.into_iter().for_each(|problem| tell(decode, problem, true));
+                None
+            }
+        }
+    }
+}
+
+fn named<T>(
+    all: &HashMap<String, Option<Arc<T>>>,
+    what: &str,
+    name: &str,
+    node: &Node,
+    decode: &mut Decode<'_>,
+) -> Option<Arc<T>> {
+    if let Some(found) = all.get(name) {
+        return found.clone();
+    }
+    let near = config::nearest(name, all.keys().map(String::as_str));
+    let mend = near.map_or_else(|| "define it at the top level".to_owned(), |near| format!("did you mean `{near}`?"));
+    decode.report.error("dangling-name", node.place, format!("there is no {what} `{name}`")).help(mend);
+    None
+}
+
+fn tell(decode: &mut Decode<'_>, problem: Problem, error: bool) {
+    let Problem { code, place, message, help } = problem;
+    let diagnostic = if error { decode.report.error(code, place, message) } else { decode.report.warning(code, place, message) };
+    diagnostic.help = help;
+}
