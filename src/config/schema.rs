@@ -153,7 +153,11 @@ pub static TLS: &[Field] = &[
     f("crl", Shape::Texts, "files with certificate revocation lists"),
     f("resumption", Shape::Bool, "off makes every connection a full handshake"),
     f("alpn", Shape::Texts, "h2 and http/1.1 in the order offered; what the client speaks when left out"),
-    f("backend", Shape::Words(&["rustls", "openssl"]), "rustls (openssl is not in this build)"),
+    f(
+        "backend",
+        Shape::Words(&["rustls", "openssl"]),
+        "rustls (the default), or openssl for servers that need what rustls leaves out; in builds with the feature `openssl`",
+    ),
 ];
 pub static DANGER: &[Field] = &[f("accept_invalid_certs", Shape::Bool, "believe any certificate; warned of at start")];
 pub static CA: &[Field] = &[

@@ -23,6 +23,8 @@ pub mod inspect;
 pub mod key;
 pub mod leaves;
 pub mod legacy;
+#[cfg(feature = "openssl")]
+pub mod openssl;
 pub mod pem;
 pub mod pfx;
 pub mod server;

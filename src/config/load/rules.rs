@@ -379,9 +379,14 @@ fn tls(decode: &mut Decode<'_>, node: &Node) -> TlsSettings {
         settings.alpn = items.iter().map(|item| decode.choice(item, "protocol", &protocols)).collect();
     }
     let backends = [("rustls", TlsBackend::Rustls), ("openssl", TlsBackend::Openssl)];
-    settings.backend = fields.get("backend").and_then(|node| decode.choice(node, "TLS backend", &backends));
-    if settings.backend == Some(TlsBackend::Openssl) {
-        decode.report.error("unsupported", fields.place, "this build has no OpenSSL backend").help("leave `backend` out");
+    if let Some(node) = fields.get("backend") {
+        settings.backend = decode.choice(node, "TLS backend", &backends);
+        if settings.backend == Some(TlsBackend::Openssl) && !cfg!(feature = "openssl") {
+            decode
+                .report
+                .error("not-in-this-build", node.place, "the OpenSSL backend is not in this build")
+                .help("use the container image or a released binary, or build with `cargo build --release --features openssl`");
+        }
     }
     settings
 }

@@ -161,6 +161,13 @@ fn what_headers_cannot_carry_is_refused_at_load() {
     says("rules:\n  - host: x\n    headers: { set: { \"X A\": a } }\n", &["is not a header name"]);
 }
 
+#[cfg(not(feature = "openssl"))]
+#[test]
+fn the_openssl_backend_is_refused_where_the_build_has_none() {
+    let says_which = "use the container image or a released binary, or build with `cargo build --release --features openssl`";
+    says("rules:\n  - host: x\n    tls: { backend: openssl }\n", &["gatepass.yaml:3:21", "not in this build", says_which]);
+}
+
 #[test]
 fn ten_mistakes_at_once_are_ten_located_messages_without_a_secret() {
     let yaml = "listen: 127.0.0.1\nunmatched: tunel\ncredentials:\n  a: { bearer: s3cret1 , basic: { username: u, password: s3cret2 } }\n  b: { bearer_token: s3cret3 }\nrules:\n  - host: https://x.example/\n    auth: nobody\n  - host: b.example\n    port: 99999\n    path: v1\n  - hots: c.example\n    bearer: ${UNSET_FOR_THIS_TEST}\n  - host: d.example\n    headers: { set: { X-Key: \"s3cret4\\n\" } }\n    methods: [\"G ET\"]\n";
