@@ -2,6 +2,7 @@
 //! and `x::SCHEME` here, and its vectors.
 
 mod api_key;
+mod asap;
 mod basic;
 mod bearer;
 pub mod challenge;
@@ -10,9 +11,13 @@ mod exec;
 pub mod fetch;
 mod headers;
 mod helper;
+pub mod jose;
+mod jwt;
 pub mod live;
 mod making;
 mod none;
+#[cfg(test)]
+mod testing;
 
 use std::any::Any;
 use std::future::Future;
@@ -45,8 +50,17 @@ pub struct Scheme {
 }
 
 /// Every scheme, in the order of the docs.
-pub static SCHEMES: &[&Scheme] =
-    &[&none::SCHEME, &bearer::SCHEME, &basic::SCHEME, &api_key::SCHEME, &headers::SCHEME, &digest::SCHEME, &exec::SCHEME];
+pub static SCHEMES: &[&Scheme] = &[
+    &none::SCHEME,
+    &bearer::SCHEME,
+    &basic::SCHEME,
+    &api_key::SCHEME,
+    &headers::SCHEME,
+    &digest::SCHEME,
+    &jwt::SCHEME,
+    &asap::SCHEME,
+    &exec::SCHEME,
+];
 
 pub fn scheme(name: &str) -> Option<&'static Scheme> {
     SCHEMES.iter().copied().find(|scheme| scheme.name == name)

@@ -331,21 +331,36 @@ impl<'a> Decode<'a> {
     }
 
     /// The text of a file that a setting names (a private key, an `.edgerc`), read now, remembered as
-    /// watched; when the text is itself a PEM block or JSON object it is taken as it is.
+    /// watched; when the text is itself a PEM block, JSON object or data URI it is taken as it is.
     pub fn key_text(&mut self, node: &Node) -> Option<Secret> {
-        match self.text(node)? {
-            Text::Known(secret) if secret.expose().contains("-----BEGIN ") || secret.expose().trim_start().starts_with('{') => {
-                Some(secret)
-            }
-            Text::Known(secret) => {
-                let path = self.resolve(secret.expose(), node.place);
-                self.read_file(&path, node.place)
-            }
+        match self.key_material(node)? {
+            Text::Known(secret) => Some(secret),
             Text::Command(_) => {
                 self.report.error("secret-form", node.place, "a private key comes from a file or a text, not from a command");
                 None
             }
         }
+    }
+
+    /// [`Decode::key_text`], or the command that prints it.
+    pub fn key_material(&mut self, node: &Node) -> Option<Text> {
+        let secret = match self.text(node)? {
+            Text::Known(secret) => secret,
+            command => return Some(command),
+        };
+        let text = secret.expose().trim_start();
+        if text.contains("-----BEGIN ") || text.starts_with('{') || text.starts_with("data:") {
+            return Some(Text::Known(secret));
+        }
+        if node.as_map().is_some() || text.is_empty() || text.contains('\n') {
+            // Not to be shown as a path: it is what a variable or file holds.
+            self.report
+                .error("private-key", node.place, "this is not a private key")
+                .help("give the path of a PEM or JWK file, or the text of one");
+            return None;
+        }
+        let path = self.resolve(secret.expose(), node.place);
+        self.read_file(&path, node.place).map(Text::Known)
     }
 
     /// Replaces `${…}` and `{{…}}`.

@@ -231,8 +231,8 @@ fn rule_lines(text: &str, wanted: usize) -> Vec<usize> {
 }
 
 /// Keys whose values may be shown. Everything else may be a secret, above all under a key that is
-/// misspelt, which is just when its line is printed.
-const SHOWN_KEYS: [&str; 52] = [
+/// misspelt, which is just when its line is printed. `key` is a file beside `cert`, and a secret elsewhere.
+const SHOWN_KEYS: &[&str] = &[
     "version",
     "listen",
     "listeners",
@@ -256,7 +256,6 @@ const SHOWN_KEYS: [&str; 52] = [
     "action",
     "via",
     "cert",
-    "key",
     "pfx",
     "client_ca",
     "files",
@@ -285,6 +284,9 @@ const SHOWN_KEYS: [&str; 52] = [
     "url",
     "no_proxy",
     "grant",
+    "algorithm",
+    "key_encoding",
+    "lifetime",
 ];
 
 /// The line with what may be secret replaced, and where the caret goes in it.
@@ -438,7 +440,7 @@ mod tests {
             ("    MIIEvQIBADANBgkqh", "    ******"),
             ("  X-Api-Key: \"a b, c\"", "  X-Api-Key: ******"),
             ("  token: \"a\\\"b\"", "  token: ******"),
-            ("  key: certs/alice.key", "  key: certs/alice.key"),
+            ("  key: hunter2", "  key: ******"),
             ("  exec: [curl, hunter2]", "  exec: ******"),
             ("  - hunter2", "  - ******"),
             ("  - host: a.example", "  - host: a.example"),

@@ -1,0 +1,92 @@
+//! For the tests of schemes: settings as they are written, drafts, rounds with a pinned clock and pinned nonces.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+use super::{Answer, Authorizer, Making, Round, Scheme, Verdict};
+use crate::config::{Decode, Report, Scope, UpstreamProxy, yaml};
+use crate::draft::{Body, Draft, Held};
+use crate::limits::Limits;
+use crate::moment::{Moment, NonceKind};
+use crate::origin::{Origin, Scheme as UrlScheme, parse_authority};
+use crate::tls::trust::Trust;
+use crate::upstream::{Dialer, Ground};
+
+/// The scheme from its settings as YAML (or JSON, which is YAML); else the report of mistakes.
+pub fn build(scheme: &Scheme, settings: &str) -> Result<Arc<dyn Authorizer>, String> {
+    let (authorizer, report) = build_with(scheme, settings);
+    authorizer.ok_or(report)
+}
+
+/// Warnings too.
+pub fn build_with(scheme: &Scheme, settings: &str) -> (Option<Arc<dyn Authorizer>>, String) {
+    let mut report = Report::default();
+    let file = report.add_file("test.yaml".into(), settings.to_owned());
+    let document = yaml::parse(settings, file).unwrap_or_else(|wrong| panic!("{settings}: {}", wrong.message));
+    let scope = Scope { bases: vec![std::env::current_dir().unwrap()], bound: 1 << 20, ..Scope::default() };
+    let ground = Ground { dialer: Dialer::new(BTreeMap::new()), limits: Limits::default(), egress: Vec::new() };
+    let making = Making {
+        name: None,
+        identities: &HashMap::new(),
+        bundles: &HashMap::new(),
+        trust: &Arc::new(Trust::of(&[]).unwrap()),
+        via: &UpstreamProxy::None,
+        ground: &Arc::new(ground),
+        state: "".as_ref(),
+    };
+    let authorizer = (scheme.build)(&document.root, &mut Decode::new(&mut report, &scope), &making);
+    assert!(authorizer.is_some() != report.has_errors(), "{}", report.render(false));
+    (authorizer, report.render(false))
+}
+
+/// A request for a URL, its target byte for byte.
+pub fn draft(method: &str, url: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Draft {
+    let uri: http::Uri = url.parse().unwrap();
+    let scheme = if uri.scheme_str() == Some("http") { UrlScheme::Http } else { UrlScheme::Https };
+    let (host, port) = parse_authority(uri.authority().unwrap().as_str()).unwrap();
+    let origin = Origin::new(scheme, host, port.unwrap_or(scheme.default_port()));
+    let mut map = HeaderMap::new();
+    map.insert(http::header::HOST, HeaderValue::from_str(&origin.authority()).unwrap());
+    for (name, value) in headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        if name == http::header::HOST {
+            map.remove(&name);
+        }
+        map.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+    }
+    Draft {
+        method: Method::from_bytes(method.as_bytes()).unwrap(),
+        origin: Arc::new(origin),
+        target: uri.path_and_query().unwrap().clone(),
+        headers: map,
+        body: body.map_or(Body::Empty, |bytes| Body::Held(Held::Memory(Bytes::copy_from_slice(bytes)))),
+    }
+}
+
+/// At so many seconds since 1970, with given nonces.
+pub fn at<T>(unix: u64, nonces: &[(NonceKind, &str)], attempt: u8, work: impl FnOnce(&Round<'_>) -> T) -> T {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(unix);
+    let moment = Moment::pinned(Some(time), nonces.iter().map(|(kind, text)| (*kind, (*text).to_owned())));
+    let memory = Mutex::new(None);
+    work(&Round { moment: &moment, attempt, user: None, peer: None, channel_binding: None, memory: &memory })
+}
+
+/// Signs, and tells the field of that name.
+pub fn signed(scheme: &dyn Authorizer, draft: &mut Draft, unix: u64, nonces: &[(NonceKind, &str)], field: &str) -> String {
+    at(unix, nonces, 0, |round| scheme.sign(draft, round)).unwrap_or_else(|failure| panic!("{failure}"));
+    draft.headers.get(field).map_or_else(String::new, |value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+/// What the scheme makes of an answer.
+pub fn answered(scheme: &dyn Authorizer, draft: &Draft, unix: u64, attempt: u8, status: u16, fields: &[(&str, &str)]) -> Verdict {
+    let headers: HeaderMap = fields
+        .iter()
+        .map(|(name, value)| (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap()))
+        .collect();
+    let answer = Answer { draft, status: StatusCode::from_u16(status).unwrap(), headers: &headers };
+    at(unix, &[], attempt, |round| scheme.answers(&answer, round))
+}
