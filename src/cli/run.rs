@@ -45,8 +45,12 @@ fn announce(running: &Running, files: &[std::path::PathBuf], rules: usize, ca: O
     for (address, mode) in &running.addresses {
         match mode {
             Mode::Reverse(origin) => eprintln!("gatepass listens on http://{address}, for {origin}"),
-            _ => eprintln!("gatepass listens on http://{address}"),
+            Mode::Transparent => eprintln!("gatepass listens on {address}, for connections redirected to it"),
+            Mode::Forward => eprintln!("gatepass listens on http://{address}"),
         }
+    }
+    for (path, _) in &running.sockets {
+        eprintln!("gatepass listens on unix:{}", path.display());
     }
     let read: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
     match &read[..] {

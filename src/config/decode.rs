@@ -297,7 +297,7 @@ impl<'a> Decode<'a> {
         }
     }
 
-    fn resolve(&self, text: &str, place: Place) -> PathBuf {
+    pub(super) fn resolve(&self, text: &str, place: Place) -> PathBuf {
         if let Some(rest) = text.strip_prefix("~/")
             && let Some(home) = self.scope.env.get("HOME")
         {

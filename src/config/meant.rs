@@ -40,15 +40,41 @@ pub struct Config {
 pub struct Listener {
     pub place: Place,
     pub address: ListenAddress,
+    /// How many before it have the same address, as several with port 0 may.
+    pub nth: usize,
     pub mode: Mode,
     pub tls: Option<ListenerTls>,
     pub access: Option<Access>,
+    /// `None`: connections begin with the client's own bytes.
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+impl Listener {
+    /// A forward proxy, nothing else said.
+    pub fn forward(place: Place, address: ListenAddress) -> Self {
+        Self { place, address, nth: 0, mode: Mode::Forward, tls: None, access: None, proxy_protocol: None }
+    }
+
+    /// Does something say who may call from other machines?
+    pub fn is_guarded(&self) -> bool {
+        let client_ca = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        client_ca || self.access.as_ref().is_some_and(|access| !access.users.is_empty() || !access.cidrs.is_empty())
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum ListenAddress {
     Tcp(SocketAddr),
     Unix(PathBuf),
+    /// Opened by systemd (sd_listen_fds(3)) under this name; empty: the first of them.
+    Inherited(String),
+}
+
+/// A load balancer before the listener says who calls (HAProxy's PROXY protocol, versions 1 and 2).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProxyProtocol {
+    /// The load balancers; nobody else is heard. Empty: whoever connects.
+    pub from: Vec<Cidr>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -72,7 +98,10 @@ pub struct ListenerTls {
 pub struct Access {
     pub users: BTreeMap<String, Text>,
     pub cidrs: Vec<Cidr>,
+    /// At a Unix socket.
     pub uids: Vec<u32>,
+    /// On this machine, processes of the user that gatepass runs as.
+    pub same_user: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -82,11 +82,24 @@ pub static TOP: &[Field] = &[
 ];
 
 pub static LISTENER: &[Field] = &[
-    f("listen", Shape::Text, "ADDRESS:PORT, or unix:PATH"),
-    f("mode", Shape::Words(&["forward", "reverse", "transparent"]), "forward (the default)"),
+    f("listen", Shape::Text, "ADDRESS:PORT, unix:PATH, or systemd (systemd:NAME) for a socket that systemd opened"),
+    f(
+        "mode",
+        Shape::Words(&["forward", "reverse", "transparent"]),
+        "forward (the default): HTTP proxy, CONNECT, SOCKS 5, and each of them in TLS; reverse: everything goes to `upstream`; transparent: connections that the firewall redirected, the host taken from TLS or the Host field",
+    ),
     f("upstream", Shape::Text, "for mode reverse: the URL everything goes to"),
-    f("tls", Shape::Block(LISTENER_TLS), "speak TLS on this listener"),
-    f("access", Shape::Block(ACCESS), "who may call; must be given beyond loopback"),
+    f("tls", Shape::Block(LISTENER_TLS), "speak nothing but TLS on this listener, with this certificate"),
+    f(
+        "access",
+        Shape::Block(ACCESS),
+        "who may call; must be given beyond loopback. At a Unix socket, when nothing is said: the same user, and root",
+    ),
+    f(
+        "proxy_protocol",
+        Shape::Any,
+        "a load balancer says who calls (PROXY protocol, version 1 or 2): the addresses of the load balancers, or true for whoever connects",
+    ),
 ];
 pub static LISTENER_TLS: &[Field] = &[
     f("cert", Shape::Text, "PEM file"),
@@ -96,7 +109,8 @@ pub static LISTENER_TLS: &[Field] = &[
 pub static ACCESS: &[Field] = &[
     f("users", Shape::Secrets, "user names and passwords, sent as Proxy-Authorization: Basic"),
     f("cidrs", Shape::Texts, "address ranges that may call"),
-    f("uids", Shape::Any, "Unix user ids that may call over a Unix socket"),
+    f("uids", Shape::Any, "Unix user ids that may call over a Unix socket; in `clients:` of a rule they are `uid:N`"),
+    f("same_user", Shape::Bool, "processes on this machine that run as the same user as gatepass (Linux)"),
 ];
 pub static CERTIFICATE: &[Field] = &[
     f("cert", Shape::Text, "PEM file with the certificate and its chain"),

@@ -96,7 +96,7 @@ pub async fn build(
         plans: RwLock::default(),
         access: listeners
             .iter()
-            .map(|listener| (listener.address.clone(), listener.access.as_ref().map(LiveAccess::new)))
+            .map(|listener| ((listener.address.clone(), listener.nth), listener.access.as_ref().map(LiveAccess::new)))
             .collect(),
     })
 }

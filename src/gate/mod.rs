@@ -45,7 +45,7 @@ pub struct Gate {
     plans: RwLock<HashMap<PlanKey, Arc<Plan>>>,
     /// Who may call, by the listener's configured address. By address and not by position: a reload
     /// that moves listeners about must not hand one's callers to another.
-    access: HashMap<ListenAddress, Option<LiveAccess>>,
+    access: HashMap<(ListenAddress, usize), Option<LiveAccess>>,
     /// Some rule asks for callers; else all callers share plans.
     callers_matter: bool,
 }
@@ -99,6 +99,8 @@ pub enum Admission<'a> {
 pub struct LiveAccess {
     pub users: HashMap<String, live::Value>,
     pub cidrs: Vec<crate::config::Cidr>,
+    pub uids: Vec<u32>,
+    pub same_user: bool,
 }
 
 impl Gate {
@@ -114,8 +116,8 @@ impl Gate {
         &self.ground
     }
 
-    /// Who may call at a listener.
-    pub fn access(&self, listener: &ListenAddress) -> Admission<'_> {
+    /// Who may call at a listener, by its configured address and how many before it have the same.
+    pub fn access(&self, listener: &(ListenAddress, usize)) -> Admission<'_> {
         match self.access.get(listener) {
             Some(Some(access)) => Admission::Some(access),
             Some(None) => Admission::All,
@@ -251,6 +253,6 @@ fn admits(clients: &[Client], caller: &Caller) -> bool {
 impl LiveAccess {
     pub(crate) fn new(access: &Access) -> Self {
         let users = access.users.iter().map(|(name, text)| (name.clone(), live::Value::from(text.clone()))).collect();
-        Self { users, cidrs: access.cidrs.clone() }
+        Self { users, cidrs: access.cidrs.clone(), uids: access.uids.clone(), same_user: access.same_user }
     }
 }

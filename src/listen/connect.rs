@@ -1,5 +1,6 @@
 //! CONNECT (RFC 9110 §9.3.6): refuse, relay, or take TLS off.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -28,6 +29,15 @@ pub struct Tunnel {
     pub port: u16,
     pub client: Client,
     pub caller: Caller,
+    /// The address that the client itself dialled, where a firewall redirected it.
+    pub at: Option<IpAddr>,
+}
+
+/// What becomes of a tunnel that may be.
+pub enum Passage {
+    /// Pass bytes blindly to this connection.
+    Relay(Stream, Arc<str>),
+    Intercept,
 }
 
 pub async fn answer<S>(
@@ -47,30 +57,19 @@ where
         Ok((_, None)) => return refuse(&Failure::new(Cause::BadRequest, "CONNECT needs HOST:PORT")),
         Err(why) => return refuse(&Failure::new(Cause::BadRequest, format!("CONNECT to what is not a host: {why}"))),
     };
-    let reach = context.gate().reach(&host, port, &caller);
-    let tunnel = Tunnel { context: context.clone(), host, port, client, caller };
-    match reach {
-        Reach::Deny { rule } => {
-            let failure = denied(&tunnel, rule.as_deref());
-            tunnel.record(started, rule.unwrap_or_else(|| "-".into()), None, None, Some(&failure));
-            refuse(&failure)
+    let tunnel = Tunnel { context: context.clone(), host, port, client, caller, at: None };
+    match tunnel.open(started).await {
+        Err(failure) => refuse(&failure),
+        Ok(Passage::Relay(stream, rule)) => {
+            let on = hyper::upgrade::on(request);
+            context.tasks.spawn(async move {
+                if let Ok(upgraded) = on.await {
+                    relay_upgraded::<S>(upgraded, stream, tunnel, started, rule, busy).await;
+                }
+            });
+            established()
         }
-        Reach::Tunnel { rule } => match tunnel.dial().await {
-            Ok(stream) => {
-                let on = hyper::upgrade::on(request);
-                context.tasks.spawn(async move {
-                    if let Ok(upgraded) = on.await {
-                        relay_upgraded::<S>(upgraded, stream, tunnel, started, rule, busy).await;
-                    }
-                });
-                established()
-            }
-            Err(failure) => {
-                tunnel.record(started, rule, None, None, Some(&failure));
-                refuse(&failure)
-            }
-        },
-        Reach::Intercept => {
+        Ok(Passage::Intercept) => {
             let on = hyper::upgrade::on(request);
             context.tasks.spawn(async move {
                 let Ok(upgraded) = on.await else { return };
@@ -118,6 +117,25 @@ pub fn with_reason(mut response: Response<Reply>, failure: &Failure) -> Response
 }
 
 impl Tunnel {
+    /// Refuses, dials, or leaves it to the interception, as the rules say; what fails is recorded.
+    ///
+    /// # Errors
+    /// A rule says no, or the host cannot be reached.
+    pub async fn open(&self, started: Instant) -> Result<Passage, Failure> {
+        let (rule, opened) = match self.context.gate().reach(&self.host, self.port, &self.caller) {
+            Reach::Intercept => return Ok(Passage::Intercept),
+            Reach::Deny { rule } => (rule.clone().unwrap_or_else(|| "-".into()), Err(denied(self, rule.as_deref()))),
+            Reach::Tunnel { rule } => (rule, self.dial().await),
+        };
+        match opened {
+            Ok(stream) => Ok(Passage::Relay(stream, rule)),
+            Err(failure) => {
+                self.record(started, rule, None, None, Some(&failure));
+                Err(failure)
+            }
+        }
+    }
+
     pub fn origin(&self, scheme: Scheme) -> Arc<Origin> {
         Arc::new(Origin::new(scheme, self.host.clone(), self.port))
     }
@@ -135,7 +153,7 @@ impl Tunnel {
     }
 
     pub async fn dial(&self) -> Result<Stream, Failure> {
-        self.way_out()?.reach(&self.host, self.port, Scheme::Https).await
+        self.way_out()?.reach_at(&self.host, self.port, self.at, Scheme::Https).await
     }
 
     pub fn record(

@@ -1,41 +1,26 @@
 //! The forward proxy: absolute-form requests, CONNECT, and a page for those who open it in a browser.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
+use super::access::Visitor;
 use super::{Entrance, access, connect, pages, serve_http};
 use crate::exchange::{Activity, Reply, Session, refusal};
 use crate::failure::Failure;
 use crate::gate::Caller;
-use crate::observe::Client;
 
-pub async fn serve(entrance: Arc<Entrance>, stream: TcpStream, peer: SocketAddr) {
-    let Some(config) = entrance.tls.clone() else { return serve_stream(entrance, stream, peer, None).await };
-    let bound = entrance.context.gate().limits.tls_handshake;
-    match tokio::time::timeout(bound, tokio_rustls::TlsAcceptor::from(config).accept(stream)).await {
-        Ok(Ok(tls)) => {
-            let user = crate::tls::server::caller(tls.get_ref().1.peer_certificates());
-            serve_stream(entrance, tls, peer, user.map(Into::into)).await;
-        }
-        Ok(Err(cause)) => tracing::info!(%peer, %cause, "a caller's TLS handshake with this listener failed"),
-        Err(_) => tracing::info!(%peer, "a caller's TLS handshake with this listener took too long"),
-    }
-}
-
-async fn serve_stream<S>(entrance: Arc<Entrance>, stream: S, peer: SocketAddr, certified: Option<Arc<str>>)
+pub async fn serve<S>(entrance: Arc<Entrance>, stream: S, visitor: Visitor)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let context = entrance.context.clone();
     let limits = context.gate().limits.clone();
     let activity = Activity::new(false);
-    let visit = Arc::new(Visit { entrance, peer, certified, activity: activity.clone(), session: Mutex::default() });
+    let visit = Arc::new(Visit { entrance, visitor, activity: activity.clone(), session: Mutex::default() });
     let service = move |request| {
         let visit = visit.clone();
         async move { visit.handle::<S>(request).await }
@@ -46,9 +31,7 @@ where
 /// One client connection of a forward listener.
 struct Visit {
     entrance: Arc<Entrance>,
-    peer: SocketAddr,
-    /// By client certificate of the connection itself.
-    certified: Option<Arc<str>>,
+    visitor: Visitor,
     activity: Arc<Activity>,
     /// The session of the caller that spoke last; nearly always the only one.
     session: Mutex<Option<(Caller, Arc<Session>)>>,
@@ -70,22 +53,17 @@ impl Visit {
         };
         if request.method() == Method::CONNECT {
             let busy = self.activity.busy();
-            let answer = connect::answer::<S>(&self.entrance.context, request, self.client(&caller), caller, busy).await;
+            let answer =
+                connect::answer::<S>(&self.entrance.context, request, self.visitor.client(caller.user.clone()), caller, busy)
+                    .await;
             return Ok(answer);
         }
         self.session(caller).exchange(request).await
     }
 
     async fn caller(&self, request: &Request<Incoming>) -> Result<Caller, Failure> {
-        let user = match &self.certified {
-            Some(user) => Some(user.clone()),
-            None => access::check(&self.entrance.context, &self.entrance.address, self.peer, request.headers()).await?,
-        };
-        Ok(Caller { user, address: Some(self.peer.ip()) })
-    }
-
-    fn client(&self, caller: &Caller) -> Client {
-        Client { address: Some(self.peer), user: caller.user.clone() }
+        let user = self.entrance.admit(&self.visitor, access::basic(request.headers()).as_ref()).await?;
+        Ok(self.visitor.caller(user))
     }
 
     fn refuse(&self, failure: &Failure) -> Response<Reply> {
@@ -102,7 +80,7 @@ impl Visit {
         }
         let session = Arc::new(Session::new(
             self.entrance.context.clone(),
-            self.client(&caller),
+            self.visitor.client(caller.user.clone()),
             caller.clone(),
             None,
             self.activity.clone(),

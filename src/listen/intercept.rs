@@ -8,63 +8,22 @@ use tokio_rustls::LazyConfigAcceptor;
 
 use super::connect::Tunnel;
 use super::serve_http;
+use super::sniff::{self, Spoken};
 use super::stream::Prefixed;
 use crate::exchange::{Activity, Session};
 use crate::gate::Reach;
 use crate::origin::{Host, Scheme};
-
-/// What the first bytes are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Spoken {
-    /// A TLS handshake record (RFC 8446 §5.1).
-    Tls,
-    /// HTTP/2 with prior knowledge (RFC 9113 §3.4).
-    H2,
-    Http1,
-    Other,
-    /// Too few bytes to tell.
-    More,
-}
-
-/// Judges the first bytes of a connection.
-pub fn sniff(bytes: &[u8]) -> Spoken {
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0";
-    match bytes {
-        [] => Spoken::More,
-        [0x16, ..] => Spoken::Tls,
-        _ if bytes.len() < PREFACE.len() && PREFACE.starts_with(bytes) => Spoken::More,
-        _ if bytes.starts_with(PREFACE) => Spoken::H2,
-        // A method is a token, mostly capitals (RFC 9110 §9.1).
-        [first, ..] if first.is_ascii_alphabetic() => Spoken::Http1,
-        _ => Spoken::Other,
-    }
-}
 
 pub async fn serve<S>(mut stream: Prefixed<S>, tunnel: Tunnel)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = tunnel.context.gate().limits.clone();
-    let first = tokio::time::timeout(limits.first_byte, async {
-        let mut wanted = 1;
-        loop {
-            let have = stream.peek(wanted).await?.len();
-            match sniff(stream.prefix()) {
-                // The end, or a pause in the middle of a preface.
-                Spoken::More if have < wanted => return Ok::<_, std::io::Error>(Spoken::Other),
-                Spoken::More => wanted = have + 1,
-                spoken => return Ok(spoken),
-            }
-        }
-    });
     let spoken = tokio::select! {
-        first = first => match first {
-            Ok(Ok(spoken)) => spoken,
-            Ok(Err(_)) => return,
-            Err(_) => {
-                tracing::debug!(host = %tunnel.host, "a client opened a tunnel and sent nothing");
-                return;
-            }
+        first = sniff::first(&mut stream, limits.first_byte) => match first {
+            Ok(Some(spoken)) => spoken,
+            Ok(None) => return tracing::debug!(host = %tunnel.host, "a client opened a tunnel and sent nothing"),
+            Err(_) => return,
         },
         // Nothing was asked yet, so nothing is lost.
         () = tunnel.context.stopping.cancelled() => return,
@@ -73,8 +32,8 @@ where
         Spoken::Tls => tls(stream, tunnel).await,
         Spoken::H2 => clear(stream, tunnel, true).await,
         Spoken::Http1 => clear(stream, tunnel, false).await,
-        Spoken::Other | Spoken::More if stream.prefix().is_empty() => {}
-        Spoken::Other | Spoken::More => {
+        _ if stream.prefix().is_empty() => {}
+        _ => {
             tracing::warn!(host = %tunnel.host, port = tunnel.port, "a rule speaks of this host, but what the client sends is neither TLS nor HTTP; closed (a rule with `action: tunnel` lets it pass)");
         }
     }
@@ -159,22 +118,5 @@ where
     match tunnel.dial().await {
         Ok(upstream) => tunnel.relay(stream, upstream, started, "-".into()).await,
         Err(failure) => tunnel.record(started, "-".into(), None, None, Some(&failure)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn first_bytes_tell_what_is_spoken() {
-        assert_eq!(sniff(&[0x16, 3, 1]), Spoken::Tls);
-        assert_eq!(sniff(b"GET / HTTP/1.1\r\n"), Spoken::Http1);
-        assert_eq!(sniff(b"PRI * HTTP/2.0\r\n\r\nSM"), Spoken::H2);
-        assert_eq!(sniff(b"PRI"), Spoken::More);
-        assert_eq!(sniff(b"PROPFIND / HTTP/1.1"), Spoken::Http1);
-        assert_eq!(sniff(b""), Spoken::More);
-        assert_eq!(sniff(&[0x05, 1, 0]), Spoken::Other);
-        assert_eq!(sniff(&[0x80, 0x2e]), Spoken::Other);
     }
 }

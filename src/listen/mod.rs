@@ -1,60 +1,95 @@
 //! Accept connections, learn where they want to go, take TLS off or relay.
 
 mod access;
+mod arrive;
 mod connect;
 mod forward;
 mod intercept;
 mod pages;
+mod proxy_protocol;
 mod reverse;
 mod serve_http;
+mod sniff;
+mod socks5;
 mod stream;
+mod transparent;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-use crate::config::{ListenAddress, Mode};
+use crate::config::{ListenAddress, Mode, ProxyProtocol};
 use crate::exchange::Context;
 use crate::observe::Counters;
 
 /// A bound listener and how its connections are served.
 pub struct Bound {
-    pub listener: TcpListener,
-    /// As configured; names its access table in the gate.
-    pub address: ListenAddress,
+    pub socket: Socket,
+    /// As configured, and how many before it have the same; names its access table in the gate.
+    pub name: (ListenAddress, usize),
     pub mode: Mode,
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+pub enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// An accepted connection.
+pub enum Connection {
+    Tcp(TcpStream, std::net::SocketAddr),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    async fn accept(&self) -> std::io::Result<Connection> {
+        match self {
+            Socket::Tcp(listener) => listener.accept().await.map(|(stream, peer)| Connection::Tcp(stream, peer)),
+            Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| Connection::Unix(stream)),
+        }
+    }
+
+    /// `None` for a Unix socket.
+    pub fn local_addr(&self) -> Option<std::net::SocketAddr> {
+        match self {
+            Socket::Tcp(listener) => listener.local_addr().ok(),
+            Socket::Unix(_) => None,
+        }
+    }
 }
 
 /// What a connection needs to know of its listener.
 pub struct Entrance {
     pub context: Arc<Context>,
-    pub address: ListenAddress,
+    pub name: (ListenAddress, usize),
     pub mode: Mode,
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub proxy_protocol: Option<ProxyProtocol>,
 }
 
 /// Accepts until gatepass stops. Connections beyond `limits.connections` wait in the kernel's queue.
 pub async fn accept(bound: Bound, context: Arc<Context>, permits: Arc<Semaphore>) {
-    let Bound { listener, address, mode, tls } = bound;
-    let entrance = Arc::new(Entrance { context: context.clone(), address, mode, tls });
+    let Bound { socket, name, mode, tls, proxy_protocol } = bound;
+    let entrance = Arc::new(Entrance { context: context.clone(), name, mode, tls, proxy_protocol });
     let mut backoff = Backoff::default();
     loop {
         // The permit comes before the connection, so that a full house takes nothing from the kernel.
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = socket.accept() => accepted,
             () = context.stopping.cancelled() => return,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok(connection) => {
                 backoff.reset();
                 Counters::add(&context.observe.counters.connections);
                 let entrance = entrance.clone();
                 context.tasks.spawn(async move {
-                    serve(entrance, stream, peer).await;
+                    arrive::serve(entrance, connection).await;
                     drop(permit);
                 });
             }
@@ -64,14 +99,6 @@ pub async fn accept(bound: Bound, context: Arc<Context>, permits: Arc<Semaphore>
                 backoff.wait(&cause).await;
             }
         }
-    }
-}
-
-async fn serve(entrance: Arc<Entrance>, stream: TcpStream, peer: std::net::SocketAddr) {
-    let _ = stream.set_nodelay(true);
-    match &entrance.mode {
-        Mode::Reverse(origin) => reverse::serve(entrance.clone(), stream, peer, origin.clone()).await,
-        Mode::Forward | Mode::Transparent => forward::serve(entrance, stream, peer).await,
     }
 }
 

@@ -35,7 +35,7 @@ where
     }
 }
 
-/// Serves a connection in clear, its requests handled by `service`.
+/// Serves a connection to gatepass itself, its requests handled by `service`; HTTP/2 where its activity says so.
 pub async fn plain<S, V, F>(stream: S, activity: Arc<Activity>, context: &Arc<Context>, limits: &Limits, service: V)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -43,6 +43,10 @@ where
     F: Future<Output = Result<Response<Reply>, Infallible>> + Send + 'static,
 {
     let io = TokioIo::new(Watched::new(stream, activity.clone()));
+    if activity.is_multiplexed() {
+        let connection = h2_builder(limits).serve_connection(io, service_fn(service));
+        return drive(connection, &activity, context, limits).await;
+    }
     let connection = h1_builder(limits, true).serve_connection(io, service_fn(service)).with_upgrades();
     drive(connection, &activity, context, limits).await;
 }

@@ -24,6 +24,11 @@ impl<S> Prefixed<S> {
     pub fn prefix(&self) -> &[u8] {
         &self.prefix
     }
+
+    /// Takes `n` bytes away from the front, of those that were read.
+    pub fn skip(&mut self, n: usize) {
+        self.prefix.advance(n.min(self.prefix.len()));
+    }
 }
 
 impl<S: AsyncRead + Unpin> Prefixed<S> {

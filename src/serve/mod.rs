@@ -1,6 +1,7 @@
 //! Bind, run, reload, drain; the only place that starts long-lived tasks.
 
 mod admin;
+mod bind;
 mod watch;
 
 use std::net::SocketAddr;
@@ -9,15 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::config::{self, ListenAddress, Listener, Mode, Request};
 use crate::exchange::Context;
 use crate::gate;
-use crate::listen::{self, Bound};
+use crate::listen;
 use crate::observe::Observe;
-use crate::tls;
 use crate::upstream::Dialer;
 
 /// Why serving could not begin.
@@ -64,6 +63,8 @@ pub struct Running {
     pub context: Arc<Context>,
     /// Where the forward listeners are bound, in the order of the configuration.
     pub addresses: Vec<(SocketAddr, Mode)>,
+    /// The Unix sockets, removed at the end.
+    pub sockets: Vec<(PathBuf, Mode)>,
     pub admin: Option<SocketAddr>,
     ready: Arc<AtomicBool>,
     reloader: Arc<Reloader>,
@@ -85,20 +86,24 @@ pub async fn start(built: Built, request: Request, observe: Observe) -> Result<R
     let context = Context::new(gate, observe);
     let gate = context.gate();
     let places: Vec<ListenAddress> = listeners.iter().map(|listener| listener.address.clone()).collect();
+    let mut inherited = bind::Inherited::new(request.env.get("LISTEN_FDNAMES"));
     let mut bound = Vec::new();
     for listener in listeners {
-        bound.push(bind(listener, &gate.limits).await?);
+        bound.push(bind::bind(listener, &gate.limits, &mut inherited).await?);
     }
     let admin = match admin {
-        Some(address) => Some(bind_tcp(address).await?),
+        Some(address) => Some(bind::bind_tcp(address).await?),
         None => None,
     };
-    let local = |listener: &TcpListener| listener.local_addr().ok();
-    let mut own: Vec<SocketAddr> = bound.iter().filter_map(|bound| local(&bound.listener)).collect();
-    let admin_address = admin.as_ref().and_then(local);
+    let mut own: Vec<SocketAddr> = bound.iter().filter_map(|bound| bound.socket.local_addr()).collect();
+    let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
     own.extend(admin_address);
     dialer.own_listeners(own);
-    let addresses = bound.iter().filter_map(|bound| Some((local(&bound.listener)?, bound.mode.clone()))).collect();
+    if bound.iter().any(|bound| bound.mode == Mode::Transparent) {
+        dialer.remember();
+    }
+    let addresses = bound.iter().filter_map(|bound| Some((bound.socket.local_addr()?, bound.mode.clone()))).collect();
+    let sockets = bound.iter().filter_map(|bound| Some((bind::made(&bound.name.0)?, bound.mode.clone()))).collect();
 
     let permits = Arc::new(Semaphore::new(connections(gate.limits.connections)));
     for bound in bound {
@@ -112,7 +117,7 @@ pub async fn start(built: Built, request: Request, observe: Observe) -> Result<R
     let reloader =
         Arc::new(Reloader { context: context.clone(), request, dialer, places, config_files: files, turn: Mutex::new(()) });
     let watcher = watch::Watcher::start(reloader.clone());
-    Ok(Running { context, addresses, admin: admin_address, ready, reloader, _watcher: watcher })
+    Ok(Running { context, addresses, sockets, admin: admin_address, ready, reloader, _watcher: watcher })
 }
 
 /// As many as asked for, but no more than descriptors allow: an exchange takes two, and some are kept
@@ -126,35 +131,6 @@ fn connections(wanted: usize) -> usize {
     let Some(limit) = (if raised { maximum } else { current }) else { return wanted.min(Semaphore::MAX_PERMITS) };
     let most = usize::try_from(limit.saturating_sub(KEPT) / 2).unwrap_or(usize::MAX).max(16);
     wanted.min(most).min(Semaphore::MAX_PERMITS)
-}
-
-async fn bind(listener: Listener, limits: &crate::limits::Limits) -> Result<Bound, StartError> {
-    let ListenAddress::Tcp(address) = &listener.address else {
-        return Err(StartError::Other { message: "Unix sockets are not supported by this build yet".to_owned(), help: None });
-    };
-    let tls = match &listener.tls {
-        None => None,
-        Some(settings) => Some(
-            tls::server::listener_config(settings, limits.file)
-                .map(|loaded| loaded.value)
-                .map_err(|problem| StartError::Other { message: problem.message, help: problem.help })?,
-        ),
-    };
-    Ok(Bound { listener: bind_tcp(*address).await?, address: listener.address.clone(), mode: listener.mode, tls })
-}
-
-async fn bind_tcp(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|cause| match cause.kind() {
-        std::io::ErrorKind::AddrInUse => StartError::Other {
-            message: format!("cannot listen on {address}: something listens there already, perhaps another gatepass"),
-            help: Some("stop it, or choose another address with `--listen 127.0.0.1:0`".to_owned()),
-        },
-        std::io::ErrorKind::PermissionDenied => StartError::Other {
-            message: format!("cannot listen on {address}: permission denied"),
-            help: Some("ports below 1024 are for root; choose a higher one".to_owned()),
-        },
-        _ => StartError::Other { message: format!("cannot listen on {address}: {cause}"), help: None },
-    })
 }
 
 /// Closes connections that nobody used for a while.
@@ -178,6 +154,9 @@ impl Running {
         self.ready.store(false, Ordering::Relaxed);
         let context = &self.context;
         context.stopping.cancel();
+        for (path, _) in &self.sockets {
+            let _ = crate::files::remove(path);
+        }
         context.tasks.close();
         let grace = context.gate().limits.grace;
         if tokio::time::timeout(grace, context.tasks.wait()).await.is_err() {

@@ -1,10 +1,10 @@
 //! From a host and a port to a connected socket: resolve, check each address, connect, or go by way
 //! of an upstream proxy. The address that was checked is the address that is dialled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -25,15 +25,42 @@ pub struct Dialer {
     own: ArcSwap<Vec<SocketAddr>>,
     /// Proxy variables as they stood at the start, for `upstream_proxy: env`.
     pub environment: BTreeMap<String, String>,
+    /// The last connections made, both ends, once [`Dialer::remember`] was called.
+    made: OnceLock<Mutex<VecDeque<(SocketAddr, SocketAddr)>>>,
 }
+
+/// A connection that comes back to a transparent listener does so at once.
+const REMEMBERED: usize = 1024;
 
 impl Dialer {
     pub fn new(environment: BTreeMap<String, String>) -> Arc<Self> {
-        Arc::new(Self { own: ArcSwap::default(), environment })
+        Arc::new(Self { own: ArcSwap::default(), environment, made: OnceLock::new() })
     }
 
     pub fn own_listeners(&self, addresses: Vec<SocketAddr>) {
         self.own.store(Arc::new(addresses));
+    }
+
+    /// Remember connections from now on, for [`Dialer::made`].
+    pub fn remember(&self) {
+        let _ = self.made.set(Mutex::default());
+    }
+
+    /// Did we make this connection ourselves, lately? A firewall that redirects gatepass's own connections to
+    /// its transparent listener would have it talk to itself for ever.
+    pub fn made(&self, from: SocketAddr, to: SocketAddr) -> bool {
+        let Some(made) = self.made.get() else { return false };
+        made.lock().unwrap_or_else(|e| e.into_inner()).contains(&(from, to))
+    }
+
+    fn note(&self, stream: &TcpStream) {
+        let Some(made) = self.made.get() else { return };
+        let (Ok(from), Ok(to)) = (stream.local_addr(), stream.peer_addr()) else { return };
+        let mut made = made.lock().unwrap_or_else(|e| e.into_inner());
+        if made.len() == REMEMBERED {
+            made.pop_front();
+        }
+        made.push_back((from, to));
     }
 
     /// Resolves and connects within `within`.
@@ -55,6 +82,7 @@ impl Dialer {
                 .hint("limits.connect sets the bound"));
             }
         };
+        self.note(&stream);
         self.refuse_loop(&stream, host, port)?;
         let _ = stream.set_nodelay(true);
         Ok(stream)

@@ -11,6 +11,7 @@ mod stream;
 mod via;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -103,14 +104,26 @@ impl Upstream {
     /// # Errors
     /// As [`Dialer::connect`], or the upstream proxy refuses.
     pub async fn reach(&self, host: &Host, port: u16, scheme: Scheme) -> Result<Stream, Failure> {
-        let (host, port) = match &self.spec.connect_to {
-            Some(to) => (&to.host, to.port.unwrap_or(port)),
-            None => (host, port),
+        self.reach_at(host, port, None, scheme).await
+    }
+
+    /// [`Upstream::reach`] for a client that has already chosen the address `at`: that one is dialled, unless
+    /// `connect_to` or an upstream proxy stands before it.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn reach_at(&self, host: &Host, port: u16, at: Option<IpAddr>, scheme: Scheme) -> Result<Stream, Failure> {
+        let (host, port, at) = match &self.spec.connect_to {
+            Some(to) => (&to.host, to.port.unwrap_or(port), None),
+            None => (host, port, at.map(Host::Ip)),
         };
         let policy = Policy { deny: &self.ground.egress, ruled: self.spec.ruled };
         let within = self.limits().connect;
         match via::choose(&self.spec.via, &self.ground.dialer.environment, host, port, scheme) {
-            None => Ok(Stream::Tcp(self.ground.dialer.connect(host, port, &policy, within).await?)),
+            None => {
+                let goal = at.as_ref().unwrap_or(host);
+                Ok(Stream::Tcp(self.ground.dialer.connect(goal, port, &policy, within).await?))
+            }
             Some(via) => via::tunnel(&via, &self.ground.dialer, host, port, within, self.limits()).await,
         }
     }

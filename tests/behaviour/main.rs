@@ -10,3 +10,4 @@ mod onboarding;
 mod operation;
 mod upgrades;
 mod waiting;
+mod ways_in;

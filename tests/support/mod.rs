@@ -267,6 +267,10 @@ impl Gatepass {
         Self { running, address, ca }
     }
 
+    pub fn ca(&self) -> &CertificateDer<'static> {
+        &self.ca
+    }
+
     pub async fn dial(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }

@@ -1,5 +1,6 @@
 //! Finds, reads and joins the files of a configuration.
 
+mod listeners;
 mod parts;
 mod rules;
 #[cfg(test)]
@@ -262,7 +263,7 @@ fn build(decode: &mut Decode<'_>, root: &Node, request: &Request) -> Option<Conf
     }
     rules::warn(decode, &rules);
     Some(Config {
-        listeners: parts::listeners(decode, &top, request),
+        listeners: listeners::listeners(decode, &top, request),
         unmatched: parts::unmatched(decode, &top),
         upstream_proxy: top.get("upstream_proxy").and_then(|node| parts::proxy(decode, node)).unwrap_or_default(),
         credentials: names.credentials,

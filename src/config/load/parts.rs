@@ -8,11 +8,11 @@ use std::sync::Arc;
 use super::super::decode::{Decode, Fields, nearest};
 use super::super::meant::*;
 use super::super::report::Place;
-use super::super::schema::{self, ACCESS, ADMIN, BUNDLE, CA, CERTIFICATE, EGRESS, LISTENER, LISTENER_TLS, LOG, PROXY};
-use super::super::yaml::{Node, Value};
-use super::Request;
+use super::super::schema::{self, ADMIN, BUNDLE, CA, CERTIFICATE, EGRESS, LOG, PROXY};
+use super::super::yaml::Node;
+use super::listeners::listen_address;
 use super::rules::{self, new_rule};
-use crate::origin::{Host, Origin, Scheme, parse_authority};
+use crate::origin::{Host, parse_authority};
 
 /// What names stand for, and inline forms of the same things.
 pub struct Names {
@@ -170,165 +170,6 @@ pub fn bundle(decode: &mut Decode<'_>, node: &Node, name: Option<&str>) -> Optio
     let files: Vec<_> = items.iter().map(|item| decode.pem(item).map(|pem| (pem, item.place))).collect();
     let files = files.into_iter().collect::<Option<Vec<_>>>()?;
     Some(Arc::new(BundleSource { name: name.map(str::to_owned), place: node.place, files, system_roots }))
-}
-
-pub fn listeners(decode: &mut Decode<'_>, top: &Fields<'_>, request: &Request) -> Vec<Listener> {
-    let forward = |place, address| Listener { place, address, mode: Mode::Forward, tls: None, access: None };
-    let mut found = Vec::new();
-    if let Some(node) = top.get("listen")
-        && let Some(address) = listen_address(decode, node)
-    {
-        found.push(forward(node.place, address));
-    }
-    if let Some(node) = top.get("listeners") {
-        for item in decode.list(node) {
-            found.extend(listener(decode, item));
-        }
-    }
-    if let Some(text) = &request.listen {
-        match parse_listen(text) {
-            Ok(address) => {
-                found.retain(|listener| listener.mode != Mode::Forward);
-                found.insert(0, forward(top.place, address));
-            }
-            Err(why) => {
-                decode.report.error("listen", None, format!("--listen {text}: {why}"));
-            }
-        }
-    }
-    if found.is_empty() {
-        found.push(forward(top.place, ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 8118)))));
-    }
-    for listener in &found {
-        refuse_open(decode, listener);
-    }
-    found
-}
-
-fn refuse_open(decode: &mut Decode<'_>, listener: &Listener) {
-    let ListenAddress::Tcp(address) = &listener.address else { return };
-    let client_ca = listener.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
-    let guarded =
-        client_ca || listener.access.as_ref().is_some_and(|access| !access.users.is_empty() || !access.cidrs.is_empty());
-    if !address.ip().is_loopback() && !guarded {
-        let message = format!("{address} can be reached from other machines, and nothing says who may call");
-        decode.report.error("open-listener", listener.place, message).help(
-            "listen on 127.0.0.1, or say who may call with `access: { users: … }` or `access: { cidrs: … }` in `listeners:`",
-        );
-    }
-}
-
-fn listener(decode: &mut Decode<'_>, node: &Node) -> Option<Listener> {
-    let fields = decode.fields(node, "listener", &schema::names(LISTENER))?;
-    let address = decode.required(&fields, "a listener", "listen").and_then(|node| listen_address(decode, node));
-    let upstream = fields.get("upstream").and_then(|node| reverse(decode, node));
-    let words = [("forward", 0), ("reverse", 1), ("transparent", 2)];
-    let mode = match fields.get("mode").map_or(Some(0), |node| decode.choice(node, "mode", &words)) {
-        Some(1) => match (upstream, fields.get("upstream")) {
-            (Some(origin), _) => Some(Mode::Reverse(origin)),
-            (None, Some(_)) => None,
-            (None, None) => {
-                decode
-                    .report
-                    .error("missing-key", fields.place, "a listener of mode reverse needs `upstream`")
-                    .help("add `upstream: https://HOST`");
-                None
-            }
-        },
-        Some(2) => Some(Mode::Transparent),
-        Some(_) => Some(Mode::Forward),
-        None => None,
-    };
-    let tls = fields.get("tls").and_then(|node| listener_tls(decode, node));
-    let access = fields.get("access").and_then(|node| access(decode, node));
-    for (wrong, what) in [
-        (matches!(mode, Some(Mode::Transparent)), "mode transparent"),
-        (matches!(address, Some(ListenAddress::Unix(_))), "a Unix socket"),
-    ] {
-        if wrong {
-            decode.report.error(
-                "unsupported",
-                fields.place,
-                format!("a listener with {what} is not supported by this build yet"),
-            );
-        }
-    }
-    Some(Listener { place: node.place, address: address?, mode: mode?, tls, access })
-}
-
-fn reverse(decode: &mut Decode<'_>, node: &Node) -> Option<Origin> {
-    let text = decode.string(node)?;
-    let (scheme, rest) = match text.split_once("://") {
-        Some(("https", rest)) => (Scheme::Https, rest),
-        Some(("http", rest)) => (Scheme::Http, rest),
-        _ => {
-            decode.report.error("wrong-url", node.place, "an http or https URL is wanted here");
-            return None;
-        }
-    };
-    match parse_authority(rest.trim_end_matches('/')) {
-        Ok((host, port)) => Some(Origin::new(scheme, host, port.unwrap_or(scheme.default_port()))),
-        Err(why) => {
-            decode.report.error("wrong-url", node.place, format!("this is not a URL of a host: {why}"));
-            None
-        }
-    }
-}
-
-fn listener_tls(decode: &mut Decode<'_>, node: &Node) -> Option<ListenerTls> {
-    let fields = decode.fields(node, "listener tls", &schema::names(LISTENER_TLS))?;
-    let cert = decode.required(&fields, "tls of a listener", "cert").and_then(|node| decode.path(node));
-    let key = decode.required(&fields, "tls of a listener", "key").and_then(|node| decode.path(node));
-    let client_ca = fields.get("client_ca").and_then(|node| decode.path(node));
-    Some(ListenerTls { place: node.place, cert: cert?, key: key?, client_ca })
-}
-
-fn access(decode: &mut Decode<'_>, node: &Node) -> Option<Access> {
-    let fields = decode.fields(node, "access", &schema::names(ACCESS))?;
-    let mut access = Access::default();
-    if let Some(node) = fields.get("users") {
-        for (key, node) in decode.map(node, "`users`").unwrap_or_default() {
-            if let Some(text) = decode.text(node) {
-                access.users.insert(key.text.clone(), text);
-            }
-        }
-    }
-    if let Some(node) = fields.get("cidrs") {
-        for (text, place) in decode.strings(node).unwrap_or_default() {
-            access.cidrs.extend(cidr(decode, &text, place));
-        }
-    }
-    if let Some(node) = fields.get("uids") {
-        decode.report.error(
-            "unsupported",
-            node.place,
-            "`uids` belongs to Unix sockets, which are not supported by this build yet",
-        );
-    }
-    Some(access)
-}
-
-fn listen_address(decode: &mut Decode<'_>, node: &Node) -> Option<ListenAddress> {
-    let text = match &node.value {
-        Value::Number(port) => format!("127.0.0.1:{port}"),
-        _ => decode.string(node)?,
-    };
-    match parse_listen(&text) {
-        Ok(address) => Some(address),
-        Err(why) => {
-            decode.report.error("listen", node.place, why).help("write it as 127.0.0.1:8118");
-            None
-        }
-    }
-}
-
-fn parse_listen(text: &str) -> Result<ListenAddress, String> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        return Ok(ListenAddress::Unix(PathBuf::from(path)));
-    }
-    let local = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-    let address = local.as_deref().unwrap_or(text).parse::<SocketAddr>();
-    address.map(ListenAddress::Tcp).map_err(|_| format!("`{text}` is not an address with a port"))
 }
 
 pub fn unmatched(decode: &mut Decode<'_>, top: &Fields<'_>) -> Unmatched {

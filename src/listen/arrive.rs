@@ -1,0 +1,120 @@
+//! From an accepted connection to the mode that serves it: who is there, and what is spoken first.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustls::server::Acceptor;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_rustls::LazyConfigAcceptor;
+
+use super::access::Visitor;
+use super::sniff::{self, Spoken};
+use super::stream::Prefixed;
+use super::{Connection, Entrance, forward, proxy_protocol, reverse, socks5, transparent};
+use crate::config::Mode;
+use crate::origin::Host;
+
+pub async fn serve(entrance: Arc<Entrance>, connection: Connection) {
+    match connection {
+        Connection::Unix(stream) => {
+            let visitor = Visitor { uid: stream.peer_cred().ok().map(|cred| cred.uid()), ..Visitor::default() };
+            arrive(entrance, Prefixed::new(Bytes::new(), stream), visitor).await;
+        }
+        Connection::Tcp(stream, peer) => {
+            let _ = stream.set_nodelay(true);
+            let local = stream.local_addr().ok();
+            let mut visitor = Visitor { address: Some(peer), local, ..Visitor::default() };
+            if entrance.mode == Mode::Transparent {
+                return transparent::serve(entrance, stream, visitor).await;
+            }
+            let mut stream = Prefixed::new(Bytes::new(), stream);
+            if let Some(settings) = &entrance.proxy_protocol {
+                let within = entrance.context.gate().limits.first_byte;
+                match proxy_protocol::read(&mut stream, peer, settings, within).await {
+                    Ok(address) => visitor.address = Some(address),
+                    Err(why) => return tracing::warn!(%peer, "a connection is refused: {why}"),
+                }
+            } else if entrance.wants_uid() {
+                visitor.uid = visitor.uid_on_this_machine();
+            }
+            arrive(entrance, stream, visitor).await;
+        }
+    }
+}
+
+async fn arrive<S>(entrance: Arc<Entrance>, mut stream: Prefixed<S>, visitor: Visitor)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let within = entrance.context.gate().limits.first_byte;
+    let spoken = tokio::select! {
+        spoken = sniff::first(&mut stream, within) => spoken,
+        // Nothing was asked yet, so nothing is lost.
+        () = entrance.context.stopping.cancelled() => return,
+    };
+    match spoken {
+        Ok(Some(Spoken::Tls)) => secured(entrance, stream, visitor).await,
+        Ok(Some(_)) if entrance.tls.is_some() => in_clear(stream).await,
+        Ok(Some(spoken)) => speak(entrance, stream, visitor, spoken).await,
+        Ok(None) => tracing::debug!(visitor = %visitor, "a client connected and sent nothing"),
+        Err(cause) => tracing::debug!(visitor = %visitor, %cause, "a client went away"),
+    }
+}
+
+async fn speak<S>(entrance: Arc<Entrance>, stream: S, visitor: Visitor, spoken: Spoken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    match (&entrance.mode, spoken) {
+        (Mode::Reverse(origin), _) => {
+            let origin = Arc::new(origin.clone());
+            reverse::serve(entrance, stream, visitor, origin, spoken == Spoken::H2).await;
+        }
+        (_, Spoken::Socks5) => socks5::serve(entrance, stream, visitor).await,
+        _ => forward::serve(entrance, stream, visitor).await,
+    }
+}
+
+/// TLS to gatepass itself ("https proxy"): with the listener's certificate, else with one that is minted
+/// as for any host, so that whoever trusts the CA can keep the passwords of proxy URLs off the wire.
+async fn secured<S>(entrance: Arc<Entrance>, stream: Prefixed<S>, visitor: Visitor)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let gate = entrance.context.gate();
+    let reverse = matches!(entrance.mode, Mode::Reverse(_));
+    let handshake = async {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let config = match &entrance.tls {
+            Some(config) => config.clone(),
+            None => {
+                let named = start.client_hello().server_name().and_then(|name| Host::parse(name).ok());
+                let host =
+                    named.unwrap_or_else(|| visitor.local.map_or(localhost(), |local| Host::Ip(local.ip().to_canonical())));
+                gate.authority.server_config(&host, reverse).map_err(std::io::Error::other)?
+            }
+        };
+        start.into_stream(config).await
+    };
+    match tokio::time::timeout(gate.limits.tls_handshake, handshake).await {
+        Ok(Ok(tls)) => {
+            let session = tls.get_ref().1;
+            let certified = crate::tls::server::caller(session.peer_certificates()).map(Into::into);
+            let spoken = if session.alpn_protocol() == Some(b"h2") { Spoken::H2 } else { Spoken::Http1 };
+            speak(entrance, tls, Visitor { certified, ..visitor }, spoken).await;
+        }
+        Ok(Err(cause)) => tracing::info!(visitor = %visitor, %cause, "a caller's TLS handshake with this listener failed"),
+        Err(_) => tracing::info!(visitor = %visitor, "a caller's TLS handshake with this listener took too long"),
+    }
+}
+
+fn localhost() -> Host {
+    Host::Name("localhost".into())
+}
+
+/// A password in clear has already been sent; at least it is not answered.
+async fn in_clear<S: AsyncWrite + Unpin>(mut stream: Prefixed<S>) {
+    const ANSWER: &[u8] = b"HTTP/1.1 400 this listener speaks TLS\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: 91\r\n\r\ngatepass: this listener speaks TLS; write the proxy's URL with https:// instead of http://\n";
+    let _ = stream.write_all(ANSWER).await;
+    let _ = stream.shutdown().await;
+}
