@@ -14,7 +14,7 @@ use crate::serve::{self, Running};
 
 #[derive(Args, Default)]
 pub struct RunArgs {
-    /// Address of the forward listener, instead of the configured one; port 0 takes a free one
+    /// Address of the (first) forward listener, instead of the configured one; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
 }

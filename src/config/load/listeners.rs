@@ -27,8 +27,11 @@ pub fn listeners(decode: &mut Decode<'_>, top: &Fields<'_>, request: &Request) -
     if let Some(text) = &request.listen {
         match parse_listen(text) {
             Ok(address) => {
-                found.retain(|listener| listener.mode != Mode::Forward);
-                found.insert(0, forward(top.place, address));
+                // Who may call, and its certificate, stay as they are written.
+                match found.iter_mut().find(|listener| listener.mode == Mode::Forward) {
+                    Some(first) => first.address = address,
+                    None => found.insert(0, forward(top.place, address)),
+                }
             }
             Err(why) => {
                 decode.report.error("listen", None, format!("--listen {text}: {why}"));
