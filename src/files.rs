@@ -3,8 +3,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// What could not be done with a path.
 #[derive(Debug)]
@@ -73,6 +74,16 @@ pub fn read_text(path: &Path, bound: usize) -> Result<String, FileError> {
 /// The path cannot be looked at.
 pub fn mode(path: &Path) -> Result<u32, FileError> {
     Ok(fs::metadata(path).map_err(failed("look at", path))?.permissions().mode() & 0o7777)
+}
+
+/// What changes when a file is written or replaced: time, length and inode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stamp(SystemTime, u64, u64);
+
+/// The stamp of a file; `None` when there is none.
+pub fn stamp(path: &Path) -> Option<Stamp> {
+    let metadata = fs::metadata(path).ok()?;
+    Some(Stamp(metadata.modified().ok()?, metadata.len(), metadata.ino()))
 }
 
 /// True when there is something at this path (a dangling link counts as nothing).

@@ -24,6 +24,9 @@ pub mod gate;
 /// One file per authentication scheme, and the table of them.
 pub mod auth;
 
+/// Cookies, and the jar that keeps them.
+pub mod cookie;
+
 /// One way out: identity, trust, TLS settings, via, and a pool of its own.
 pub mod upstream;
 

@@ -76,6 +76,7 @@ fn the_confined_things_stay_where_they_are_confined() {
             &[
                 "secret.rs",
                 "auth",
+                "cookie",
                 "config/decode.rs",
                 "config/load/rules.rs",
                 "gate/build.rs",

@@ -1,8 +1,10 @@
 //! What schemes are made with besides their settings: the network, and certificates by name.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use aws_lc_rs::digest;
 
 use super::live::Value;
 use crate::config::{self, Decode, Node, Pem, UpstreamProxy};
@@ -14,6 +16,8 @@ use crate::upstream::Ground;
 pub struct Making<'a> {
     /// The credential's name; `None` for one written in a rule.
     pub name: Option<&'a str>,
+    /// Where it has no name: which requests its rule speaks of.
+    pub requests: String,
     /// By name; `None` for what could not be loaded, which is reported already.
     pub identities: &'a HashMap<String, Option<Arc<Identity>>>,
     pub bundles: &'a HashMap<String, Option<Arc<Trust>>>,
@@ -27,6 +31,12 @@ pub struct Making<'a> {
 }
 
 impl Making<'_> {
+    /// A file of the credential's own in the state folder: `KIND/NAME.json`. Without a name, it is called by the
+    /// requests that its rule speaks of.
+    pub fn state_file(&self, kind: &str) -> PathBuf {
+        self.state.join(kind).join(format!("{}.json", file_name(self.name.unwrap_or(&self.requests))))
+    }
+
     /// A `client_certificate` setting: a name, or an inline certificate.
     pub fn identity(&self, node: &Node, decode: &mut Decode<'_>) -> Option<Arc<Identity>> {
         if node.as_map().is_none() {
@@ -82,6 +92,18 @@ impl Making<'_> {
     }
 }
 
+/// A text as the name of a file: what is plain stays; what is not is told apart by its hash.
+fn file_name(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !text.is_empty() && text.len() <= 64 && !text.starts_with('.') && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    let word = text.split(|c| !is_plain(c)).map(|word| word.trim_start_matches('.')).find(|word| !word.is_empty());
+    let hash = digest::digest(&digest::SHA256, text.as_bytes());
+    let hash: String = hash.as_ref()[..6].iter().map(|b| format!("{b:02x}")).collect();
+    format!("{}-{hash}", word.unwrap_or("unnamed").chars().take(64).collect::<String>())
+}
+
 fn named<T>(
     all: &HashMap<String, Option<Arc<T>>>,
     what: &str,
@@ -102,4 +124,21 @@ fn tell(decode: &mut Decode<'_>, problem: Problem, error: bool) {
     let Problem { code, place, message, help } = problem;
     let diagnostic = if error { decode.report.error(code, place, message) } else { decode.report.warning(code, place, message) };
     diagnostic.help = help;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_are_plain_and_never_two_credentials_share_one() {
+        assert_eq!(file_name("portal"), "portal");
+        for odd in ["../etc/passwd", ".hidden", "a b", "ä", "", "["] {
+            let name = file_name(odd);
+            assert!(!name.contains('/') && !name.starts_with('.') && name.len() > 13, "{odd}: {name}");
+            assert_ne!(name, file_name(&format!("{odd}x")));
+        }
+        assert!(file_name("[\"app.example.com\"] Default").starts_with("app.example.com-"));
+        assert_ne!(file_name("a b"), file_name("a c"));
+    }
 }

@@ -6,6 +6,7 @@ mod asap;
 mod basic;
 mod bearer;
 pub mod challenge;
+mod cookies;
 mod digest;
 mod exec;
 pub mod fetch;
@@ -59,6 +60,7 @@ pub static SCHEMES: &[&Scheme] = &[
     &digest::SCHEME,
     &jwt::SCHEME,
     &asap::SCHEME,
+    &cookies::SCHEME,
     &exec::SCHEME,
 ];
 
@@ -156,6 +158,8 @@ pub enum Spot {
     Header(HeaderName),
     Query(String),
     Cookie(String),
+    /// The cookies of a jar, whatever they are called; those that the client brought stay.
+    Jar,
     /// A form field or top-level JSON member.
     BodyField(String),
 }

@@ -332,6 +332,15 @@ pub struct Rule {
     pub action: Option<Action>,
 }
 
+impl Rule {
+    /// Which requests it speaks of, as a text to compare.
+    pub fn requests(&self) -> String {
+        let hosts: Vec<String> = self.hosts.iter().map(ToString::to_string).collect();
+        let paths: Vec<String> = self.paths.iter().map(ToString::to_string).collect();
+        format!("{hosts:?} {:?} {:?} {paths:?} {:?} {:?}", self.ports, self.schemes, self.methods, self.clients)
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Schemes {
     Https,

@@ -117,8 +117,8 @@ fn has(draft: &Draft, spot: &Spot) -> bool {
             let text = String::from_utf8_lossy(field.as_bytes());
             text.split(';').any(|pair| pair.trim().split('=').next() == Some(name))
         }),
-        // Replaced in the body itself by the scheme.
-        Spot::BodyField(_) => false,
+        // Replaced in the body itself by the scheme; a jar leaves the client's cookies alone.
+        Spot::BodyField(_) | Spot::Jar => false,
     }
 }
 
@@ -128,6 +128,7 @@ fn refused(spot: &Spot, draft: &Draft) -> Failure {
         Spot::Query(name) => format!("query parameter `{name}`"),
         Spot::Cookie(name) => format!("cookie `{name}`"),
         Spot::BodyField(name) => format!("body field `{name}`"),
+        Spot::Jar => "its cookies".to_owned(),
     };
     Failure::new(Cause::ExistingCredential, format!("the client sent its own credential to {} in {place}", draft.origin))
         .hint("take it out of the client, or set `on_existing_auth: replace` or `keep` in the rule")

@@ -60,7 +60,7 @@ pub async fn build(
         bundles.extend(trust.map(|trust| (name.clone(), trust)));
     }
     for credential in config.credentials.values() {
-        builder.authorizer(credential);
+        builder.authorizer(credential, None);
     }
     let places: Vec<Place> = config.rules.iter().map(|rule| rule.place).collect();
     let labels = builder.report.labels(&places);
@@ -179,7 +179,7 @@ impl Builder<'_> {
     }
 
     async fn rule(&mut self, rule: Rule, label: Arc<str>) -> LiveRule {
-        let auth = rule.auth.as_ref().map(|list| self.authorizers(list));
+        let auth = rule.auth.as_ref().map(|list| self.authorizers(list, &rule));
         let identities = match &rule.client_certificates {
             None => None,
             Some(list) => {
@@ -207,10 +207,10 @@ impl Builder<'_> {
         }
     }
 
-    fn authorizers(&mut self, list: &[Arc<Credential>]) -> Vec<Arc<Bound>> {
+    fn authorizers(&mut self, list: &[Arc<Credential>], rule: &Rule) -> Vec<Arc<Bound>> {
         let mut bound: Vec<Arc<Bound>> = Vec::new();
         for credential in list {
-            let Some(new) = self.authorizer(credential) else { continue };
+            let Some(new) = self.authorizer(credential, Some(rule)) else { continue };
             if let Some((old, spot)) = bound.iter().find_map(|old| shared_spot(old, &new).map(|spot| (old, spot))) {
                 let message = format!("`{}` and `{}` both write {spot}", old.label, new.label);
                 self.report.error("auth-conflict", credential.place, message).help("take one of them away");
@@ -220,21 +220,23 @@ impl Builder<'_> {
         bound
     }
 
-    fn authorizer(&mut self, credential: &Arc<Credential>) -> Option<Arc<Bound>> {
+    /// `rule`: where it stands, if it has no name.
+    fn authorizer(&mut self, credential: &Arc<Credential>, rule: Option<&Rule>) -> Option<Arc<Bound>> {
         let key = Arc::as_ptr(credential) as usize;
         if let Some(known) = self.authorizers.get(&key) {
             return known.clone();
         }
-        let built = self.build_authorizer(credential);
+        let built = self.build_authorizer(credential, rule);
         self.authorizers.insert(key, built.clone());
         built
     }
 
-    fn build_authorizer(&mut self, credential: &Credential) -> Option<Arc<Bound>> {
+    fn build_authorizer(&mut self, credential: &Credential, rule: Option<&Rule>) -> Option<Arc<Bound>> {
         // The config only lets through types that the table has.
         let scheme = auth::scheme(&credential.kind)?;
         let making = Making {
             name: credential.name.as_deref(),
+            requests: rule.map(Rule::requests).unwrap_or_default(),
             identities: &self.named_identities,
             bundles: &self.named_bundles,
             trust: self.trust.as_ref()?,
@@ -367,6 +369,7 @@ fn shared_spot(a: &Bound, b: &Bound) -> Option<String> {
         auth::Spot::Header(name) => format!("the header `{name}`"),
         auth::Spot::Query(name) => format!("the query parameter `{name}`"),
         auth::Spot::Cookie(name) => format!("the cookie `{name}`"),
+        auth::Spot::Jar => "captured cookies".to_owned(),
         auth::Spot::BodyField(name) => format!("the body field `{name}`"),
     })
 }

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cookies;
 mod destinations;
 mod identities;
 mod messages;

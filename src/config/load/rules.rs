@@ -458,7 +458,7 @@ fn is_loopback(host: &HostPattern) -> bool {
 fn shadows(decode: &mut Decode<'_>, rules: &[Rule]) {
     let mut later: std::collections::HashMap<String, Vec<&Rule>> = std::collections::HashMap::new();
     for rule in rules.iter().rev().filter(|rule| !rule.hosts.is_empty()) {
-        let key = requests(rule);
+        let key = rule.requests();
         let same = later.entry(key).or_default();
         if same.iter().any(|over| outdoes(over, rule)) {
             decode
@@ -472,13 +472,6 @@ fn shadows(decode: &mut Decode<'_>, rules: &[Rule]) {
         }
         same.push(rule);
     }
-}
-
-/// Which requests a rule speaks of, as a text to compare.
-fn requests(rule: &Rule) -> String {
-    let hosts: Vec<String> = rule.hosts.iter().map(ToString::to_string).collect();
-    let paths: Vec<String> = rule.paths.iter().map(ToString::to_string).collect();
-    format!("{hosts:?} {:?} {:?} {paths:?} {:?} {:?}", rule.ports, rule.schemes, rule.methods, rule.clients)
 }
 
 fn outdoes(over: &Rule, under: &Rule) -> bool {
