@@ -240,6 +240,14 @@ pub fn remove_dir(path: &Path) -> Result<(), FileError> {
     fs::remove_dir(path).map_err(failed("remove", path))
 }
 
+/// Removes a folder with all that is in it; only for folders that were made here.
+///
+/// # Errors
+/// Something of it cannot be removed.
+pub fn remove_tree(path: &Path) -> Result<(), FileError> {
+    fs::remove_dir_all(path).map_err(failed("remove", path))
+}
+
 /// Holds an exclusive lock on a file until dropped; waits for whoever has it.
 ///
 /// # Errors

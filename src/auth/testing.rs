@@ -30,6 +30,7 @@ pub fn build_with(scheme: &Scheme, settings: &str) -> (Option<Arc<dyn Authorizer
     let scope = Scope { bases: vec![std::env::current_dir().unwrap()], bound: 1 << 20, ..Scope::default() };
     let ground = Ground { dialer: Dialer::new(BTreeMap::new()), limits: Limits::default(), egress: Vec::new() };
     let making = Making {
+        requests: String::new(),
         name: None,
         identities: &HashMap::new(),
         bundles: &HashMap::new(),

@@ -1,6 +1,7 @@
 //! Commands; the only place that prints. Data goes to stdout, everything else to stderr.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod browser;
 mod ca;
 mod certs;
 mod check;
@@ -9,6 +10,7 @@ mod exec;
 mod explain;
 mod generate;
 mod health;
+mod import;
 mod run;
 mod sign;
 
@@ -57,6 +59,8 @@ enum Command {
     Run(run::RunArgs),
     /// Run a command with everything set so that it goes through a proxy of its own
     Exec(exec::ExecArgs),
+    /// Open a browser on a throw-away profile that goes through a proxy of its own and trusts it
+    Browser(browser::BrowserArgs),
     /// Check the configuration, and everything it names, without serving
     Check(check::CheckArgs),
     /// Say what would be done with a request, without sending it
@@ -71,6 +75,9 @@ enum Command {
     Certs(certs::CertsCommand),
     /// Show what gatepass does, with servers of its own, no network and no files
     Demo,
+    /// Make a configuration from what another tool exports
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     /// Write a starter configuration
     Init(generate::InitArgs),
     /// Print the JSON Schema of the configuration
@@ -161,12 +168,14 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, Error> {
     match cli.command.unwrap_or(Command::Run(run::RunArgs::default())) {
         Command::Run(args) => run::run(&common, &args).await,
         Command::Exec(args) => exec::run(&common, &args).await,
+        Command::Browser(args) => browser::run(&common, &args).await,
         Command::Check(args) => check::run(&common, &args).await,
         Command::Explain(args) => explain::run(&common, &args).await,
         Command::Sign(args) => sign::run(&common, &args).await,
         Command::Ca(command) => ca::run(&common, &command).await,
         Command::Certs(command) => certs::run(&common, &command).await,
         Command::Demo => demo::run().await,
+        Command::Import(command) => import::run(&command),
         Command::Init(args) => generate::init(&args),
         Command::Schema(args) => generate::schema(&args),
         Command::Health(args) => health::run(&common, &args).await,

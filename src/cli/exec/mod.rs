@@ -152,7 +152,7 @@ fn overlay(args: &ExecArgs) -> Result<Option<String>, Error> {
     Ok((!rules.is_empty()).then(|| serde_json::json!({ "rules": rules }).to_string()))
 }
 
-fn start_logging(level: &str) -> Result<(), Error> {
+pub fn start_logging(level: &str) -> Result<(), Error> {
     let filter =
         tracing_subscriber::EnvFilter::builder().parse(level).map_err(|_| Error::new(format!("--log {level}: not a level")))?;
     tracing_subscriber::fmt()
@@ -191,7 +191,7 @@ async fn command(args: &ExecArgs, variables: &[(String, String)], running: Optio
     })
 }
 
-async fn wait(child: &mut Child) -> std::io::Result<std::process::ExitStatus> {
+pub async fn wait(child: &mut Child) -> std::io::Result<std::process::ExitStatus> {
     // The terminal sends these to the whole group, the command included: we only must not die of them.
     let (mut interrupt, mut quit) = (signal(SignalKind::interrupt())?, signal(SignalKind::quit())?);
     let (mut terminate, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
