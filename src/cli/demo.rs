@@ -235,7 +235,7 @@ async fn get(
     let trust = Trust::of(std::slice::from_ref(ca)).map_err(|problem| problem.message)?;
     let tls = Client::build(&ClientSpec::plain(Arc::new(trust)), 1).map_err(|problem| problem.message)?;
     let host_name = Host::parse(host).map_err(|cause| cause.to_string())?;
-    let connector = tokio_rustls::TlsConnector::from(tls.config(&[Alpn::Http11]));
+    let connector = tokio_rustls::TlsConnector::from(tls.config(&[Alpn::Http11]).ok_or("the backend is not rustls")?);
     let stream = connector
         .connect(tls.server_name(&host_name).map_err(|failure| failure.details)?, stream)
         .await

@@ -393,6 +393,7 @@ pub struct TlsSettings {
     pub resumption: Option<bool>,
     pub alpn: Option<Vec<Alpn>>,
     pub backend: Option<TlsBackend>,
+    pub ocsp: Option<Ocsp>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -405,6 +406,16 @@ pub enum TlsVersion {
 pub enum Alpn {
     H2,
     Http11,
+}
+
+/// What is made of stapled OCSP responses.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Ocsp {
+    /// One that says "revoked" refuses the server; one that is missing or proves nothing does not.
+    #[default]
+    Check,
+    /// There must be one, and it must hold.
+    Require,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]

@@ -269,6 +269,7 @@ const SHOWN_KEYS: &[&str] = &[
     "resumption",
     "alpn",
     "backend",
+    "ocsp",
     "accept_invalid_certs",
     "dir",
     "format",

@@ -165,6 +165,11 @@ pub static TLS: &[Field] = &[
     f("max_version", Shape::Words(&["1.2", "1.3"]), "1.2 or 1.3 (the default)"),
     f("pins", Shape::Texts, "sha256/BASE64 of a public key that must be in the chain"),
     f("crl", Shape::Texts, "files with certificate revocation lists"),
+    f(
+        "ocsp",
+        Shape::Words(&["check", "require"]),
+        "check (the default): a stapled OCSP response that says revoked refuses the server; require: there must be one that holds",
+    ),
     f("resumption", Shape::Bool, "off makes every connection a full handshake"),
     f("alpn", Shape::Texts, "h2 and http/1.1 in the order offered; what the client speaks when left out"),
     f(

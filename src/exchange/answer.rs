@@ -306,16 +306,36 @@ fn close(fields: &mut HeaderMap) {
 
 /// `gatepass; error=…; details="…"`, a Structured Field (RFC 8941 §3.3.3: strings are printable ASCII).
 fn proxy_status(failure: &Failure) -> HeaderValue {
-    let mut details = String::new();
-    for c in failure.to_string().chars().take(512) {
+    let text = format!("gatepass; error={}; details={}", failure.cause.error_name(), quoted(&failure.to_string()));
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("gatepass; error=proxy_internal_error"))
+}
+
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars().take(512) {
         match c {
-            '"' | '\\' => details.extend(['\\', c]),
-            ' '..='~' => details.push(c),
-            _ => details.push('?'),
+            '"' | '\\' => quoted.extend(['\\', c]),
+            ' '..='~' => quoted.push(c),
+            _ => quoted.push('?'),
         }
     }
-    let text = format!("gatepass; error={}; details=\"{details}\"", failure.cause.error_name());
-    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("gatepass; error=proxy_internal_error"))
+    quoted.push('"');
+    quoted
+}
+
+/// A 403 may be for want of a client certificate that the origin could not ask for. The answer stays the origin's, with
+/// a line of ours (RFC 9209 §2.1.4), and the log says it once.
+pub fn remark(response: &mut Response<Incoming>, lease: &Lease) {
+    if response.status() != StatusCode::FORBIDDEN {
+        return;
+    }
+    let Some(why) = lease.way().never_asked(lease.handshake.as_deref()) else { return };
+    if lease.way().may_warn() {
+        tracing::warn!("{} answered 403: {why}", lease.way().origin());
+    }
+    if let Ok(value) = HeaderValue::from_str(&format!("gatepass; details={}", quoted(why))) {
+        response.headers_mut().append(HeaderName::from_static("proxy-status"), value);
+    }
 }
 
 /// The connection was cut at the end of the grace period.

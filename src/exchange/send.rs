@@ -10,7 +10,7 @@ use http::{Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
-use super::answer::Ledger;
+use super::answer::{Ledger, remark};
 use super::hold::Payload;
 use super::{Carried, Case, draft as drafting};
 use crate::auth::{Answer, Round, Verdict};
@@ -181,13 +181,14 @@ async fn dispatch(
     let mut left = RESENDINGS;
     loop {
         let mut error = match timed(gate, lease.send(request), way).await? {
-            Ok(response) => {
+            Ok(mut response) => {
                 // An answer to half a request is worth nothing.
                 if let Some(failure) = ledger.broke_off() {
                     return Err(failure);
                 }
                 payload.settle();
                 ledger.answered();
+                remark(&mut response, &lease);
                 return Ok((response, lease));
             }
             Err(error) => error,

@@ -184,8 +184,13 @@ impl Builder<'_> {
             None => None,
             Some(list) => {
                 let mut loaded = Vec::new();
+                let backend = rule.tls.backend.unwrap_or_default();
                 for source in list {
-                    loaded.extend(self.identity(source).await);
+                    let Some(identity) = self.identity(source).await else { continue };
+                    if let Err(problem) = identity.check_backend(backend, Some(source.place)) {
+                        tell_error(self.report, problem);
+                    }
+                    loaded.push(identity);
                 }
                 Some(loaded)
             }

@@ -145,7 +145,7 @@ fn merge_way(spec: &mut Spec, live: &super::LiveRule) {
 }
 
 fn later(settings: &mut TlsSettings, said: &TlsSettings) {
-    let TlsSettings { server_name, min_version, max_version, pins, crl: _, resumption, alpn, backend } = said.clone();
+    let TlsSettings { server_name, min_version, max_version, pins, crl: _, resumption, alpn, backend, ocsp } = said.clone();
     settings.server_name = server_name.or(settings.server_name.take());
     settings.min_version = min_version.or(settings.min_version);
     settings.max_version = max_version.or(settings.max_version);
@@ -153,6 +153,7 @@ fn later(settings: &mut TlsSettings, said: &TlsSettings) {
     settings.resumption = resumption.or(settings.resumption);
     settings.alpn = alpn.or(settings.alpn.take());
     settings.backend = backend.or(settings.backend);
+    settings.ocsp = ocsp.or(settings.ocsp);
 }
 
 fn injected(gate: &Gate, auth: &[Arc<Bound>], headers: &[(usize, usize)]) -> Vec<HeaderName> {

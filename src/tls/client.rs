@@ -3,6 +3,8 @@
 //! with one certificate cannot be resumed for another.
 
 use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use rustls::client::{ResolvesClientCert, Resumption};
@@ -11,16 +13,17 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, HandshakeKind, SignatureScheme, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::crl::Crls;
 use super::handshake::{self, Asked, Handshake};
 use super::identity::Identity;
+#[cfg(feature = "openssl")]
+use super::openssl;
+use super::stream::TlsStream;
 use super::trust::Trust;
 use super::verify::Verifier;
 use super::{Problem, explain, provider};
-use crate::config::{Alpn, TlsBackend, TlsSettings, TlsVersion};
+use crate::config::{Alpn, Ocsp, TlsBackend, TlsSettings, TlsVersion};
 use crate::failure::{Cause, Failure};
 use crate::origin::Host;
 
@@ -49,9 +52,22 @@ impl ClientSpec {
     }
 }
 
-/// The configurations made from a spec.
+/// What is made from a spec.
 pub struct Client {
     spec: ClientSpec,
+    engine: Engine,
+    /// A server of this client asked for a certificate in a handshake: what a resumed session does not tell.
+    was_asked: AtomicBool,
+}
+
+enum Engine {
+    Rustls(Box<Rustls>),
+    #[cfg(feature = "openssl")]
+    Openssl(openssl::Connector),
+}
+
+/// The configurations for rustls.
+struct Rustls {
     base: ClientConfig,
     /// One for each list of protocols asked for; there are a handful.
     by_alpn: RwLock<Vec<(Vec<Alpn>, Arc<ClientConfig>)>>,
@@ -74,52 +90,42 @@ impl Client {
     /// Settings that contradict each other, or that this build cannot do.
     pub fn build(spec: &ClientSpec, sessions: usize) -> Result<Client, Problem> {
         let settings = &spec.settings;
-        if settings.backend == Some(TlsBackend::Openssl) {
-            return Err(
-                Problem::new("not-in-this-build", None, "the OpenSSL backend is not in this build").help("leave `backend:` out")
-            );
-        }
-        let pins = settings.pins.as_deref();
-        let verifier = Verifier::new(Arc::clone(&spec.trust), &spec.crls, pins, spec.accept_invalid_certs)?;
-        let mut base = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&versions(settings)?)
-            .map_err(|error| Problem::new("tls-settings", None, format!("these TLS settings do not work: {error}")))?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_client_cert_resolver(Arc::new(Resolver::new(&spec.identities)));
-        base.resumption = match settings.resumption {
-            Some(false) => Resumption::disabled(),
-            _ => Resumption::in_memory_sessions(sessions),
+        let versions = versions(settings)?;
+        let backend = settings.backend.unwrap_or_default();
+        spec.identities.iter().try_for_each(|identity| identity.check_backend(backend, None))?;
+        let verifier = Verifier::new(Arc::clone(&spec.trust), &spec.crls, settings.pins.as_deref(), spec.accept_invalid_certs)?;
+        let verifier = verifier.require_staple(settings.ocsp == Some(Ocsp::Require));
+        let engine = match backend {
+            TlsBackend::Rustls => Engine::Rustls(Box::new(Rustls::build(spec, verifier, &versions, sessions)?)),
+            #[cfg(feature = "openssl")]
+            TlsBackend::Openssl => Engine::Openssl(openssl::Connector::build(spec, verifier)?),
+            #[cfg(not(feature = "openssl"))]
+            TlsBackend::Openssl => {
+                return Err(Problem::new("not-in-this-build", None, "the OpenSSL backend is not in this build"));
+            }
         };
-        Ok(Client { spec: spec.clone(), base, by_alpn: RwLock::default() })
+        Ok(Client { spec: spec.clone(), engine, was_asked: AtomicBool::new(false) })
     }
 
     pub fn spec(&self) -> &ClientSpec {
         &self.spec
     }
 
-    /// The configuration that offers these protocols. Where the settings name protocols, only those
-    /// of them that are asked for are offered, in the settings' order; where none is left, what is
-    /// asked for (an upgrade needs HTTP/1.1 whatever is preferred).
+    /// The configuration that offers these protocols; `None`: the backend is not rustls.
     ///
     /// [`connect`](Self::connect) is the way to use it; a handshake made otherwise is noted nowhere
     /// unless it runs under [`Handshake::watch`].
-    pub fn config(&self, alpn: &[Alpn]) -> Arc<ClientConfig> {
-        let known = self.by_alpn.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some((_, config)) = known.iter().find(|(own, _)| own == alpn) {
-            return Arc::clone(config);
+    pub fn config(&self, alpn: &[Alpn]) -> Option<Arc<ClientConfig>> {
+        match &self.engine {
+            Engine::Rustls(rustls) => Some(rustls.config(&self.offered(alpn))),
+            #[cfg(feature = "openssl")]
+            Engine::Openssl(_) => None,
         }
-        drop(known);
-        let mut config = self.base.clone();
-        config.alpn_protocols = self.offered(alpn).iter().map(|p| protocol_id(*p).to_vec()).collect();
-        let config = Arc::new(config);
-        let mut known = self.by_alpn.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if !known.iter().any(|(own, _)| own == alpn) {
-            known.push((alpn.to_vec(), Arc::clone(&config)));
-        }
-        config
     }
 
+    /// Where the settings name protocols, only those of them that are asked for are offered, in the
+    /// settings' order; where none is left, what is asked for (an upgrade needs HTTP/1.1 whatever is
+    /// preferred).
     fn offered(&self, asked: &[Alpn]) -> Vec<Alpn> {
         let Some(wanted) = &self.spec.settings.alpn else { return asked.to_vec() };
         let both: Vec<_> = wanted.iter().copied().filter(|p| asked.contains(p)).collect();
@@ -155,17 +161,82 @@ impl Client {
     {
         let name = self.server_name(host)?;
         let handshake = Handshake::new();
-        let opening = TlsConnector::from(self.config(alpn)).connect(name, io);
-        let stream = match handshake.watch(opening).await {
+        let stream = match self.open(io, name, &self.offered(alpn), &handshake).await {
             Ok(stream) => stream,
             Err(error) => return Err(explain::failure(&error, host, self, &handshake)),
         };
-        let (_, connection) = stream.get_ref();
-        if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
-            handshake.note_resumed();
+        if matches!(handshake.asked(), Asked::Shown(_) | Asked::Nothing { .. }) {
+            self.was_asked.store(true, Ordering::Relaxed);
         }
-        let alpn = connection.alpn_protocol().and_then(protocol);
-        Ok(Secured { stream, alpn, handshake })
+        Ok(Secured { alpn: stream.alpn(), stream, handshake })
+    }
+
+    async fn open<IO>(
+        &self,
+        io: IO,
+        name: ServerName<'static>,
+        alpn: &[Alpn],
+        handshake: &Arc<Handshake>,
+    ) -> io::Result<TlsStream<IO>>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        match &self.engine {
+            Engine::Rustls(rustls) => {
+                let stream = handshake.watch(TlsConnector::from(rustls.config(alpn)).connect(name, io)).await?;
+                if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
+                    handshake.note_resumed();
+                }
+                Ok(TlsStream::Rustls(Box::new(stream)))
+            }
+            #[cfg(feature = "openssl")]
+            Engine::Openssl(connector) => {
+                let alpn = openssl::Connector::offered(&self.spec.settings, alpn.to_vec());
+                Ok(TlsStream::Openssl(Box::new(connector.connect(io, name, &alpn, handshake).await?)))
+            }
+        }
+    }
+
+    /// A server asked for a certificate in some handshake of this client.
+    pub(super) fn was_asked(&self) -> bool {
+        self.was_asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Rustls {
+    fn build(
+        spec: &ClientSpec,
+        verifier: Verifier,
+        versions: &[&'static SupportedProtocolVersion],
+        sessions: usize,
+    ) -> Result<Self, Problem> {
+        let mut base = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .map_err(|error| Problem::new("tls-settings", None, format!("these TLS settings do not work: {error}")))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_cert_resolver(Arc::new(Resolver { identities: spec.identities.clone() }));
+        base.resumption = match spec.settings.resumption {
+            Some(false) => Resumption::disabled(),
+            _ => Resumption::in_memory_sessions(sessions),
+        };
+        Ok(Self { base, by_alpn: RwLock::default() })
+    }
+
+    fn config(&self, alpn: &[Alpn]) -> Arc<ClientConfig> {
+        let known = self.by_alpn.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some((_, config)) = known.iter().find(|(own, _)| own == alpn) {
+            return Arc::clone(config);
+        }
+        drop(known);
+        let mut config = self.base.clone();
+        config.alpn_protocols = alpn.iter().map(|p| protocol_id(*p).to_vec()).collect();
+        let config = Arc::new(config);
+        let mut known = self.by_alpn.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if !known.iter().any(|(own, _)| own == alpn) {
+            known.push((alpn.to_vec(), Arc::clone(&config)));
+        }
+        config
     }
 }
 
@@ -193,63 +264,41 @@ fn versions(settings: &TlsSettings) -> Result<Vec<&'static SupportedProtocolVers
     Ok(chosen)
 }
 
-/// Chooses what to show, and notes that it was asked for.
-struct Resolver {
-    candidates: Vec<Candidate>,
+/// Which of several identities to show: the first whose issuers the server names (RFC 8446 §4.2.4), else
+/// the first; in either case one whose key can sign as the server wants.
+pub(super) fn choose<'a>(
+    identities: impl Iterator<Item = &'a Arc<Identity>> + Clone,
+    hints: &[&[u8]],
+    schemes: &[SignatureScheme],
+) -> Option<usize> {
+    let mut fitting = identities.enumerate().filter(|(_, identity)| identity.signs(schemes));
+    let hinted = fitting.clone().find(|(_, identity)| identity.is_below(hints));
+    hinted.or_else(|| fitting.next()).map(|(at, _)| at)
 }
 
-struct Candidate {
-    key: Arc<CertifiedKey>,
-    name: String,
-    /// Subjects and issuers of the chain, in DER: what a server's hints are compared with.
-    authorities: Vec<Vec<u8>>,
+/// Chooses for rustls what to show, and notes that it was asked for.
+struct Resolver {
+    identities: Vec<Arc<Identity>>,
 }
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resolver").field("candidates", &self.candidates.len()).finish_non_exhaustive()
-    }
-}
-
-impl Resolver {
-    fn new(identities: &[Arc<Identity>]) -> Self {
-        let candidate = |identity: &Arc<Identity>| Candidate {
-            key: identity.certified_key(),
-            name: identity.details().name().to_owned(),
-            authorities: identity.certificates().iter().flat_map(|der| authorities(der)).collect(),
-        };
-        Self { candidates: identities.iter().map(candidate).collect() }
-    }
-
-    /// The first whose issuers the server names (RFC 8446 §4.2.4), else the first; in either case
-    /// one whose key can sign as the server wants.
-    fn choose(&self, hints: &[&[u8]], schemes: &[SignatureScheme]) -> Option<&Candidate> {
-        let fits = |c: &&Candidate| c.key.key.choose_scheme(schemes).is_some();
-        let hinted = |c: &&Candidate| c.authorities.iter().any(|name| hints.contains(&name.as_slice()));
-        let mut fitting = self.candidates.iter().filter(fits);
-        self.candidates.iter().filter(fits).find(hinted).or_else(|| fitting.next())
+        f.debug_struct("Resolver").field("identities", &self.identities.len()).finish_non_exhaustive()
     }
 }
 
 impl ResolvesClientCert for Resolver {
     fn resolve(&self, root_hint_subjects: &[&[u8]], sigschemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        let chosen = self.choose(root_hint_subjects, sigschemes);
+        let chosen = choose(self.identities.iter(), root_hint_subjects, sigschemes).map(|at| &self.identities[at]);
         handshake::note_asked(match chosen {
-            Some(candidate) => Asked::Shown(candidate.name.clone()),
-            None => Asked::Nothing { unfit: !self.candidates.is_empty() },
+            Some(identity) => Asked::Shown(identity.details().name().to_owned()),
+            None => Asked::Nothing { unfit: !self.identities.is_empty() },
         });
-        chosen.map(|candidate| Arc::clone(&candidate.key))
+        chosen?.certified_key()
     }
 
     fn has_certs(&self) -> bool {
-        !self.candidates.is_empty()
-    }
-}
-
-fn authorities(der: &[u8]) -> Vec<Vec<u8>> {
-    match X509Certificate::from_der(der) {
-        Ok((_, cert)) => vec![cert.issuer().as_raw().to_vec(), cert.subject().as_raw().to_vec()],
-        Err(_) => Vec::new(),
+        !self.identities.is_empty()
     }
 }
 

@@ -301,9 +301,9 @@ fn specs_are_equal_by_content() {
 #[test]
 fn the_settings_protocols_come_first_but_an_upgrade_gets_what_it_needs() {
     let client = with(spec(Ca::root("Root").trust()), |s| s.settings.alpn = Some(vec![Alpn::H2]));
-    assert_eq!(client.config(BOTH).alpn_protocols, [b"h2".to_vec()]);
-    assert_eq!(client.config(H1).alpn_protocols, [b"http/1.1".to_vec()]);
-    assert!(Arc::ptr_eq(&client.config(BOTH), &client.config(BOTH)));
+    assert_eq!(client.config(BOTH).unwrap().alpn_protocols, [b"h2".to_vec()]);
+    assert_eq!(client.config(H1).unwrap().alpn_protocols, [b"http/1.1".to_vec()]);
+    assert!(Arc::ptr_eq(&client.config(BOTH).unwrap(), &client.config(BOTH).unwrap()));
 }
 
 #[tokio::test]

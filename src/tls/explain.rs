@@ -9,14 +9,17 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerInco
 use super::client::Client;
 use super::handshake::{Asked, Handshake};
 use super::inspect::{Details, day};
-use super::verify::NotPinned;
+use super::verify::{NoStaple, NotPinned};
+use crate::config::TlsBackend;
+#[cfg(feature = "openssl")]
+use crate::failure::Retry;
 use crate::failure::{Cause, Failure};
 use crate::origin::Host;
 
 /// The failure of a handshake, or of the first read after it (where TLS 1.3 servers refuse a client
 /// certificate).
 pub fn failure(error: &io::Error, host: &Host, client: &Client, handshake: &Handshake) -> Failure {
-    let scene = Scene { host, client, handshake };
+    let scene = Scene { host, client, handshake, late: false };
     match find(error) {
         Some(error) => scene.tls(error),
         None => scene.closed(error),
@@ -25,7 +28,7 @@ pub fn failure(error: &io::Error, host: &Host, client: &Client, handshake: &Hand
 
 /// [`failure`] for an error of another kind (hyper's): `None` when TLS has no part in it.
 pub fn late(error: &(dyn StdError + 'static), host: &Host, client: &Client, handshake: &Handshake) -> Option<Failure> {
-    find(error).map(|error| Scene { host, client, handshake }.tls(error))
+    find(error).map(|error| Scene { host, client, handshake, late: true }.tls(error))
 }
 
 /// The TLS error inside another one (of hyper, of the socket), if there is one.
@@ -45,21 +48,49 @@ pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
     None
 }
 
+/// The mend for what rustls leaves out.
+macro_rules! with_openssl {
+    ($what:literal) => {
+        if cfg!(feature = "openssl") {
+            concat!($what, ": set `tls: { backend: openssl }`")
+        } else {
+            concat!(
+                $what,
+                ": set `tls: { backend: openssl }`, in a build that has it (the container image, released binaries, or the cargo \
+                 feature `openssl`)"
+            )
+        }
+    };
+}
+
 /// For a 403, or an end of connection in place of an answer: a certificate is configured and the
-/// server never asked for it in the handshake. Servers that ask later (Apache per location, IIS per
-/// path) cannot be served by rustls.
+/// server never asked for it in the handshake. Servers that ask later (Apache per location, IIS by
+/// default) are not served by rustls; OpenSSL serves those that ask by renegotiation.
 pub fn never_asked(client: &Client, handshake: &Handshake) -> Option<&'static str> {
-    let configured = !client.spec().identities.is_empty();
-    (configured && handshake.asked() == Asked::No).then_some(
-        "a client certificate is configured but the server never asked for it in the handshake; a server that asks only for some \
-         paths (renegotiation, post-handshake authentication) is not supported: let it ask for the whole host",
-    )
+    let spec = client.spec();
+    if spec.identities.is_empty() {
+        return None;
+    }
+    match (spec.settings.backend.unwrap_or_default(), handshake.asked()) {
+        (TlsBackend::Rustls, Asked::Resumed) if client.was_asked() => None,
+        (TlsBackend::Rustls, Asked::No | Asked::Resumed) => Some(with_openssl!(
+            "a client certificate is configured but the server never asked for it in the handshake; one that asks only for some \
+             paths (renegotiation in TLS 1.2, post-handshake authentication in TLS 1.3) is served by the OpenSSL backend"
+        )),
+        (TlsBackend::Openssl, Asked::Unseen) => Some(
+            "a client certificate is configured; a server that asks for it only for some paths can do so in TLS 1.2, not in TLS 1.3 \
+             (post-handshake authentication): leave `max_version` out or set `tls: { max_version: \"1.2\" }`",
+        ),
+        _ => None,
+    }
 }
 
 struct Scene<'a> {
     host: &'a Host,
     client: &'a Client,
     handshake: &'a Handshake,
+    /// The handshake was over when it failed.
+    late: bool,
 }
 
 impl Scene<'_> {
@@ -75,17 +106,51 @@ impl Scene<'_> {
             Error::PeerIncompatible(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig) => self.version(),
             Error::PeerIncompatible(_) => {
                 Failure::new(Cause::TlsProtocol, format!("{host} and gatepass have no TLS parameters in common: {error}"))
-                    .hint("the server offers nothing but what is no longer safe; it needs TLS 1.2 with ECDHE, or TLS 1.3")
+                    .hint(self.no_cipher())
             }
             Error::NoApplicationProtocol => self.protocol(),
+            Error::General(reason) if reason == "unsafe legacy renegotiation disabled" => {
+                Failure::new(Cause::TlsProtocol, format!("{host} cannot renegotiate safely (RFC 5746)"))
+                    .hint("its TLS library is from before 2010 and must be renewed")
+            }
+            #[cfg(feature = "openssl")]
+            Error::General(reason) if reason == super::openssl::AGAIN => {
+                Failure::new(Cause::TlsProtocol, format!("TLS with {host} failed: {reason}")).retry(Retry::NothingSent)
+            }
+            Error::General(reason) => Failure::new(Cause::TlsProtocol, format!("TLS with {host} failed: {reason}")),
             other => Failure::new(Cause::TlsProtocol, format!("TLS with {host} failed: {other}")),
+        }
+    }
+
+    /// What the server asked for. Where that is not seen, an alert about a certificate means that it asked.
+    fn asked(&self) -> Asked {
+        match (self.handshake.asked(), self.client.spec().identities.first()) {
+            (Asked::Unseen, Some(first)) => Asked::Shown(first.details().name().to_owned()),
+            (Asked::Unseen, None) => Asked::Nothing { unfit: false },
+            (other, _) => other,
         }
     }
 
     fn version(&self) -> Failure {
         let host = self.host;
-        Failure::new(Cause::TlsProtocol, format!("{host} does not speak a TLS version that is allowed"))
-            .hint("TLS 1.2 and 1.3 are supported; `tls: { min_version, max_version }` narrow that")
+        let spec = self.client.spec();
+        let only_1_2 = spec.settings.backend == Some(TlsBackend::Openssl)
+            && spec.settings.max_version.is_none()
+            && !spec.identities.is_empty();
+        Failure::new(Cause::TlsProtocol, format!("{host} does not speak a TLS version that is allowed")).hint(match only_1_2 {
+            true => "with a client certificate the OpenSSL backend offers TLS 1.2 alone: set `tls: { max_version: \"1.3\" }`",
+            false => "TLS 1.2 and 1.3 are supported; `tls: { min_version, max_version }` narrow that",
+        })
+    }
+
+    /// Server and gatepass have no cipher in common.
+    fn no_cipher(&self) -> &'static str {
+        match self.client.spec().settings.backend.unwrap_or_default() {
+            TlsBackend::Rustls => with_openssl!(
+                "it needs TLS 1.2 with ECDHE, or TLS 1.3; one that has only RSA key exchange is served by the OpenSSL backend"
+            ),
+            TlsBackend::Openssl => "the server has no cipher that is still safe: it needs TLS 1.2 with AES, or TLS 1.3",
+        }
     }
 
     fn protocol(&self) -> Failure {
@@ -117,13 +182,17 @@ impl Scene<'_> {
                 Some("check this machine's clock".to_owned()),
             ),
             Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => self.other_name(leaf),
-            Wrong::Revoked => (format!("the certificate of {host} is revoked, says the list in `tls: {{ crl }}`"), None),
+            Wrong::Revoked => (self.revoked(), Some("its owner must replace it".to_owned())),
             Wrong::InvalidPurpose | Wrong::InvalidPurposeContext { .. } => (
                 format!("the certificate of {host} is not meant for servers (no serverAuth)"),
                 Some("its issuer must give it the extended key usage serverAuth".to_owned()),
             ),
             Wrong::BadSignature => same_name(host, leaf),
             Wrong::Other(other) if other.0.is::<NotPinned>() => not_pinned(host, leaf),
+            Wrong::Other(other) if other.0.is::<NoStaple>() => (
+                format!("{host} does not show that its certificate is not revoked: {}", other.0),
+                Some("it must staple OCSP responses, or take `ocsp: require` out of `tls:`".to_owned()),
+            ),
             // webpki's name for it; rustls passes it on without a variant of its own.
             Wrong::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => self.ca_as_server(leaf),
             other => (format!("the certificate of {host} does not verify: {other}"), None),
@@ -146,6 +215,14 @@ impl Scene<'_> {
             format!("the certificate of {host} is issued by \"{missing}\", which is not trusted"),
             Some(format!("add the certificate of \"{missing}\" to a `ca_bundle:` of the rule for {host}")),
         )
+    }
+
+    fn revoked(&self) -> String {
+        let host = self.host;
+        match self.client.spec().crls.is_empty() {
+            true => format!("the certificate of {host} is revoked, says the OCSP response that it sends along"),
+            false => format!("the certificate of {host} is revoked, says the list in `tls: {{ crl }}` or its OCSP response"),
+        }
     }
 
     fn ca_as_server(&self, leaf: &Details) -> (String, Option<String>) {
@@ -184,12 +261,11 @@ impl Scene<'_> {
             | Alert::UnknownCA
             | Alert::AccessDenied => self.refused(alert),
             // TLS 1.2 has no certificate_required; OpenSSL and nginx say handshake_failure.
-            Alert::HandshakeFailure if self.handshake.asked() != Asked::No => self.refused(alert),
+            Alert::HandshakeFailure if !matches!(self.handshake.asked(), Asked::No | Asked::Resumed) => self.refused(alert),
             Alert::HandshakeFailure => {
-                Failure::new(Cause::TlsProtocol, format!("{host} refused the handshake (alert {})", name(alert))).hint(
-                    never_asked(self.client, self.handshake)
-                        .unwrap_or("server and gatepass have no cipher in common: it needs TLS 1.2 with ECDHE, or TLS 1.3"),
-                )
+                let asks_late = self.late.then(|| never_asked(self.client, self.handshake)).flatten();
+                Failure::new(Cause::TlsProtocol, format!("{host} refused the handshake (alert {})", name(alert)))
+                    .hint(asks_late.unwrap_or_else(|| self.no_cipher()))
             }
             Alert::ProtocolVersion => self.version(),
             Alert::NoApplicationProtocol => self.protocol(),
@@ -206,7 +282,7 @@ impl Scene<'_> {
     fn refused(&self, alert: AlertDescription) -> Failure {
         let host = self.host;
         let alert_name = name(alert);
-        let (details, hint) = match self.handshake.asked() {
+        let (details, hint) = match self.asked() {
             Asked::Shown(shown) => {
                 (format!("{host} refused the client certificate \"{shown}\" (alert {alert_name})"), self.refused_hint(alert))
             }
@@ -220,7 +296,7 @@ impl Scene<'_> {
                 format!("{host} asked for a client certificate and no rule names one (alert {alert_name})"),
                 format!("add `client_certificate:` to a rule for {host}"),
             ),
-            Asked::No | Asked::Resumed => (
+            Asked::No | Asked::Resumed | Asked::Unseen => (
                 format!("{host} ended TLS with the alert {alert_name}"),
                 never_asked(self.client, self.handshake)
                     .unwrap_or("the server speaks of the client certificate: look into its log")
@@ -254,7 +330,7 @@ impl Scene<'_> {
             Asked::Shown(shown) => {
                 failure.hint(format!("it may have refused the client certificate \"{shown}\"; its log says more"))
             }
-            Asked::No | Asked::Resumed => failure,
+            Asked::No | Asked::Resumed | Asked::Unseen => failure,
         }
     }
 }

@@ -21,6 +21,8 @@ pub enum Asked {
     No,
     /// An earlier session was resumed; what was agreed then still holds.
     Resumed,
+    /// OpenSSL does not tell (TLS 1.3).
+    Unseen,
     /// It asked and got this certificate (its name).
     Shown(String),
     /// It asked and got none.

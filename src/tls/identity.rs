@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustls::SignatureScheme;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::{CertifiedKey, SigningKey};
+use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo, X509Certificate};
 
 use super::inspect::{self, Details, day};
-use super::key::{self, KeyError};
+use super::key::{self, Key, KeyError};
 pub use super::{Loaded, Problem};
 use super::{pem, pfx, sha256};
-use crate::config::{CertificateSource, Material, Pem, Place};
+use crate::config::{CertificateSource, Material, Pem, Place, TlsBackend};
 use crate::files;
 use crate::secret::Secret;
 
@@ -23,7 +24,12 @@ use crate::secret::Secret;
 ///
 /// There is no `Debug`: nothing that holds a key is printed.
 pub struct Identity {
-    key: Arc<CertifiedKey>,
+    chain: Vec<CertificateDer<'static>>,
+    key: Key,
+    /// Chain and key for rustls.
+    certified: Option<Arc<CertifiedKey>>,
+    /// Subjects and issuers of the chain, in DER: what a server's hints are compared with.
+    authorities: Vec<Vec<u8>>,
     details: Details,
     fingerprint: [u8; 32],
     files: Vec<PathBuf>,
@@ -32,11 +38,50 @@ pub struct Identity {
 impl Identity {
     /// Leaf first, then upward.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
-        &self.key.cert
+        &self.chain
     }
 
-    pub fn certified_key(&self) -> Arc<CertifiedKey> {
-        Arc::clone(&self.key)
+    /// `None`: rustls cannot use the key.
+    pub fn certified_key(&self) -> Option<Arc<CertifiedKey>> {
+        self.certified.clone()
+    }
+
+    /// `None`: OpenSSL cannot use the key.
+    #[cfg(feature = "openssl")]
+    pub fn openssl_key(&self) -> Option<&::openssl::pkey::PKey<::openssl::pkey::Private>> {
+        self.key.openssl()
+    }
+
+    /// The backend can use the key.
+    ///
+    /// # Errors
+    /// It cannot, and the mend.
+    pub fn check_backend(&self, backend: TlsBackend, place: Option<Place>) -> Result<(), Problem> {
+        let (usable, other, help) = match backend {
+            TlsBackend::Rustls => {
+                (self.certified.is_some(), "only the OpenSSL backend", "add `tls: { backend: openssl }` to the rule")
+            }
+            #[cfg(feature = "openssl")]
+            TlsBackend::Openssl => (self.openssl_key().is_some(), "only the backend rustls", "leave `backend: openssl` out"),
+            #[cfg(not(feature = "openssl"))]
+            TlsBackend::Openssl => (false, "only the backend rustls", "leave `backend: openssl` out"),
+        };
+        if usable {
+            return Ok(());
+        }
+        let message =
+            format!("the key of the certificate {} ({}) can be used by {other}", self.details.name(), self.details.key_type);
+        Err(Problem::new("unsupported-key", place, message).help(help))
+    }
+
+    /// The key can sign in one of these ways.
+    pub fn signs(&self, schemes: &[SignatureScheme]) -> bool {
+        self.key.signs(schemes)
+    }
+
+    /// One of these names stands in the chain, as subject or issuer.
+    pub fn is_below(&self, authorities: &[&[u8]]) -> bool {
+        self.authorities.iter().any(|name| authorities.contains(&name.as_slice()))
     }
 
     /// SHA-256 over the chain, which names the public key too.
@@ -62,9 +107,18 @@ impl Identity {
         self.files.clone()
     }
 
-    fn new(chain: Vec<CertificateDer<'static>>, key: Arc<dyn SigningKey>, details: Details, files: Vec<PathBuf>) -> Self {
+    fn new(chain: Vec<CertificateDer<'static>>, key: Key, details: Details, files: Vec<PathBuf>) -> Self {
         let digests: Vec<u8> = chain.iter().flat_map(|der| sha256(der)).chain(details.spki_sha256).collect();
-        Self { key: Arc::new(CertifiedKey::new(chain, key)), details, fingerprint: sha256(&digests), files }
+        let certified = key.rustls().map(|key| Arc::new(CertifiedKey::new(chain.clone(), Arc::clone(key))));
+        let authorities = chain.iter().flat_map(|der| authorities(der)).collect();
+        Self { chain, key, certified, authorities, details, fingerprint: sha256(&digests), files }
+    }
+}
+
+fn authorities(der: &[u8]) -> Vec<Vec<u8>> {
+    match X509Certificate::from_der(der) {
+        Ok((_, cert)) => vec![cert.issuer().as_raw().to_vec(), cert.subject().as_raw().to_vec()],
+        Err(_) => Vec::new(),
     }
 }
 
@@ -108,7 +162,16 @@ pub fn load(source: &CertificateSource, passphrase: Option<&Secret>, bound: usiz
 /// # Errors
 /// As [`load`].
 pub fn load_pair(cert: &Path, key: &Path, place: Place, bound: usize) -> Result<Loaded<Identity>, Problem> {
-    Reading { passphrase: None, bound, texts: [None, None] }.pair((cert, Some(place)), Some((key, Some(place))))
+    let loaded = Reading { passphrase: None, bound, texts: [None, None] }.pair((cert, Some(place)), Some((key, Some(place))))?;
+    match loaded.value.certified {
+        Some(_) => Ok(loaded),
+        None => Err(Problem::new(
+            "unsupported-key",
+            place,
+            format!("{} cannot be used by a listener: its key is of a rare kind", name(key)),
+        )
+        .help("use RSA with 2048 bits or more, EC P-256, P-384 or P-521, or Ed25519")),
+    }
 }
 
 fn absent(what: &str, place: Place) -> Problem {
@@ -177,7 +240,7 @@ impl Reading<'_> {
         }
         let parse = |der: &zeroize::Zeroizing<Vec<u8>>| {
             let key = PrivateKeyDer::try_from(der.as_slice()).map_err(|_| KeyError::Damaged("its key is not a private key"))?;
-            key::signing_key(&key.clone_key())
+            Key::new(&key.clone_key())
         };
         let keys = first_good(contents.keys.iter().map(parse)).map_err(|error| key_problem(site, &error))?;
         let certificates = contents.certificates.into_iter().filter_map(|der| Some((der.clone(), Details::read(&der).ok()?)));
@@ -202,9 +265,9 @@ impl Reading<'_> {
     }
 
     /// Every key of the file that can be used; the certificate decides among them.
-    fn keys(&self, site: Site<'_>, bytes: &[u8], same_file: bool) -> Result<Vec<Arc<dyn SigningKey>>, Problem> {
+    fn keys(&self, site: Site<'_>, bytes: &[u8], same_file: bool) -> Result<Vec<Key>, Problem> {
         if !pem::is_pem(bytes) && key::is_der_key(bytes) {
-            let key = key::from_der(bytes, self.passphrase).and_then(|key| key::signing_key(&key));
+            let key = key::from_der(bytes, self.passphrase).and_then(|key| Key::new(&key));
             return key.map(|key| vec![key]).map_err(|error| key_problem(site, &error));
         }
         let blocks = pem::read(bytes);
@@ -212,7 +275,7 @@ impl Reading<'_> {
         if blocks.is_empty() {
             return Err(no_key(site, bytes, same_file));
         }
-        let open = |block: &&pem::Block| key::from_block(block, self.passphrase).and_then(|key| key::signing_key(&key));
+        let open = |block: &&pem::Block| key::from_block(block, self.passphrase).and_then(|key| Key::new(&key));
         first_good(blocks.iter().map(open)).map_err(|error| key_problem(site, &error))
     }
 }
@@ -307,15 +370,15 @@ fn loose_permissions((path, place): Site<'_>) -> Option<Problem> {
 /// Finds the certificate that belongs to a key, and links the chain above it.
 fn assemble(
     certificates: Vec<(Vec<u8>, Details)>,
-    keys: Vec<Arc<dyn SigningKey>>,
+    keys: Vec<Key>,
     mismatch: impl FnOnce() -> Problem,
     files: Vec<PathBuf>,
     site: Site<'_>,
     mut warnings: Vec<Problem>,
 ) -> Result<Loaded<Identity>, Problem> {
-    let belongs = |key: &Arc<dyn SigningKey>| {
+    let belongs = |key: &Key| {
         let leaf = certificates.iter().position(|(der, _)| public_keys_agree(der, key))?;
-        Some((leaf, Arc::clone(key)))
+        Some((leaf, key.clone()))
     };
     let Some((leaf, key)) = keys.iter().find_map(belongs) else { return Err(mismatch()) };
     let details = certificates[leaf].1.clone();
@@ -324,7 +387,7 @@ fn assemble(
     Ok(Loaded { value: Identity::new(chain, key, details, files), warnings })
 }
 
-fn public_keys_agree(certificate: &[u8], key: &Arc<dyn SigningKey>) -> bool {
+fn public_keys_agree(certificate: &[u8], key: &Key) -> bool {
     let Some(spki) = key.public_key() else { return false };
     let (Ok((_, cert)), Ok((_, own))) = (X509Certificate::from_der(certificate), SubjectPublicKeyInfo::from_der(&spki)) else {
         return false;

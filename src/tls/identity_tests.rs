@@ -162,7 +162,15 @@ fn what_is_not_supported_is_named_with_the_way_out() {
     let rc4 = bad(pfx("rc4.pfx", Some("gatepass")), "unsupported-key", "rc4.pfx");
     assert!(rc4.help.unwrap().contains("openssl pkcs12 -legacy"));
     for (name, kind) in [("small", "RSA with 1024 bits"), ("ed448", "Ed448"), ("koblitz", "EC secp256k1"), ("pss", "RSA-PSS")] {
-        bad(pair(&format!("{name}.crt"), Some(&format!("{name}.key")), None), "unsupported-key", kind);
+        let loaded = pair(&format!("{name}.crt"), Some(&format!("{name}.key")), None);
+        if cfg!(feature = "openssl") {
+            let identity = loaded.unwrap_or_else(|p| panic!("{p}")).value;
+            assert!(identity.check_backend(TlsBackend::Openssl, None).is_ok());
+            let problem = identity.check_backend(TlsBackend::Rustls, None).unwrap_err();
+            assert!(problem.message.contains("only the OpenSSL backend") && problem.code == "unsupported-key", "{problem}");
+        } else {
+            bad(loaded, "unsupported-key", kind);
+        }
     }
     let place = Place::default();
     let uri = "pkcs11:token=x".to_owned();

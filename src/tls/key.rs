@@ -1,7 +1,8 @@
-//! Private keys: PKCS#8, PKCS#1 and SEC1, plain or under a passphrase, into what rustls signs with.
+//! Private keys: PKCS#8, PKCS#1 and SEC1, plain or under a passphrase, into what the TLS backends sign with.
 
 use std::sync::Arc;
 
+use rustls::SignatureScheme;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::SigningKey;
 use zeroize::Zeroizing;
@@ -132,16 +133,81 @@ fn open_pbes2(der: &[u8], passphrase: &Secret) -> Result<Zeroizing<Vec<u8>>, Key
     }
 }
 
-/// A key that rustls can sign with; for one it cannot, the kind is named.
-pub fn signing_key(key: &PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, KeyError> {
-    provider().key_provider.load_private_key(key.clone_key()).map_err(|_| unsupported_key(&kind(key)))
+/// A private key, as far as each TLS backend can use it. There is no `Debug`.
+#[derive(Clone)]
+pub struct Key {
+    rustls: Option<Arc<dyn SigningKey>>,
+    #[cfg(feature = "openssl")]
+    openssl: Option<::openssl::pkey::PKey<::openssl::pkey::Private>>,
+}
+
+impl Key {
+    /// # Errors
+    /// No backend of this build can sign with it; the kind is named.
+    pub fn new(key: &PrivateKeyDer<'static>) -> Result<Self, KeyError> {
+        let unsupported = |_| unsupported_key(&kind(key));
+        let rustls = provider().key_provider.load_private_key(key.clone_key()).map_err(unsupported);
+        #[cfg(not(feature = "openssl"))]
+        return Ok(Self { rustls: Some(rustls?) });
+        #[cfg(feature = "openssl")]
+        match (rustls, super::openssl::private_key(key.secret_der()).ok()) {
+            (Err(error), None) => Err(error),
+            (rustls, openssl) => Ok(Self { rustls: rustls.ok(), openssl }),
+        }
+    }
+
+    /// For the backend rustls; `None`: only OpenSSL can.
+    pub fn rustls(&self) -> Option<&Arc<dyn SigningKey>> {
+        self.rustls.as_ref()
+    }
+
+    /// For the backend OpenSSL; `None`: only rustls can.
+    #[cfg(feature = "openssl")]
+    pub fn openssl(&self) -> Option<&::openssl::pkey::PKey<::openssl::pkey::Private>> {
+        self.openssl.as_ref()
+    }
+
+    /// The SubjectPublicKeyInfo, in DER.
+    pub fn public_key(&self) -> Option<Vec<u8>> {
+        if let Some(key) = &self.rustls {
+            return key.public_key().map(|spki| spki.as_ref().to_vec());
+        }
+        #[cfg(feature = "openssl")]
+        return self.openssl.as_ref()?.public_key_to_der().ok();
+        #[cfg(not(feature = "openssl"))]
+        None
+    }
+
+    /// It can sign in one of these ways.
+    pub fn signs(&self, schemes: &[SignatureScheme]) -> bool {
+        if let Some(key) = &self.rustls {
+            return key.choose_scheme(schemes).is_some();
+        }
+        #[cfg(feature = "openssl")]
+        return self.openssl.as_ref().is_some_and(|key| super::openssl::signs(key, schemes));
+        #[cfg(not(feature = "openssl"))]
+        false
+    }
+}
+
+impl From<Arc<dyn SigningKey>> for Key {
+    fn from(key: Arc<dyn SigningKey>) -> Self {
+        Self {
+            rustls: Some(key),
+            #[cfg(feature = "openssl")]
+            openssl: None,
+        }
+    }
 }
 
 fn unsupported_key(kind: &str) -> KeyError {
     KeyError::Unsupported {
         what: format!("its key is of a kind that is not supported ({kind})"),
-        help: "supported are RSA with 2048 to 8192 bits, EC P-256, P-384 and P-521, and Ed25519: ask for a certificate with such a key"
-            .to_owned(),
+        help:
+            "supported are RSA with 2048 to 8192 bits, EC P-256, P-384 and P-521, and Ed25519: ask for a certificate with such a \
+               key; RSA-PSS, Ed448 and secp256k1 can be used with `tls: { backend: openssl }` in a build that has the feature \
+               `openssl` (the container image, released binaries)"
+                .to_owned(),
     }
 }
 

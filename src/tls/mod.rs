@@ -23,11 +23,13 @@ pub mod inspect;
 pub mod key;
 pub mod leaves;
 pub mod legacy;
+pub mod ocsp;
 #[cfg(feature = "openssl")]
 pub mod openssl;
 pub mod pem;
 pub mod pfx;
 pub mod server;
+pub mod stream;
 pub mod trust;
 pub mod verify;
 

@@ -35,8 +35,8 @@ pub fn listener_config(tls: &ListenerTls, bound: usize) -> Result<Loaded<Arc<Ser
         }
         None => builder.with_no_client_auth(),
     };
-    let key = (*identity.certified_key()).clone();
-    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+    let key = identity.certified_key().expect("only keys that rustls can use are loaded for listeners");
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from((*key).clone())));
     if let Ok(ticketer) = Ticketer::new() {
         config.ticketer = ticketer;
     }

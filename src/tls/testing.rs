@@ -217,7 +217,7 @@ pub async fn meet(client: &Client, name: &str, alpn: &[Alpn], server: Arc<Server
     let mut secured = client.connect(near, &host, alpn).await?;
     let read = secured.stream.read_exact(&mut [0]).await;
     read.map_err(|error| explain::failure(&error, &host, client, &secured.handshake))?;
-    let (_, connection) = secured.stream.get_ref();
+    let connection = secured.stream.rustls().expect("a test of rustls");
     let kind = connection.handshake_kind().unwrap();
     let version = connection.protocol_version().unwrap();
     let alpn = secured.alpn;

@@ -15,8 +15,20 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCer
 
 use super::crl::Crls;
 use super::inspect::Details;
+use super::ocsp::{self, Staple};
 use super::trust::Trust;
 use super::{Problem, handshake, provider};
+
+/// The chain is right, but `tls: { ocsp: require }` is not met; what is wrong with the response.
+#[derive(Debug)]
+pub struct NoStaple(pub &'static str);
+
+impl fmt::Display for NoStaple {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "its OCSP response {}", self.0)
+    }
+}
+impl std::error::Error for NoStaple {}
 
 /// The chain is right, and none of its public keys is pinned.
 #[derive(Debug)]
@@ -35,6 +47,7 @@ pub(super) struct Verifier {
     trust: Arc<Trust>,
     pins: Option<Pins>,
     accept_invalid_certs: bool,
+    staple_required: bool,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -58,7 +71,33 @@ impl Verifier {
         };
         let pins = pins.map(|digests| Pins { digests: digests.to_vec(), anchors: trust.pinned_anchors(digests) });
         let algorithms = provider().signature_verification_algorithms;
-        Ok(Self { webpki, trust, pins, accept_invalid_certs: danger, algorithms })
+        Ok(Self { webpki, trust, pins, accept_invalid_certs: danger, staple_required: false, algorithms })
+    }
+
+    /// A server must send along an OCSP response that holds.
+    pub(super) fn require_staple(self, staple_required: bool) -> Self {
+        Self { staple_required, ..self }
+    }
+
+    /// A response that says "revoked" is believed; one that proves nothing is as good as none, since whoever
+    /// could spoil it could leave it out.
+    fn check_staple(&self, shown: &Shown<'_>, response: &[u8]) -> Result<(), Error> {
+        let now = UNIX_EPOCH + Duration::from_secs(shown.now.as_secs());
+        let staple = match response.is_empty() {
+            true => Staple::Unusable("is missing"),
+            false => ocsp::read(response, shown.leaf, shown.above, &self.trust, now),
+        };
+        match staple {
+            Staple::Good => Ok(()),
+            Staple::Revoked => Err(CertificateError::Revoked.into()),
+            Staple::Unusable(why) if self.staple_required => {
+                Err(CertificateError::Other(OtherError(Arc::new(NoStaple(why)))).into())
+            }
+            Staple::Unusable(why) => {
+                tracing::trace!("the server's OCSP response {why}");
+                Ok(())
+            }
+        }
     }
 
     fn check(&self, shown: &Shown<'_>, ocsp: &[u8]) -> Result<(), Error> {
@@ -108,6 +147,7 @@ impl ServerCertVerifier for Verifier {
         let shown = Shown { leaf: end_entity, above: intermediates, name: server_name, now };
         if !self.accept_invalid_certs {
             self.check(&shown, ocsp_response)?;
+            self.check_staple(&shown, ocsp_response)?;
         }
         if let Some(pins) = &self.pins {
             self.check_pins(pins, &shown)?;

@@ -21,7 +21,7 @@ pub use pool::{Ask, Lease, Sender, Way};
 pub use stream::Stream;
 
 use crate::config::{Alpn, ConnectTo, EgressDeny, UpstreamProxy};
-use crate::failure::{Cause, Failure};
+use crate::failure::{Cause, Failure, Retry};
 use crate::limits::Limits;
 use crate::origin::{Host, Origin, Scheme};
 use crate::tls;
@@ -130,6 +130,14 @@ impl Upstream {
 
     /// A connected stream, TLS done where the scheme asks for it, and the protocol that was agreed on.
     async fn open(&self, origin: &Origin, alpn: &[Alpn]) -> Result<Opened, Failure> {
+        match self.open_once(origin, alpn).await {
+            // Once: the server wants another of several certificates, and now it is known which.
+            Err(failure) if failure.retry == Retry::NothingSent => self.open_once(origin, alpn).await,
+            done => done,
+        }
+    }
+
+    async fn open_once(&self, origin: &Origin, alpn: &[Alpn]) -> Result<Opened, Failure> {
         let started = Instant::now();
         let stream = self.reach(&origin.host, origin.port, origin.scheme).await?;
         let connect = started.elapsed();
@@ -154,11 +162,11 @@ impl Upstream {
         match stream {
             Stream::Tcp(tcp) => {
                 let secured = self.client.connect(tcp, &origin.host, alpn).await?;
-                Ok((Stream::Tls(Box::new(secured.stream)), secured.alpn, secured.handshake))
+                Ok((Stream::Tls(secured.stream), secured.alpn, secured.handshake))
             }
             other => {
                 let secured = self.client.connect(Box::new(other), &origin.host, alpn).await?;
-                Ok((Stream::NestedTls(Box::new(secured.stream)), secured.alpn, secured.handshake))
+                Ok((Stream::NestedTls(secured.stream), secured.alpn, secured.handshake))
             }
         }
     }

@@ -28,6 +28,8 @@ pub struct Way {
     h2: tokio::sync::Mutex<Vec<Shared>>,
     /// The last negotiation ended in HTTP/1.1: do not queue for the lock above.
     speaks_h1: AtomicBool,
+    /// What is worth one line of the log was said.
+    warned: AtomicBool,
 }
 
 struct Idle {
@@ -103,6 +105,10 @@ pub struct Lease {
 }
 
 impl Lease {
+    pub fn way(&self) -> &Way {
+        &self.way
+    }
+
     pub fn is_h2(&self) -> bool {
         matches!(self.sender, Sender::H2(..))
     }
@@ -159,7 +165,14 @@ impl Lease {
 
 impl Way {
     pub(super) fn new(upstream: Arc<Upstream>, origin: Arc<Origin>) -> Self {
-        Self { upstream, origin, idle: Mutex::default(), h2: tokio::sync::Mutex::default(), speaks_h1: AtomicBool::new(false) }
+        Self {
+            upstream,
+            origin,
+            idle: Mutex::default(),
+            h2: tokio::sync::Mutex::default(),
+            speaks_h1: AtomicBool::new(false),
+            warned: AtomicBool::new(false),
+        }
     }
 
     pub fn upstream(&self) -> &Arc<Upstream> {
@@ -352,6 +365,16 @@ impl Way {
             !shared.is_empty()
         });
         shared || !idle.is_empty()
+    }
+
+    /// Why an origin may have refused a request although a client certificate is configured: it never asked for it.
+    pub fn never_asked(&self, handshake: Option<&Handshake>) -> Option<&'static str> {
+        crate::tls::explain::never_asked(self.upstream.client(), handshake?)
+    }
+
+    /// True the first time.
+    pub fn may_warn(&self) -> bool {
+        !self.warned.swap(true, Ordering::Relaxed)
     }
 
     /// What a connection's error means, in words.

@@ -6,34 +6,31 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
+
+use crate::tls::stream::TlsStream;
 
 pub enum Stream {
     Tcp(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(TlsStream<TcpStream>),
     /// TLS through an upstream proxy's tunnel that is itself TLS, or SOCKS.
-    NestedTls(Box<TlsStream<Box<Stream>>>),
+    NestedTls(TlsStream<Box<Stream>>),
 }
 
 impl Stream {
-    fn session(&self) -> Option<&rustls::ClientConnection> {
-        match self {
-            Stream::Tcp(_) => None,
-            Stream::Tls(tls) => Some(tls.get_ref().1),
-            Stream::NestedTls(tls) => Some(tls.get_ref().1),
-        }
-    }
-
     /// The certificate the peer showed, DER; for channel bindings (RFC 5929).
     pub fn peer_certificate(&self) -> Option<&[u8]> {
-        self.session()?.peer_certificates()?.first().map(AsRef::as_ref)
+        match self {
+            Stream::Tcp(_) => None,
+            Stream::Tls(tls) => tls.peer_certificate(),
+            Stream::NestedTls(tls) => tls.peer_certificate(),
+        }
     }
 
     pub fn peer_addr(&self) -> Option<std::net::SocketAddr> {
         match self {
             Stream::Tcp(tcp) => tcp.peer_addr().ok(),
-            Stream::Tls(tls) => tls.get_ref().0.peer_addr().ok(),
-            Stream::NestedTls(tls) => tls.get_ref().0.peer_addr(),
+            Stream::Tls(tls) => tls.io().peer_addr().ok(),
+            Stream::NestedTls(tls) => tls.io().peer_addr(),
         }
     }
 }
@@ -62,7 +59,11 @@ impl AsyncWrite for Stream {
         each!(self, s => Pin::new(s).poll_write_vectored(cx, bufs))
     }
     fn is_write_vectored(&self) -> bool {
-        true
+        match self {
+            Stream::Tcp(tcp) => tcp.is_write_vectored(),
+            Stream::Tls(tls) => tls.is_write_vectored(),
+            Stream::NestedTls(tls) => tls.is_write_vectored(),
+        }
     }
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, s => Pin::new(s).poll_flush(cx))

@@ -127,7 +127,7 @@ async fn secure(tcp: tokio::net::TcpStream, via: &Via, limits: &Limits) -> Resul
     let spec = tls::client::ClientSpec::plain(trust);
     let client = tls::client::Client::build(&spec, limits.tls_sessions).map_err(|problem| failed(problem.message))?;
     match timeout(limits.tls_handshake, client.connect(tcp, &via.host, &[crate::config::Alpn::Http11])).await {
-        Ok(secured) => Ok(Stream::Tls(Box::new(secured?.stream))),
+        Ok(secured) => Ok(Stream::Tls(secured?.stream)),
         Err(_) => Err(failed("the handshake took too long".to_owned())),
     }
 }

@@ -323,7 +323,7 @@ pub async fn tls(
     let client =
         TlsClient::build(&ClientSpec::plain(Arc::new(Trust::of(std::slice::from_ref(ca)).unwrap_or_else(|p| panic!("{p}")))), 1)
             .unwrap_or_else(|p| panic!("{p}"));
-    let connector = tokio_rustls::TlsConnector::from(client.config(alpn));
+    let connector = tokio_rustls::TlsConnector::from(client.config(alpn).expect("the backend is rustls"));
     connector.connect(client.server_name(&Host::parse_written(name).unwrap()).unwrap(), stream).await
 }
 

@@ -378,6 +378,8 @@ fn tls(decode: &mut Decode<'_>, node: &Node) -> TlsSettings {
         let items = decode.list(node);
         settings.alpn = items.iter().map(|item| decode.choice(item, "protocol", &protocols)).collect();
     }
+    let staples = [("check", Ocsp::Check), ("require", Ocsp::Require)];
+    settings.ocsp = fields.get("ocsp").and_then(|node| decode.choice(node, "OCSP setting", &staples));
     let backends = [("rustls", TlsBackend::Rustls), ("openssl", TlsBackend::Openssl)];
     if let Some(node) = fields.get("backend") {
         settings.backend = decode.choice(node, "TLS backend", &backends);

@@ -1,58 +1,184 @@
-//! What only OpenSSL does: signatures with SHA-1, which OAuth 1 asks for.
+//! The second TLS backend, OpenSSL by its safe interface, for hosts whose rule says `tls: { backend: openssl }`:
+//! servers that ask for a client certificate only after the handshake (renegotiation), that have nothing but RSA key
+//! exchange, and keys that rustls cannot use. Certificates are judged by the same [`Verifier`], errors told by the same
+//! [`explain`](super::explain) as with rustls.
+//!
+//! What the safe interface of the `openssl` crate leaves out is left out here: resuming sessions, the list of CAs a
+//! server names in TLS 1.3 or when it renegotiates, and TLS 1.3's post-handshake authentication. So TLS 1.2 is what is
+//! offered while there is a client certificate, unless the settings say otherwise: servers that would ask later in
+//! TLS 1.3 renegotiate in TLS 1.2.
 
-use openssl::hash::MessageDigest;
+mod connect;
+mod errors;
+mod heard;
+mod sign;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use openssl::error::ErrorStack;
 use openssl::pkey::{Id, PKey, Private};
-use openssl::sign::Signer;
+use openssl::ssl::{
+    SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslVerifyMode, SslVersion,
+};
+use openssl::x509::X509;
+use rustls::SignatureScheme;
+use rustls::pki_types::ServerName;
 
-use super::key::{self, KeyError};
-use super::pem;
+pub use connect::{AGAIN, Stream};
+pub use sign::rsa_sha1_sign;
 
-/// RSASSA-PKCS1-v1_5 with SHA-1 (RFC 5849 §3.4.3 names it `RSA-SHA1`), of the RSA key in `text` (PEM, unencrypted).
-///
-/// # Errors
-/// There is no RSA key in the text, or this machine's OpenSSL does not sign with SHA-1.
-pub fn rsa_sha1_sign(text: &[u8], message: &[u8]) -> Result<Vec<u8>, KeyError> {
-    let blocks = pem::read(text);
-    let block = blocks.iter().find(|block| block.is_private_key()).ok_or(KeyError::Damaged("it holds no private key"))?;
-    let key = private_key(key::from_block(block, None)?.secret_der())?;
-    if key.id() != Id::RSA {
-        return Err(KeyError::Unsupported {
-            what: "its key is not an RSA key".to_owned(),
-            help: "RSA-SHA1 signs with an RSA key".to_owned(),
-        });
+use super::Problem;
+use super::client::ClientSpec;
+use super::identity::Identity;
+use super::key::KeyError;
+use super::verify::Verifier;
+use crate::config::{Alpn, TlsSettings, TlsVersion};
+
+/// What makes connections of one way out.
+pub struct Connector {
+    context: SslContext,
+    verifier: Arc<Verifier>,
+    identities: Arc<Vec<Card>>,
+    preferred: Arc<Preferred>,
+}
+
+/// Which of several identities a server's issuers asked for, where it was not the first. OpenSSL's safe interface wants the
+/// identity before it is known what is asked for; a handshake in which another is wanted is ended and begun again.
+#[derive(Default)]
+struct Preferred(Mutex<HashMap<ServerName<'static>, usize>>);
+
+/// A way out has a handful of hosts, or those of a wildcard.
+const PREFERRED: usize = 1000;
+
+impl Preferred {
+    fn get(&self, name: &ServerName<'static>) -> usize {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(name).copied().unwrap_or_default()
     }
-    let signed = Signer::new(MessageDigest::sha1(), &key).and_then(|mut signer| signer.sign_oneshot_to_vec(message));
-    signed.map_err(|error| KeyError::Unsupported {
-        what: format!("OpenSSL does not sign with SHA-1 here: {error}"),
-        help: "the machine's cryptography policy forbids SHA-1; use HMAC-SHA256 or RSA-SHA256 where the server takes it"
-            .to_owned(),
-    })
+
+    fn set(&self, name: &ServerName<'static>, at: usize) {
+        let mut known = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if known.len() >= PREFERRED {
+            known.clear();
+        }
+        known.insert(name.clone(), at);
+    }
+}
+
+/// An identity as OpenSSL has it.
+struct Card {
+    identity: Arc<Identity>,
+    chain: Vec<X509>,
+    key: PKey<Private>,
+}
+
+/// Servers that need this backend are often old. Level 1 takes RSA and Diffie-Hellman from 1024 bits where level 2, the
+/// default of most systems, wants 2048; what certificates are believed, webpki decides as ever. It is set, so that the
+/// machine's own configuration makes no difference.
+const SECURITY_LEVEL: u32 = 1;
+
+/// Forward secrecy first; then RSA key exchange, which rustls lacks. No anonymous, no unencrypted, no 3DES, no RC4.
+const CIPHERS: &str =
+    "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:ECDHE+AES:DHE+AES:RSA+AESGCM:RSA+AES:!aNULL:!eNULL:!PSK";
+
+/// secp256k1 last: only for keys of that kind.
+const GROUPS: &str = "X25519:P-256:P-384:P-521:X448:secp256k1";
+
+/// SSL_OP_LEGACY_SERVER_CONNECT: connections with servers that cannot renegotiate safely (RFC 5746).
+const LEGACY_SERVER_CONNECT: u32 = 0x4;
+
+impl Connector {
+    /// # Errors
+    /// A key that only rustls can use; or OpenSSL refuses its settings.
+    pub(in crate::tls) fn build(spec: &ClientSpec, verifier: Verifier) -> Result<Self, Problem> {
+        let cards = spec.identities.iter().map(Card::new).collect::<Result<Vec<_>, _>>()?;
+        let context = context(&spec.settings, !cards.is_empty()).map_err(|error| refused(&error))?;
+        Ok(Self { context, verifier: Arc::new(verifier), identities: Arc::new(cards), preferred: Arc::default() })
+    }
+
+    /// Without a word in the settings: HTTP/1.1, since HTTP/2 forbids renegotiation (RFC 9113 §9.2.1) and post-handshake
+    /// authentication (RFC 8740).
+    pub fn offered(settings: &TlsSettings, asked: Vec<Alpn>) -> Vec<Alpn> {
+        match settings.alpn {
+            None if asked.contains(&Alpn::Http11) => vec![Alpn::Http11],
+            _ => asked,
+        }
+    }
+}
+
+fn context(settings: &TlsSettings, has_identity: bool) -> Result<SslContext, ErrorStack> {
+    let mut builder = SslContextBuilder::new(SslMethod::tls_client())?;
+    builder.set_security_level(SECURITY_LEVEL);
+    builder.set_cipher_list(CIPHERS)?;
+    builder.set_groups_list(GROUPS)?;
+    let (min, max) = versions(settings, has_identity);
+    builder.set_min_proto_version(Some(min))?;
+    builder.set_max_proto_version(Some(max))?;
+    builder.clear_options(
+        SslOptions::ALLOW_UNSAFE_LEGACY_RENEGOTIATION | SslOptions::from_bits_retain(LEGACY_SERVER_CONNECT.into()),
+    );
+    let mut options = SslOptions::NO_COMPRESSION | SslOptions::NO_TICKET;
+    if settings.alpn.as_ref().is_some_and(|alpn| alpn.contains(&Alpn::H2)) {
+        options |= SslOptions::NO_RENEGOTIATION;
+    }
+    builder.set_options(options);
+    // hyper's buffers move between two attempts of one write.
+    let moving = SslMode::ACCEPT_MOVING_WRITE_BUFFER | SslMode::ENABLE_PARTIAL_WRITE;
+    builder.set_mode(moving | SslMode::AUTO_RETRY | SslMode::RELEASE_BUFFERS);
+    builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+    // OpenSSL's own check is not asked for: `connect` judges the chain by our verifier, in a callback that OpenSSL makes in
+    // every handshake after the server's flight and before anything of ours is sent, and that ends the handshake.
+    builder.set_verify(SslVerifyMode::NONE);
+    builder.set_status_callback(connect::judge)?;
+    Ok(builder.build())
+}
+
+fn versions(settings: &TlsSettings, has_identity: bool) -> (SslVersion, SslVersion) {
+    let version = |version| match version {
+        TlsVersion::V1_2 => SslVersion::TLS1_2,
+        TlsVersion::V1_3 => SslVersion::TLS1_3,
+    };
+    let min = settings.min_version.unwrap_or(TlsVersion::V1_2);
+    let most = if has_identity { min } else { TlsVersion::V1_3 };
+    (version(min), version(settings.max_version.unwrap_or(most)))
+}
+
+fn refused(error: &ErrorStack) -> Problem {
+    Problem::new("tls-settings", None, format!("OpenSSL refuses these TLS settings: {error}"))
+}
+
+impl Card {
+    fn new(identity: &Arc<Identity>) -> Result<Self, Problem> {
+        let name = identity.details().name();
+        let key = identity.openssl_key().ok_or_else(|| {
+            Problem::new("unsupported-key", None, format!("the key of \"{name}\" cannot be used by the OpenSSL backend"))
+                .help("leave `backend:` out, or name a key in a file")
+        })?;
+        let chain = identity.certificates().iter().map(|der| X509::from_der(der)).collect::<Result<_, _>>();
+        let chain = chain.map_err(|error| refused(&error))?;
+        Ok(Self { identity: identity.clone(), chain, key: key.clone() })
+    }
 }
 
 /// A key in any of the forms that have no passphrase: PKCS#8, PKCS#1, SEC1.
-fn private_key(der: &[u8]) -> Result<PKey<Private>, KeyError> {
+///
+/// # Errors
+/// OpenSSL cannot read it.
+pub fn private_key(der: &[u8]) -> Result<PKey<Private>, KeyError> {
     PKey::private_key_from_der(der).map_err(|_| KeyError::Damaged("OpenSSL cannot read its key"))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Made by `openssl dgst -sha1 -sign`.
-    const SIGNED: &str = "4e50fda023cda60c1b44579eaabd0ddeb0e6ac4502b09853fe1f49afcd8f95b2849dbe59b4e7bdf5287482eb3708c0e9622507f1e667feffa520a02444942d12fd8704b3c3c6a35be52c95cbd495e9cf361940475769b2bbb47e086541ed7b5210c48bfeb3f2fc687d9086c41605dae5d4494a5d2ff42f46572b1d387dfe6d6914276ae40413ccbe5359e57ed74a609242094840240f80aedacfbfb5ef0b4863dfbae15b6afbd678658707b17183d9199c48847474af53949f556efaba9a0391d7ad2cdfe1b7b568f3f8978b6f6fd3b7576f26ad3578b58a1df6fd56516fa8e32de50ee34201d7f155add4968885e3a95b0f3a1006e63a7b16f09d33330afcdf";
-
-    #[test]
-    fn rsa_sha1_is_what_openssl_itself_writes() {
-        let key = include_bytes!("../../../tests/fixtures/tls/bob.key");
-        let signature = rsa_sha1_sign(key, b"GET&http%3A%2F%2Fexample.com%2F&a%3Db").unwrap();
-        let hex: String = signature.iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(hex, SIGNED);
-    }
-
-    #[test]
-    fn only_an_rsa_key_makes_an_rsa_signature() {
-        let ec = include_bytes!("../../../tests/fixtures/tls/alice.key");
-        assert!(matches!(rsa_sha1_sign(ec, b""), Err(KeyError::Unsupported { .. })));
-        assert!(matches!(rsa_sha1_sign(b"", b""), Err(KeyError::Damaged(_))));
-    }
+/// The key can sign in one of these ways. Only for kinds that rustls does not know (RFC 8446 §4.2.3).
+pub fn signs(key: &PKey<Private>, schemes: &[SignatureScheme]) -> bool {
+    let own: &[u16] = match key.id() {
+        Id::RSA => &[0x0401, 0x0501, 0x0601, 0x0804, 0x0805, 0x0806],
+        Id::RSA_PSS => &[0x0809, 0x080a, 0x080b],
+        Id::EC => &[0x0403, 0x0503, 0x0603],
+        Id::ED448 => &[0x0808],
+        _ => &[],
+    };
+    schemes.iter().any(|scheme| own.contains(&u16::from(*scheme)))
 }
+
+#[cfg(test)]
+mod tests;
