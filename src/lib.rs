@@ -36,6 +36,9 @@ pub mod tls;
 /// What is told of an exchange, and to whom.
 pub mod observe;
 
+/// Answers to challenges: what proves the user to an origin or a proxy.
+pub mod proof;
+
 /// Text to meaning: YAML to `Config`, or a report of every mistake with its place.
 pub mod config;
 

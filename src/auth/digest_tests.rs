@@ -5,9 +5,10 @@ use http::{HeaderMap, Method};
 use serde_json::Value as Json;
 
 use super::*;
-use crate::draft::Held;
+use crate::draft::{Body, Held};
 use crate::moment::Moment;
 use crate::origin::{Host, Scheme as UrlScheme};
+use crate::proof::challenge::Challenge;
 use crate::secret::Secret;
 
 const VECTORS: &str = include_str!("../../tests/vectors/digest.json");
@@ -138,6 +139,16 @@ fn a_known_nonce_is_used_at_once_its_count_rises_and_nextnonce_replaces_it() {
     with_round(0, "c", |round| digest.answers(&Answer { draft: &draft, status: StatusCode::OK, headers: &headers }, round));
     let answer = signed(&digest, &mut draft, 0, "c");
     assert_eq!((answer.get("nonce"), answer.get("nc")), (Some("n9"), Some("00000001")));
+}
+
+#[test]
+fn a_nonce_that_is_handed_out_again_goes_on_being_counted() {
+    let digest = digest("u", "p");
+    let mut draft = draft("GET", "/", None);
+    for count in ["00000001", "00000002"] {
+        challenged(&digest, &draft, &["Digest realm=r, nonce=one, qop=auth"], 0);
+        assert_eq!(signed(&digest, &mut draft, 1, "c").get("nc"), Some(count));
+    }
 }
 
 #[test]

@@ -5,7 +5,6 @@ mod api_key;
 mod asap;
 mod basic;
 mod bearer;
-pub mod challenge;
 mod cookies;
 mod digest;
 mod exec;
@@ -17,6 +16,7 @@ mod jwt;
 pub mod live;
 mod making;
 mod none;
+mod ntlm;
 #[cfg(test)]
 mod testing;
 
@@ -61,6 +61,7 @@ pub static SCHEMES: &[&Scheme] = &[
     &jwt::SCHEME,
     &asap::SCHEME,
     &cookies::SCHEME,
+    &ntlm::SCHEME,
     &exec::SCHEME,
 ];
 
@@ -112,6 +113,12 @@ pub trait Authorizer: Send + Sync {
     /// As `sign`.
     fn recode(&self, _draft: &Draft, _round: &Round<'_>) -> Result<Option<Recoding>, Failure> {
         Ok(None)
+    }
+
+    /// Does the request just signed leave without its body (`Content-Length: 0`), since it is only there to be
+    /// challenged? The body is then sent in a later round. Asked after `sign`, of connection-bound schemes.
+    fn withholds_body(&self, _round: &Round<'_>) -> bool {
+        false
     }
 
     /// Looks at the head of every answer. `Again`: sign and send once more (bounded by the exchange).
@@ -172,7 +179,8 @@ pub struct Round<'a> {
     /// Who asks, where that is known (authenticated user name), for schemes that keep state per caller.
     pub user: Option<&'a str>,
     pub peer: Option<IpAddr>,
-    /// RFC 5929 `tls-server-end-point` data of the upstream connection, once there is one.
+    /// For connection-bound schemes: the certificate (DER) that the upstream showed on the connection, for a channel
+    /// binding (RFC 5929); `None` in clear.
     pub channel_binding: Option<&'a [u8]>,
     /// Kept from attempt to attempt of one exchange; for connection-bound schemes, as long as the connection.
     pub memory: &'a std::sync::Mutex<Option<Box<dyn Any + Send>>>,

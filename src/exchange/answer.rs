@@ -39,6 +39,8 @@ pub struct Ledger {
     status: Option<StatusCode>,
     bytes_out: u64,
     error: Option<(&'static str, String)>,
+    /// What the client should know about the origin's answer.
+    remark: Option<&'static str>,
     client: Option<Client>,
     _busy: Busy,
 }
@@ -63,6 +65,7 @@ impl Ledger {
             status: None,
             bytes_out: 0,
             error: None,
+            remark: None,
             client: None,
             _busy: busy,
         }
@@ -95,6 +98,26 @@ impl Ledger {
         self.upstream = if lease.is_h2() { "h2" } else { "h1" };
     }
 
+    /// Something about the origin's answer that its client should know.
+    pub fn remark(&mut self, text: &'static str) {
+        self.remark = Some(text);
+    }
+
+    /// A 401 to a credential of ours says so, and which one it was: the origin's own page cannot.
+    fn tell_refused(&self, status: StatusCode, fields: &mut HeaderMap) {
+        let Some(decision) = self.decision.as_ref().filter(|decision| !decision.auth.is_empty()) else { return };
+        if status != StatusCode::UNAUTHORIZED {
+            return;
+        }
+        let (auth, label) = (&decision.auth_label, &decision.label);
+        let why = self.remark.unwrap_or("check user name, password or token there");
+        let details = format!("the origin refused the credential `{auth}` of {label}; {why}");
+        let text = format!("gatepass; received-status=401; details={}", quoted(&details));
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            fields.append(HeaderName::from_static("proxy-status"), value);
+        }
+    }
+
     pub fn answered(&mut self) {
         self.first_byte = Some(self.started.elapsed());
     }
@@ -119,6 +142,7 @@ impl Ledger {
     pub fn pass(mut self, client: &Client, response: Response<Incoming>, lease: Option<Lease>) -> Response<Reply> {
         let (mut parts, body) = response.into_parts();
         headers::strip(&mut parts.headers);
+        self.tell_refused(parts.status, &mut parts.headers);
         self.status = Some(parts.status);
         self.client = Some(client.clone());
         let tail = Box::new(Tail { lease, ledger: self });

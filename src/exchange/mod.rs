@@ -9,6 +9,7 @@ mod draft;
 mod headers;
 mod hold;
 mod inbound;
+mod own;
 pub mod relay;
 mod send;
 mod upgrade;
@@ -64,7 +65,9 @@ pub struct Session {
     last: Mutex<Option<(Arc<Gate>, Arc<Plan>)>>,
     activity: Arc<Activity>,
     /// For schemes that authenticate the connection: their upstream connection and state.
-    own: tokio::sync::Mutex<send::OwnConnection>,
+    own: tokio::sync::Mutex<own::OwnConnection>,
+    /// The client itself authenticates its connection.
+    itself: own::Itself,
 }
 
 impl Session {
@@ -84,6 +87,7 @@ impl Session {
             last: Mutex::default(),
             activity,
             own: tokio::sync::Mutex::default(),
+            itself: own::Itself::default(),
         }
     }
 

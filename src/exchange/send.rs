@@ -1,7 +1,6 @@
 //! Sending: a connection of the decision's way out, the request, the answer; once more for a kept
 //! connection that had died, and in rounds where a scheme answers challenges.
 
-use std::any::Any;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::answer::{Ledger, remark};
 use super::hold::Payload;
-use super::{Carried, Case, draft as drafting};
+use super::{Carried, Case, draft as drafting, own};
 use crate::auth::{Answer, Round, Verdict};
 use crate::draft::{Draft, Recoding};
 use crate::failure::{Cause, Failure};
@@ -29,20 +28,12 @@ const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 /// A server that lets a connection go may do so again with the next.
 const RESENDINGS: u8 = 3;
 
-/// What a connection-bound scheme keeps for one client connection.
-#[derive(Default)]
-pub struct OwnConnection {
-    lease: Option<Lease>,
-    way: Option<Arc<Way>>,
-    memory: Mutex<Option<Box<dyn Any + Send>>>,
-}
-
 pub async fn carry(case: &Case<'_>, mut draft: Draft, payload: &mut Payload, ledger: &mut Ledger) -> Result<Carried, Failure> {
     let Case { session, decision, .. } = case;
     let moment = Moment::real();
     let back = if decision.auth.is_empty() { Vec::new() } else { drafting::standing_back(&draft, decision)? };
-    if decision.own_connection {
-        return in_own_connection(case, draft, payload, ledger, &back).await;
+    if decision.own_connection || session.authenticates_itself(&draft) {
+        return own::carry(case, draft, payload, ledger, &back).await;
     }
     let memory = Mutex::new(None);
     let mut attempt = 0;
@@ -65,54 +56,6 @@ pub async fn carry(case: &Case<'_>, mut draft: Draft, payload: &mut Payload, led
     }
 }
 
-/// Rounds on one connection that belongs to this client connection (NTLM, Negotiate): HTTP/1.1, never pooled.
-async fn in_own_connection(
-    case: &Case<'_>,
-    mut draft: Draft,
-    payload: &mut Payload,
-    ledger: &mut Ledger,
-    back: &[usize],
-) -> Result<Carried, Failure> {
-    let Case { session, gate, plan, decision } = case;
-    let moment = Moment::real();
-    let mut own = session.own.lock().await;
-    for attempt in 0..ROUNDS {
-        let usable =
-            own.lease.as_ref().is_some_and(Lease::is_open) && own.way.as_ref().is_some_and(|way| Arc::ptr_eq(way, &decision.way));
-        if !usable {
-            *own = OwnConnection::default();
-            let lease = decision.way.lease(Ask::Own, true).await?;
-            ledger.leased(&lease);
-            own.lease = Some(lease);
-            own.way = Some(decision.way.clone());
-        }
-        let OwnConnection { lease, memory, .. } = &mut *own;
-        let lease = lease.as_mut().expect("made above");
-        let binding = lease.peer_certificate.clone();
-        let round = session.round(&moment, attempt, memory, binding.as_deref());
-        let recodings = drafting::sign(&mut draft, decision, &round, back).await?;
-        let kept = copy(&draft);
-        let outbound = outbound(payload, &draft, &recodings, ledger).unwrap_or(Outbound::Empty);
-        let request = request(draft, outbound, plan, false);
-        let response = match timed(gate, lease.send(request), &decision.way).await? {
-            Ok(response) => response,
-            Err(error) => {
-                let failure = || decision.way.failure(error.error(), lease.handshake.as_deref());
-                return Err(ledger.broke_off().unwrap_or_else(failure));
-            }
-        };
-        let answer = Answer { draft: &kept, status: response.status(), headers: response.headers() };
-        let again = wants_another_round(decision, &answer, &round, back);
-        if !again || attempt + 1 == ROUNDS {
-            ledger.answered();
-            return Ok(Carried::Passed(checked(response)?, None));
-        }
-        empty(response).await;
-        draft = kept;
-    }
-    Err(Failure::new(Cause::Credential, format!("{} kept asking for another round of authentication", plan.origin)))
-}
-
 /// Every authorizer that signed hears the answer, since each may learn from it. Those that stood back
 /// do not: the credential in it was the client's own.
 pub fn wants_another_round(decision: &Decision, answer: &Answer<'_>, round: &Round<'_>, standing_back: &[usize]) -> bool {
@@ -130,7 +73,7 @@ fn finish(response: Response<Incoming>, lease: Lease) -> Result<Carried, Failure
 }
 
 /// A 101 that nobody asked for would hand the connection to whoever writes next.
-fn checked(response: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
+pub fn checked(response: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Failure::new(Cause::UpgradeFailed, "the origin switched protocols without being asked"));
     }
@@ -230,7 +173,7 @@ fn spare(draft: &Draft, lease: &Lease, payload: &Payload) -> Option<Draft> {
 }
 
 /// Done twice, it does what it does once.
-fn may_repeat(draft: &Draft, payload: &Payload) -> bool {
+pub fn may_repeat(draft: &Draft, payload: &Payload) -> bool {
     payload.is_repeatable() && matches!(draft.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 
@@ -245,12 +188,12 @@ fn is_undone(error: &hyper::Error) -> bool {
 }
 
 /// What to send now of the body, recoded from its start. `None`: it has had its one sending.
-fn outbound(payload: &mut Payload, draft: &Draft, recodings: &[Recoding], ledger: &mut Ledger) -> Option<Outbound> {
+pub fn outbound(payload: &mut Payload, draft: &Draft, recodings: &[Recoding], ledger: &mut Ledger) -> Option<Outbound> {
     let body = payload.outbound(draft)?;
     Some(recodings.iter().fold(body, |body, recoding| body.recoded(recoding(), ledger.flow())))
 }
 
-fn broke_before_answer(error: &hyper::Error) -> bool {
+pub fn broke_before_answer(error: &hyper::Error) -> bool {
     error.is_incomplete_message() || error.is_closed() || error.is_canceled()
 }
 
@@ -350,19 +293,13 @@ async fn drain(response: Response<Incoming>, lease: Lease) {
     }
 }
 
-/// A challenge's body that is longer is not worth reading.
-const CHALLENGE_BODY: usize = 64 * 1024;
+/// A challenge's body that is longer, or takes longer, is not worth reading.
+const CHALLENGE_BODY: usize = 256 * 1024;
+const CHALLENGE_PATIENCE: Duration = Duration::from_secs(10);
 
-async fn empty(response: Response<Incoming>) -> bool {
-    use http_body_util::BodyExt;
-    let mut body = response.into_body();
-    let mut length = 0;
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return false };
-        length += frame.data_ref().map_or(0, bytes::Bytes::len);
-        if length > CHALLENGE_BODY {
-            return false;
-        }
-    }
-    true
+/// Reads a challenge's body to its end; false: it has none within reason.
+pub async fn empty(response: Response<Incoming>) -> bool {
+    use http_body_util::{BodyExt, Limited};
+    let whole = Limited::new(response.into_body(), CHALLENGE_BODY).collect();
+    tokio::time::timeout(CHALLENGE_PATIENCE, whole).await.is_ok_and(|body| body.is_ok())
 }

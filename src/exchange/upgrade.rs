@@ -73,11 +73,23 @@ pub async fn carry(case: &Case<'_>, upgrade: Upgrade, mut draft: Draft, ledger: 
     let moment = Moment::real();
     let memory = std::sync::Mutex::new(None);
     let back = drafting::standing_back(&draft, decision)?;
+    let mut kept: Option<Lease> = None;
     for attempt in 0..send::ROUNDS {
-        let round = session.round(&moment, attempt, &memory, None);
+        let mut lease = match kept.take().filter(Lease::is_open) {
+            Some(lease) => lease,
+            None => {
+                if decision.own_connection {
+                    *memory.lock().unwrap_or_else(|e| e.into_inner()) = None;
+                }
+                let lease = connect(&upgrade, decision).await?;
+                ledger.leased(&lease);
+                lease
+            }
+        };
+        let certificate = lease.peer_certificate.clone();
+        let round = session.round(&moment, attempt, &memory, certificate.as_deref());
         drafting::sign(&mut draft, decision, &round, &back).await?;
-        let (mut lease, request, key) = open(&upgrade, &draft, plan, decision).await?;
-        ledger.leased(&lease);
+        let (request, key) = ask(&upgrade, &draft, plan, &lease);
         let sending = lease.send(request);
         let response = match send::timed(gate, sending, &decision.way).await? {
             Ok(response) => response,
@@ -92,28 +104,31 @@ pub async fn carry(case: &Case<'_>, upgrade: Upgrade, mut draft: Draft, ledger: 
         if !again {
             return Ok(Carried::Passed(response, None));
         }
+        // The next round may belong to this connection.
+        kept = send::empty(response).await.then_some(lease);
     }
     Err(Failure::new(Cause::Credential, format!("{} kept asking for another round of authentication", plan.origin)))
 }
 
-/// A connection for it and the request on it. `key` is what the answer must be computed from.
-async fn open(
-    upgrade: &Upgrade,
-    draft: &Draft,
-    plan: &Plan,
-    decision: &Decision,
-) -> Result<(Lease, Request<Outbound>, Option<HeaderValue>), Failure> {
-    if upgrade.extended {
+/// A connection for it: shared where the origin takes WebSockets on HTTP/2, else its own.
+async fn connect(upgrade: &Upgrade, decision: &Decision) -> Result<Lease, Failure> {
+    if upgrade.extended && !decision.own_connection {
         let lease = decision.way.lease(Ask::Mirror { h2: true }, false).await?;
         if lease.takes_extended_connect() {
-            let mut request = send::request(send::copy(draft), Outbound::Empty, plan, true);
-            *request.method_mut() = Method::CONNECT;
-            request.extensions_mut().insert(Protocol::from_static("websocket"));
-            return Ok((lease, request, None));
+            return Ok(lease);
         }
     }
-    let lease = decision.way.lease(Ask::Own, true).await?;
-    let mut request = send::request(send::copy(draft), Outbound::Empty, plan, false);
+    decision.way.lease(Ask::Own, true).await
+}
+
+/// The request as the connection wants it. With it: the key that the answer must be computed from.
+fn ask(upgrade: &Upgrade, draft: &Draft, plan: &Plan, lease: &Lease) -> (Request<Outbound>, Option<HeaderValue>) {
+    let mut request = send::request(send::copy(draft), Outbound::Empty, plan, lease.is_h2());
+    if lease.is_h2() {
+        *request.method_mut() = Method::CONNECT;
+        request.extensions_mut().insert(Protocol::from_static("websocket"));
+        return (request, None);
+    }
     let fields = request.headers_mut();
     fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -123,7 +138,7 @@ async fn open(
         fields.insert(WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     }
     let key = fields.get(KEY).cloned();
-    Ok((lease, request, key))
+    (request, key)
 }
 
 /// Did the origin switch, and is its answer to our key (RFC 6455 §4.1)?

@@ -35,6 +35,22 @@ pub fn read(headers: &HeaderMap, name: &HeaderName) -> Vec<Challenge> {
     found
 }
 
+/// The schemes that are offered, for messages; `None`: there are none.
+pub fn offered(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let mut names: Vec<String> = Vec::new();
+    for Challenge { scheme, .. } in read(headers, name) {
+        let name = match scheme.as_str() {
+            "ntlm" => "NTLM".to_owned(),
+            // A name of any length may stand there.
+            other => other.chars().enumerate().take(32).map(|(at, c)| if at == 0 { c.to_ascii_uppercase() } else { c }).collect(),
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
 /// The challenges of one field value.
 pub fn parse(text: &str) -> Vec<Challenge> {
     let mut found: Vec<Challenge> = Vec::new();

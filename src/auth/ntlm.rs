@@ -1,0 +1,211 @@
+//! `ntlm` (MS-NTHT): the user is proved to a connection, once, in three messages; requests on it that follow need
+//! nothing more. Under the name `NTLM`, or under `Negotiate` where a server offers only that.
+
+use std::any::Any;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::{HeaderMap, StatusCode, header};
+use zeroize::Zeroizing;
+
+use super::live::Value;
+use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Spot, Verdict, at_hand, header_value};
+use crate::config::{Decode, Node};
+use crate::draft::{Body, Draft};
+use crate::failure::{Cause, Failure};
+use crate::origin::Origin;
+use crate::proof::challenge;
+use crate::proof::ntlm::{self, Account, Challenge, Circumstances};
+
+pub static SCHEME: Scheme = Scheme {
+    name: "ntlm",
+    doc: "Windows' NTLM, version 2 with integrity code and channel binding (RFC 5929). It authenticates the connection: each client connection has an upstream connection of its own, HTTP/1.1, and a body leaves only after the server has named its challenge. Under `Negotiate` where a server offers only that.",
+    settings: &[
+        ("username", "required", "`DOMAIN\\user`, `user@domain`, or the user beside `domain`"),
+        ("password", "required", "a SECRET"),
+        ("domain", "", "the user's domain, where `username` does not say it"),
+        ("workstation", "", "the name of this machine to tell the server"),
+        ("spn", "HTTP/HOST", "the service name to tell the server; empty: none"),
+    ],
+    build,
+};
+
+fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
+    let fields = decode.fields(node, "ntlm", &["username", "password", "domain", "workstation", "spn"])?;
+    let username = decode.required(&fields, "ntlm", "username").and_then(|node| decode.text(node));
+    let password = decode.required(&fields, "ntlm", "password").and_then(|node| decode.text(node));
+    let mut optional = |key: &str| match fields.get(key) {
+        None => Some(None),
+        Some(node) => decode.string(node).map(Some),
+    };
+    let (domain, workstation, spn) = (optional("domain"), optional("workstation"), optional("spn"));
+    Some(Arc::new(Ntlm {
+        username: Value::from(username?),
+        password: Value::from(password?),
+        domain: domain?,
+        workstation: workstation?.unwrap_or_default(),
+        spn: spn?,
+        negotiates: Mutex::default(),
+    }))
+}
+
+struct Ntlm {
+    username: Value,
+    password: Value,
+    domain: Option<String>,
+    workstation: String,
+    spn: Option<String>,
+    /// Origins that offer NTLM only under the name `Negotiate`.
+    negotiates: Mutex<HashSet<Arc<Origin>>>,
+}
+
+/// Of those.
+const ORIGINS: usize = 256;
+
+/// How far a connection has come; a new one has none.
+enum Stage {
+    /// The first message has left; `withheld`: without the request's body.
+    Asked {
+        withheld: bool,
+    },
+    Challenged(Challenge),
+    /// The last message has left.
+    Proved,
+    /// Nothing more is needed.
+    Authenticated,
+    /// The server answered without asking: the request goes as it is.
+    Open,
+    Failed(Failure),
+}
+
+type Memory<'a> = MutexGuard<'a, Option<Box<dyn Any + Send>>>;
+
+fn memory<'a>(round: &Round<'a>) -> Memory<'a> {
+    round.memory.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+fn stage<'m>(memory: &'m Memory<'_>) -> Option<&'m Stage> {
+    memory.as_ref()?.downcast_ref()
+}
+
+impl Ntlm {
+    /// The scheme's name toward this origin.
+    fn word(&self, origin: &Origin) -> &'static str {
+        let negotiates = self.negotiates.lock().unwrap_or_else(|e| e.into_inner()).contains(origin);
+        if negotiates { "Negotiate" } else { "NTLM" }
+    }
+
+    fn only_negotiates(&self, origin: &Arc<Origin>) {
+        let mut negotiates = self.negotiates.lock().unwrap_or_else(|e| e.into_inner());
+        if negotiates.len() >= ORIGINS {
+            negotiates.clear();
+        }
+        negotiates.insert(origin.clone());
+    }
+
+    fn last_message(&self, challenge: &Challenge, draft: &Draft, round: &Round<'_>) -> Result<Vec<u8>, Failure> {
+        let (username, password) = (at_hand(&self.username)?, at_hand(&self.password)?);
+        let (user, domain) = ntlm::split_name(username.expose(), self.domain.as_deref());
+        let account = Account { user, domain, password: password.expose(), workstation: &self.workstation };
+        let service = self.spn.clone().unwrap_or_else(|| format!("HTTP/{}", draft.origin.host));
+        let circumstances = Circumstances::of(round.moment, round.channel_binding, &service)?;
+        Ok(ntlm::authenticate(&account, challenge, &circumstances))
+    }
+
+    /// What a 401 to the first message leads to; `None`: nothing that a further message could mend.
+    fn challenged(&self, answer: &Answer<'_>) -> Option<Stage> {
+        let origin = &answer.draft.origin;
+        let word = self.word(origin);
+        let challenges = challenge::read(answer.headers, &header::WWW_AUTHENTICATE);
+        let of = |name: &str| challenges.iter().find(|challenge| challenge.scheme.eq_ignore_ascii_case(name));
+        if let Some(token) = challenges.iter().filter(|c| c.scheme.eq_ignore_ascii_case(word)).find_map(|c| c.token68.as_ref()) {
+            let message = BASE64_STANDARD.decode(token).map_err(|_| "its challenge is not base64");
+            return Some(match message.and_then(|message| Challenge::parse(&message)) {
+                Ok(challenge) => Stage::Challenged(challenge),
+                Err(why) => Stage::Failed(Failure::new(Cause::Credential, format!("NTLM with {origin}: {why}"))),
+            });
+        }
+        if of(word).is_some() {
+            return None;
+        }
+        if word == "NTLM" && of("Negotiate").is_some() {
+            self.only_negotiates(origin);
+            return Some(Stage::Asked { withheld: false });
+        }
+        Some(Stage::Failed(not_offered(origin, answer.headers)))
+    }
+}
+
+fn not_offered(origin: &Origin, headers: &HeaderMap) -> Failure {
+    let failure = |offers: &str| Failure::new(Cause::Credential, format!("{origin} does not offer NTLM; it offers {offers}"));
+    match challenge::offered(headers, &header::WWW_AUTHENTICATE) {
+        Some(offers) => failure(&offers).hint("give its rule a credential of a type that the server offers"),
+        None => failure("no way of authenticating"),
+    }
+}
+
+impl Authorizer for Ntlm {
+    fn needs(&self) -> Needs {
+        let prepare = self.username.fixed().is_none() || self.password.fixed().is_none();
+        // A connection that was authenticated may have to be so anew; a first body is not sent before that is known.
+        Needs { prepare, answers: true, body: BodyNeed::Spare, own_connection: true }
+    }
+
+    fn writes(&self) -> Vec<Spot> {
+        vec![Spot::Header(header::AUTHORIZATION)]
+    }
+
+    fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(async {
+            self.username.ready().await?;
+            self.password.ready().await.map(|_| ())
+        })
+    }
+
+    fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure> {
+        draft.headers.remove(header::AUTHORIZATION);
+        let mut memory = memory(round);
+        let (message, next) = match stage(&memory) {
+            Some(Stage::Authenticated | Stage::Open) => return Ok(()),
+            Some(Stage::Failed(failure)) => return Err(failure.clone()),
+            Some(Stage::Challenged(challenge)) => (self.last_message(challenge, draft, round)?, Stage::Proved),
+            None | Some(Stage::Asked { .. } | Stage::Proved) => {
+                let withheld = !matches!(draft.body, Body::Empty);
+                (ntlm::negotiate().to_vec(), Stage::Asked { withheld })
+            }
+        };
+        let text = Zeroizing::new(format!("{} {}", self.word(&draft.origin), BASE64_STANDARD.encode(message)));
+        draft.headers.insert(header::AUTHORIZATION, header_value(&text, "NTLM message")?);
+        *memory = Some(Box::new(next));
+        Ok(())
+    }
+
+    fn withholds_body(&self, round: &Round<'_>) -> bool {
+        matches!(stage(&memory(round)), Some(Stage::Asked { withheld: true }))
+    }
+
+    fn answers(&self, answer: &Answer<'_>, round: &Round<'_>) -> Verdict {
+        let mut memory = memory(round);
+        let refused = answer.status == StatusCode::UNAUTHORIZED;
+        let (next, verdict) = match (stage(&memory), refused) {
+            (Some(Stage::Asked { .. }), true) => match self.challenged(answer) {
+                Some(stage) => (Some(stage), Verdict::Again),
+                None => (None, Verdict::Final),
+            },
+            // It asked nothing; a body that was kept back follows now.
+            (Some(Stage::Asked { withheld: true }), false) => (Some(Stage::Open), Verdict::Again),
+            (Some(Stage::Proved | Stage::Authenticated), false) => (Some(Stage::Authenticated), Verdict::Final),
+            // The server forgot who this connection is, or asks after all.
+            (Some(Stage::Authenticated | Stage::Open), true) => (None, Verdict::Again),
+            _ => (None, Verdict::Final),
+        };
+        *memory = next.map(|stage| Box::new(stage) as Box<dyn Any + Send>);
+        verdict
+    }
+}
+
+#[cfg(test)]
+#[path = "ntlm_tests.rs"]
+mod tests;

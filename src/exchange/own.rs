@@ -1,0 +1,163 @@
+//! Rounds on a connection of the client connection's own: for schemes that authenticate the connection (NTLM,
+//! Negotiate). HTTP/1.1, one request at a time, never pooled: what is authenticated serves nobody else.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use http::{HeaderValue, header};
+
+use super::answer::Ledger;
+use super::hold::Payload;
+use super::send::{self, ROUNDS};
+use super::{Carried, Case, Session, draft as drafting};
+use crate::auth::Answer;
+use crate::draft::{Body, Draft};
+use crate::failure::{Cause, Failure};
+use crate::gate::{Bound, Decision};
+use crate::moment::Moment;
+use crate::upstream::{Ask, Lease, Outbound, Way};
+
+/// The upstream connection of one client connection.
+#[derive(Default)]
+pub struct OwnConnection {
+    lease: Option<Lease>,
+    /// For whom it is: nobody else's request goes by it.
+    way: Option<Arc<Way>>,
+    auth: Vec<Arc<Bound>>,
+    back: Vec<usize>,
+    /// An answer came by it.
+    used: bool,
+    memory: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+impl OwnConnection {
+    fn serves(&self, decision: &Decision, back: &[usize]) -> bool {
+        let way = self.way.as_ref().is_some_and(|way| Arc::ptr_eq(way, &decision.way));
+        let auth = self.auth.len() == decision.auth.len() && self.auth.iter().zip(&decision.auth).all(|(a, b)| Arc::ptr_eq(a, b));
+        way && auth && self.back == back && self.lease.as_ref().is_some_and(Lease::is_open)
+    }
+
+    /// Another connection in place of this one.
+    async fn connect(&mut self, decision: &Decision, back: &[usize], ledger: &mut Ledger) -> Result<(), Failure> {
+        *self = Self::default();
+        let lease = decision.way.lease(Ask::Own, true).await?;
+        ledger.leased(&lease);
+        self.lease = Some(lease);
+        self.way = Some(decision.way.clone());
+        self.auth.clone_from(&decision.auth);
+        self.back = back.to_vec();
+        Ok(())
+    }
+}
+
+/// Did this client authenticate its connection by itself?
+#[derive(Default)]
+pub struct Itself(AtomicBool);
+
+impl Session {
+    /// The client does NTLM or Negotiate on its own: what it authenticates is its connection, from now on.
+    pub fn authenticates_itself(&self, draft: &Draft) -> bool {
+        if self.itself.0.load(Ordering::Relaxed) {
+            return true;
+        }
+        let Some(field) = draft.headers.get(header::AUTHORIZATION) else { return false };
+        let scheme = field.as_bytes().split(|byte| *byte == b' ').next().unwrap_or_default();
+        let binds = scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate");
+        if binds {
+            self.itself.0.store(true, Ordering::Relaxed);
+        }
+        binds
+    }
+}
+
+pub async fn carry(
+    case: &Case<'_>,
+    mut draft: Draft,
+    payload: &mut Payload,
+    ledger: &mut Ledger,
+    back: &[usize],
+) -> Result<Carried, Failure> {
+    let Case { session, gate, plan, decision } = case;
+    let moment = Moment::real();
+    let mut place = session.own.lock().await;
+    // It goes back to its place when all is well with it; given up midway, it ends.
+    let mut own = std::mem::take(&mut *place);
+    // A body that could not be sent after all.
+    let mut unsent: Option<Outbound> = None;
+    let mut body_left = false;
+    for attempt in 0..ROUNDS {
+        if !own.serves(decision, back) {
+            own.connect(decision, back, ledger).await?;
+        }
+        let OwnConnection { lease, memory, used, .. } = &mut own;
+        let lease = lease.as_mut().expect("connected above");
+        let certificate = lease.peer_certificate.clone();
+        let round = session.round(&moment, attempt, memory, certificate.as_deref());
+        let recodings = drafting::sign(&mut draft, decision, &round, back).await?;
+        let kept = send::copy(&draft);
+        let withheld = decision.auth.iter().any(|bound| bound.authorizer.withholds_body(&round));
+        let outbound = if withheld {
+            stand_in(&mut draft);
+            Outbound::Empty
+        } else {
+            unsent.take().or_else(|| send::outbound(payload, &draft, &recodings, ledger)).unwrap_or(Outbound::Empty)
+        };
+        let request = send::request(draft, outbound, plan, false);
+        let sent = send::timed(gate, lease.send(request), &decision.way).await?;
+        if let Some(failure) = ledger.broke_off() {
+            return Err(failure);
+        }
+        let response = match sent {
+            Ok(response) => response,
+            Err(mut error) => {
+                let message = error.take_message();
+                let harmless = message.is_some() || withheld || send::may_repeat(&kept, payload);
+                // A kept connection may be closed at any time, also between two rounds.
+                if !*used || !harmless || !(message.is_some() || send::broke_before_answer(error.error())) {
+                    return Err(decision.way.failure(error.error(), lease.handshake.as_deref()));
+                }
+                unsent = message.map(http::Request::into_body).filter(|_| !withheld);
+                own = OwnConnection::default();
+                draft = kept;
+                continue;
+            }
+        };
+        *used = true;
+        body_left |= !withheld;
+        let answer = Answer { draft: &kept, status: response.status(), headers: response.headers() };
+        let again = send::wants_another_round(decision, &answer, &round, back);
+        let possible = !body_left || payload.is_repeatable();
+        if !(again && possible) {
+            if again {
+                ledger.remark(
+                    "the server wants to authenticate anew, and this body is too large to be sent twice; send the request again",
+                );
+            }
+            ledger.answered();
+            *place = own;
+            return Ok(Carried::Passed(send::checked(response)?, None));
+        }
+        if !send::empty(response).await {
+            own = OwnConnection::default();
+        }
+        draft = kept;
+    }
+    Err(Failure::new(
+        Cause::Credential,
+        format!(
+            "{} did not let a connection be authenticated in {ROUNDS} attempts: it closes connections or keeps asking",
+            plan.origin
+        ),
+    )
+    .hint("this way of authenticating needs a connection that the server keeps open after its 401"))
+}
+
+/// The same request without its body.
+fn stand_in(draft: &mut Draft) {
+    draft.body = Body::Empty;
+    for name in [header::EXPECT, header::TRAILER] {
+        draft.headers.remove(name);
+    }
+    draft.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+}
