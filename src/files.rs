@@ -259,6 +259,23 @@ pub fn lock(path: &Path) -> Result<File, FileError> {
     Ok(file)
 }
 
+/// A lock on a file, held until dropped.
+pub struct Lock(#[expect(dead_code, reason = "held")] File);
+
+/// [`lock`] without waiting; `None` while another holds it.
+///
+/// # Errors
+/// The file cannot be made.
+pub fn try_lock(path: &Path) -> Result<Option<Lock>, FileError> {
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(failed("open", path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Lock(file))),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(cause)) => Err(failed("lock", path)(cause)),
+    }
+}
+
 /// A temporary file without a name: gone when closed, whatever happens to the process.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::helper::Run;
 use crate::config::{Command, Text};
 use crate::failure::Failure;
+use crate::moment::random_bytes;
 use crate::secret::Secret;
 
 /// A secret that is here, or can be had.
@@ -108,9 +109,11 @@ struct Lived<T> {
 /// value that a server refuses is not given up more often than that.
 const BRIEFLY: Duration = Duration::from_secs(1);
 
-/// The last part of a life, in which a value is renewed while it can still be used: a tenth, at most a minute.
+/// The last part of a life, in which a value is renewed while it can still be used: a tenth, at most a minute; up to
+/// half of that more by chance, so that many machines do not renew at once.
 fn margin(life: Duration) -> Duration {
-    (life / 10).min(Duration::from_secs(60))
+    let least = (life / 10).min(Duration::from_secs(60));
+    least + least * u32::from(random_bytes::<1>()[0]) / 512
 }
 
 impl<T> Default for Fresh<T> {
@@ -123,6 +126,26 @@ impl<T: Clone> Fresh<T> {
     /// The value as last fetched.
     pub fn now(&self) -> Option<T> {
         self.kept().value.as_ref().map(|lived| lived.value.clone())
+    }
+
+    /// What [`Fresh::ready`] would say without fetching.
+    pub fn at_hand(&self) -> Option<Result<T, Failure>> {
+        match self.look() {
+            Look::Use(outcome) => Some(outcome),
+            Look::Renew(_) | Look::Fetch => None,
+        }
+    }
+
+    /// Takes a value that was had otherwise.
+    pub fn put(&self, value: T, life: Duration) {
+        let _ = self.keep(Ok((value, life)));
+    }
+
+    /// Forgets value and failure.
+    pub fn clear(&self) {
+        let mut kept = self.kept();
+        kept.value = None;
+        kept.failure = None;
     }
 
     /// The value, by `fetch` if need be, which says how long it lives. While a value is being renewed before

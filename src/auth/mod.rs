@@ -17,6 +17,7 @@ pub mod live;
 mod making;
 mod none;
 mod ntlm;
+pub mod oauth2;
 #[cfg(test)]
 mod testing;
 
@@ -60,6 +61,7 @@ pub static SCHEMES: &[&Scheme] = &[
     &digest::SCHEME,
     &jwt::SCHEME,
     &asap::SCHEME,
+    &oauth2::SCHEME,
     &cookies::SCHEME,
     &ntlm::SCHEME,
     &exec::SCHEME,
@@ -124,6 +126,11 @@ pub trait Authorizer: Send + Sync {
     /// Looks at the head of every answer. `Again`: sign and send once more (bounded by the exchange).
     fn answers(&self, _answer: &Answer<'_>, _round: &Round<'_>) -> Verdict {
         Verdict::Final
+    }
+
+    /// The tokens that a person may have to sign in for.
+    fn session(&self) -> Option<&Arc<oauth2::Session>> {
+        None
     }
 
     /// What the signature was computed over, secrets left out; for `gatepass sign -v`.

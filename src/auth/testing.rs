@@ -31,7 +31,7 @@ pub fn build_with(scheme: &Scheme, settings: &str) -> (Option<Arc<dyn Authorizer
     let ground = Ground { dialer: Dialer::new(BTreeMap::new()), limits: Limits::default(), egress: Vec::new() };
     let making = Making {
         requests: String::new(),
-        name: None,
+        name: Some("test"),
         identities: &HashMap::new(),
         bundles: &HashMap::new(),
         trust: &Arc::new(Trust::of(&[]).unwrap()),

@@ -48,7 +48,7 @@ fn summary(built: &serve::Built) -> String {
     format!(
         "good: {}, {}, {}, {} in {from}",
         count(built.gate.rules().len(), "rule"),
-        count(built.gate.credentials, "credential"),
+        count(built.gate.credentials.len(), "credential"),
         count(built.gate.identities.len(), "client certificate"),
         count(built.gate.bundles.len(), "CA bundle"),
     )

@@ -13,6 +13,7 @@ mod health;
 mod import;
 mod run;
 mod sign;
+mod sign_in;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -73,6 +74,12 @@ enum Command {
     /// The certificates of the configuration
     #[command(subcommand)]
     Certs(certs::CertsCommand),
+    /// Sign in for an OAuth 2 credential, in the browser or by a code
+    Login(sign_in::LoginArgs),
+    /// Revoke and delete the tokens of a sign-in
+    Logout(sign_in::LogoutArgs),
+    /// Say which OAuth 2 credentials are signed in, and until when
+    Status(sign_in::StatusArgs),
     /// Show what gatepass does, with servers of its own, no network and no files
     Demo,
     /// Make a configuration from what another tool exports
@@ -174,6 +181,9 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, Error> {
         Command::Sign(args) => sign::run(&common, &args).await,
         Command::Ca(command) => ca::run(&common, &command).await,
         Command::Certs(command) => certs::run(&common, &command).await,
+        Command::Login(args) => sign_in::login(&common, &args).await,
+        Command::Logout(args) => sign_in::logout(&common, &args).await,
+        Command::Status(args) => sign_in::status(&common, &args).await,
         Command::Demo => demo::run().await,
         Command::Import(command) => import::run(&command),
         Command::Init(args) => generate::init(&args),

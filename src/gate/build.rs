@@ -59,8 +59,9 @@ pub async fn build(
         builder.named_bundles.insert(name.clone(), trust.clone());
         bundles.extend(trust.map(|trust| (name.clone(), trust)));
     }
-    for credential in config.credentials.values() {
-        builder.authorizer(credential, None);
+    let mut credentials = Vec::new();
+    for (name, credential) in &config.credentials {
+        credentials.extend(builder.authorizer(credential, None).map(|bound| (name.clone(), bound)));
     }
     let places: Vec<Place> = config.rules.iter().map(|rule| rule.place).collect();
     let labels = builder.report.labels(&places);
@@ -83,7 +84,7 @@ pub async fn build(
         unmatched: config.unmatched,
         identities,
         bundles,
-        credentials: config.credentials.len(),
+        credentials,
         authority: authority?,
         limits: config.limits,
         files,

@@ -34,8 +34,7 @@ pub struct Gate {
     /// Named in the configuration, used by a rule or not.
     pub identities: Vec<(String, Arc<crate::tls::identity::Identity>)>,
     pub bundles: Vec<(String, Arc<crate::tls::trust::Trust>)>,
-    /// How many credentials have a name.
-    pub credentials: usize,
+    pub credentials: Vec<(String, Arc<Bound>)>,
     rules: Vec<LiveRule>,
     index: HostIndex,
     /// Every way out that a rule can lead to, by what makes it the same.

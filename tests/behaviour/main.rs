@@ -8,6 +8,7 @@ mod cookies;
 mod destinations;
 mod identities;
 mod messages;
+mod oauth2;
 mod onboarding;
 mod operation;
 mod upgrades;

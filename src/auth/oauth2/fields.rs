@@ -1,0 +1,83 @@
+//! The table of `oauth2`'s settings.
+
+use super::settings::Grant;
+
+/// Name, default, meaning.
+pub const FIELDS: [(&str, &str, &str); 36] = [
+    (
+        "grant",
+        "client_credentials",
+        "client_credentials, password, authorization_code, device_code, refresh_token, jwt_bearer (RFC 7523) or token_exchange (RFC 8693)",
+    ),
+    ("token_url", "required", "the token endpoint"),
+    ("auth_url", "", "authorization_code: where the browser goes; PKCE (S256) is always used"),
+    ("device_url", "", "device_code: the device authorization endpoint"),
+    ("revocation_url", "", "where `gatepass logout` revokes (RFC 7009)"),
+    ("issuer", "", "authorization_code: the `iss` that must come back with the code (RFC 9207)"),
+    (
+        "redirect_uri",
+        "http://127.0.0.1/callback",
+        "authorization_code: as registered; without a port any free one is used (RFC 8252)",
+    ),
+    ("client_id", "", "a SECRET"),
+    ("client_secret", "", "a SECRET"),
+    (
+        "client_auth",
+        "basic",
+        "basic, basic_raw (not form-encoded, for servers that get that wrong), post, private_key_jwt, client_secret_jwt, tls_client_auth (RFC 8705) or none; without `client_secret` the default is none",
+    ),
+    ("private_key", "", "PEM or JWK, file or text: signs for private_key_jwt and, without `assertion`, for jwt_bearer"),
+    ("passphrase", "", "of `private_key`"),
+    ("key_id", "", "`kid` of what `private_key` signs"),
+    ("algorithm", "by the key", "RS256, PS256, ES256, EdDSA, HS256 and so on"),
+    ("assertion_audience", "token_url", "`aud` of what is signed"),
+    (
+        "claims",
+        "",
+        "jwt_bearer: claims of the assertion; `iss` and `sub` are the client_id, `aud`, `iat`, `exp` and `jti` are added; null leaves one out",
+    ),
+    ("scopes", "", "a list, or one text with spaces"),
+    ("audience", "", "a text or list, sent as `audience`"),
+    ("resource", "", "a text or list, sent as `resource` (RFC 8707)"),
+    ("username", "", "password: a SECRET"),
+    ("password", "", "password: a SECRET"),
+    ("refresh_token", "", "refresh_token: a SECRET; where the server rotates it, the newest is kept in a file"),
+    ("assertion", "", "jwt_bearer: a SECRET"),
+    ("subject_token", "", "token_exchange: a SECRET"),
+    ("subject_token_type", "urn:ietf:params:oauth:token-type:access_token", "token_exchange"),
+    ("actor_token", "", "token_exchange: a SECRET"),
+    ("actor_token_type", "urn:ietf:params:oauth:token-type:access_token", "token_exchange, with `actor_token`"),
+    ("requested_token_type", "", "token_exchange"),
+    ("token_params", "", "further parameters of the token request: names to SECRETs"),
+    ("auth_params", "", "further parameters of `auth_url`, such as `prompt: consent`"),
+    ("in", "header", "header, or query (as `access_token`, RFC 6750 section 2.3)"),
+    ("prefix", "Bearer", "the word before the token; empty for none"),
+    ("client_certificate", "", "toward the token endpoint: a name or an inline certificate"),
+    ("ca_bundle", "", "toward the token endpoint: a name, a file or an inline bundle"),
+    ("dpop", "false", "tokens bound to a key, with a proof for each request (RFC 9449)"),
+    ("dpop_key", "made anew", "PEM or JWK, file or text: the key of `dpop`"),
+];
+
+/// Those that are secret, or may be.
+pub const SECRETS: [&str; 8] =
+    ["client_id", "client_secret", "username", "password", "refresh_token", "assertion", "subject_token", "actor_token"];
+
+/// Those that some grants only know what to do with.
+pub const OF_GRANTS: [(&str, &[Grant]); 16] = [
+    ("auth_url", &[Grant::AuthorizationCode]),
+    ("auth_params", &[Grant::AuthorizationCode]),
+    ("redirect_uri", &[Grant::AuthorizationCode]),
+    ("issuer", &[Grant::AuthorizationCode]),
+    ("device_url", &[Grant::DeviceCode]),
+    ("revocation_url", &[Grant::AuthorizationCode, Grant::DeviceCode, Grant::RefreshToken]),
+    ("username", &[Grant::Password]),
+    ("password", &[Grant::Password]),
+    ("refresh_token", &[Grant::RefreshToken]),
+    ("assertion", &[Grant::JwtBearer]),
+    ("claims", &[Grant::JwtBearer]),
+    ("subject_token", &[Grant::TokenExchange]),
+    ("subject_token_type", &[Grant::TokenExchange]),
+    ("actor_token", &[Grant::TokenExchange]),
+    ("actor_token_type", &[Grant::TokenExchange]),
+    ("requested_token_type", &[Grant::TokenExchange]),
+];
