@@ -3,6 +3,7 @@
 
 mod api_key;
 mod asap;
+mod aws_sigv4;
 mod basic;
 mod bearer;
 mod cookies;
@@ -64,6 +65,7 @@ pub static SCHEMES: &[&Scheme] = &[
     &oauth2::SCHEME,
     &cookies::SCHEME,
     &ntlm::SCHEME,
+    &aws_sigv4::SCHEME,
     &exec::SCHEME,
 ];
 
@@ -131,6 +133,16 @@ pub trait Authorizer: Send + Sync {
     /// The tokens that a person may have to sign in for.
     fn session(&self) -> Option<&Arc<oauth2::Session>> {
         None
+    }
+
+    /// Does it take the body of this answer to tell? Then its beginning is read before [`Authorizer::answers_with`].
+    fn wants_body(&self, _answer: &Answer<'_>) -> bool {
+        false
+    }
+
+    /// [`Authorizer::answers`], with the beginning of the body where some authorizer wanted it; else nothing of it.
+    fn answers_with(&self, answer: &Answer<'_>, _body: &[u8], round: &Round<'_>) -> Verdict {
+        self.answers(answer, round)
     }
 
     /// What the signature was computed over, secrets left out; for `gatepass sign -v`.

@@ -1,6 +1,7 @@
 //! What the client gets: the origin's answer as it comes, or our own with the reason. Whichever it is,
 //! one record is told when its last byte has left.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::context::{Busy, Context};
@@ -139,14 +141,20 @@ impl Ledger {
     }
 
     /// The origin's answer, on its way to the client.
-    pub fn pass(mut self, client: &Client, response: Response<Incoming>, lease: Option<Lease>) -> Response<Reply> {
+    pub fn pass(
+        mut self,
+        client: &Client,
+        response: Response<Incoming>,
+        peeked: Peeked,
+        lease: Option<Lease>,
+    ) -> Response<Reply> {
         let (mut parts, body) = response.into_parts();
         headers::strip(&mut parts.headers);
         self.tell_refused(parts.status, &mut parts.headers);
         self.status = Some(parts.status);
         self.client = Some(client.clone());
         let tail = Box::new(Tail { lease, ledger: self });
-        Response::from_parts(parts, Reply { inner: Inner::Incoming(body), tail: Some(tail) })
+        Response::from_parts(parts, Reply { inner: Inner::Incoming(body), ahead: peeked.0, tail: Some(tail) })
     }
 
     fn tell(&mut self) {
@@ -187,7 +195,38 @@ fn protocol(version: Version) -> &'static str {
 /// A response body: the origin's, or a text of ours.
 pub struct Reply {
     inner: Inner,
+    /// What of the origin's was read already.
+    ahead: VecDeque<Frame<Bytes>>,
     tail: Option<Box<Tail>>,
+}
+
+/// The beginning of an answer's body, read to see what it says.
+#[derive(Default)]
+pub struct Peeked(VecDeque<Frame<Bytes>>);
+
+/// An error that says more than this says it in its beginning.
+const PEEK: usize = 64 * 1024;
+
+impl Peeked {
+    /// Reads up to a bound, or until `patience` ends.
+    pub async fn read(body: &mut Incoming, patience: Duration) -> Self {
+        let mut peeked = Self::default();
+        let reading = async {
+            let mut length = 0;
+            while length < PEEK
+                && let Some(Ok(frame)) = body.frame().await
+            {
+                length += frame.data_ref().map_or(0, Bytes::len);
+                peeked.0.push_back(frame);
+            }
+        };
+        let _ = tokio::time::timeout(patience, reading).await;
+        peeked
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        self.0.iter().filter_map(Frame::data_ref).flatten().copied().collect()
+    }
 }
 
 enum Inner {
@@ -204,11 +243,11 @@ struct Tail {
 impl Reply {
     pub fn text(text: impl Into<Bytes>) -> Self {
         let bytes: Bytes = text.into();
-        Self { inner: Inner::Full((!bytes.is_empty()).then_some(bytes)), tail: None }
+        Self { inner: Inner::Full((!bytes.is_empty()).then_some(bytes)), ahead: VecDeque::new(), tail: None }
     }
 
     pub fn empty() -> Self {
-        Self { inner: Inner::Full(None), tail: None }
+        Self { inner: Inner::Full(None), ahead: VecDeque::new(), tail: None }
     }
 
     fn finish(&mut self, complete: bool) {
@@ -226,7 +265,7 @@ impl Drop for Reply {
     fn drop(&mut self) {
         let complete = match &self.inner {
             Inner::Full(_) => true,
-            Inner::Incoming(body) => body.is_end_stream(),
+            Inner::Incoming(body) => self.ahead.is_empty() && body.is_end_stream(),
         };
         if let (false, Some(tail)) = (complete, &mut self.tail)
             && tail.ledger.error.is_none()
@@ -253,7 +292,10 @@ impl Body for Reply {
             }
             Inner::Incoming(body) => body,
         };
-        let frame = std::task::ready!(Pin::new(body).poll_frame(cx));
+        let frame = match this.ahead.pop_front() {
+            Some(frame) => Some(Ok(frame)),
+            None => std::task::ready!(Pin::new(body).poll_frame(cx)),
+        };
         match &frame {
             None => this.finish(true),
             Some(Ok(frame)) => {
@@ -274,14 +316,17 @@ impl Body for Reply {
     fn is_end_stream(&self) -> bool {
         match &self.inner {
             Inner::Full(bytes) => bytes.is_none(),
-            Inner::Incoming(body) => body.is_end_stream(),
+            Inner::Incoming(body) => self.ahead.is_empty() && body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
             Inner::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Inner::Incoming(body) => body.size_hint(),
+            Inner::Incoming(body) => {
+                let ahead: u64 = self.ahead.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
+                body.size_hint().exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + ahead))
+            }
         }
     }
 }

@@ -33,7 +33,7 @@ use crate::moment::Moment;
 use crate::observe::Client;
 use crate::origin::Origin;
 use crate::upstream::Lease;
-use answer::Ledger;
+use answer::{Ledger, Peeked};
 use inbound::Destination;
 
 /// What is settled about a request before it is sent.
@@ -47,7 +47,7 @@ struct Case<'a> {
 /// What became of a request.
 enum Carried {
     /// The origin's answer, and the connection to give back after its end.
-    Passed(Response<Incoming>, Option<Lease>),
+    Passed(Response<Incoming>, Peeked, Option<Lease>),
     /// The connection speaks WebSocket from here on.
     Switched(Response<Reply>),
 }
@@ -110,7 +110,7 @@ impl Session {
         let busy = self.activity.busy();
         let mut ledger = Ledger::new(&self.context, started, &request, busy);
         Ok(match self.carry(request, &mut ledger).await {
-            Ok(Carried::Passed(response, lease)) => ledger.pass(&self.client, response, lease),
+            Ok(Carried::Passed(response, peeked, lease)) => ledger.pass(&self.client, response, peeked, lease),
             Ok(Carried::Switched(response)) => ledger.own(&self.client, response),
             Err(failure) => ledger.refuse(&self.client, &failure),
         })

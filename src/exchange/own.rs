@@ -108,7 +108,7 @@ pub async fn carry(
         if let Some(failure) = ledger.broke_off() {
             return Err(failure);
         }
-        let response = match sent {
+        let mut response = match sent {
             Ok(response) => response,
             Err(mut error) => {
                 let message = error.take_message();
@@ -125,8 +125,9 @@ pub async fn carry(
         };
         *used = true;
         body_left |= !withheld;
+        let peeked = send::peek(decision, &mut response, &kept, back).await;
         let answer = Answer { draft: &kept, status: response.status(), headers: response.headers() };
-        let again = send::wants_another_round(decision, &answer, &round, back);
+        let again = send::wants_another_round(decision, &answer, &peeked.bytes(), &round, back);
         let possible = !body_left || payload.is_repeatable();
         if !(again && possible) {
             if again {
@@ -136,7 +137,7 @@ pub async fn carry(
             }
             ledger.answered();
             *place = own;
-            return Ok(Carried::Passed(send::checked(response)?, None));
+            return Ok(Carried::Passed(send::checked(response)?, peeked, None));
         }
         if !send::empty(response).await {
             own = OwnConnection::default();

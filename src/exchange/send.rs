@@ -9,7 +9,7 @@ use http::{Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
-use super::answer::{Ledger, remark};
+use super::answer::{Ledger, Peeked, remark};
 use super::hold::Payload;
 use super::{Carried, Case, draft as drafting, own};
 use crate::auth::{Answer, Round, Verdict};
@@ -42,13 +42,14 @@ pub async fn carry(case: &Case<'_>, mut draft: Draft, payload: &mut Payload, led
         let recodings = drafting::sign(&mut draft, decision, &round, &back).await?;
         // A draft that may be needed again is copied; the common one is spent.
         let again = decision.wants_answers.then(|| copy(&draft));
-        let (response, lease) = dispatch(case, draft, payload, &recodings, ledger).await?;
-        let Some(next) = again else { return finish(response, lease) };
+        let (mut response, lease) = dispatch(case, draft, payload, &recodings, ledger).await?;
+        let Some(next) = again else { return finish(response, Peeked::default(), lease) };
+        let peeked = peek(decision, &mut response, &next, &back).await;
         let answer = Answer { draft: &next, status: response.status(), headers: response.headers() };
         // They learn from it also where nothing can be sent again.
-        let wanted = wants_another_round(decision, &answer, &round, &back);
+        let wanted = wants_another_round(decision, &answer, &peeked.bytes(), &round, &back);
         if !wanted || !payload.is_repeatable() || attempt + 1 >= ROUNDS {
-            return finish(response, lease);
+            return finish(response, peeked, lease);
         }
         drain(response, lease).await;
         draft = next;
@@ -58,18 +59,37 @@ pub async fn carry(case: &Case<'_>, mut draft: Draft, payload: &mut Payload, led
 
 /// Every authorizer that signed hears the answer, since each may learn from it. Those that stood back
 /// do not: the credential in it was the client's own.
-pub fn wants_another_round(decision: &Decision, answer: &Answer<'_>, round: &Round<'_>, standing_back: &[usize]) -> bool {
+pub fn wants_another_round(
+    decision: &Decision,
+    answer: &Answer<'_>,
+    body: &[u8],
+    round: &Round<'_>,
+    standing_back: &[usize],
+) -> bool {
     let mut again = false;
     for (at, bound) in decision.auth.iter().enumerate() {
         if bound.needs.answers && !standing_back.contains(&at) {
-            again |= bound.authorizer.answers(answer, round) == Verdict::Again;
+            again |= bound.authorizer.answers_with(answer, body, round) == Verdict::Again;
         }
     }
     again
 }
 
-fn finish(response: Response<Incoming>, lease: Lease) -> Result<Carried, Failure> {
-    Ok(Carried::Passed(checked(response)?, Some(lease)))
+fn finish(response: Response<Incoming>, peeked: Peeked, lease: Lease) -> Result<Carried, Failure> {
+    Ok(Carried::Passed(checked(response)?, peeked, Some(lease)))
+}
+
+/// How long the beginning of an answer's body may take where it is looked at.
+const PEEK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The beginning of the body, where an authorizer that signed wants to see it.
+pub async fn peek(decision: &Decision, response: &mut Response<Incoming>, draft: &Draft, back: &[usize]) -> Peeked {
+    let answer = Answer { draft, status: response.status(), headers: response.headers() };
+    let signed = decision.auth.iter().enumerate().filter(|(at, bound)| bound.needs.answers && !back.contains(at));
+    if signed.into_iter().any(|(_, bound)| bound.authorizer.wants_body(&answer)) {
+        return Peeked::read(response.body_mut(), PEEK_PATIENCE).await;
+    }
+    Peeked::default()
 }
 
 /// A 101 that nobody asked for would hand the connection to whoever writes next.

@@ -11,7 +11,7 @@ use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::answer::{Ledger, Reply};
+use super::answer::{Ledger, Peeked, Reply};
 use super::{Carried, Case, Session, draft as drafting, headers, relay, send};
 use crate::auth::Answer;
 use crate::draft::Draft;
@@ -100,9 +100,9 @@ pub async fn carry(case: &Case<'_>, upgrade: Upgrade, mut draft: Draft, ledger: 
             return Ok(Carried::Switched(hand_over(session, upgrade, response, lease, gate)));
         }
         let answer = Answer { draft: &draft, status: response.status(), headers: response.headers() };
-        let again = send::wants_another_round(decision, &answer, &round, &back);
+        let again = send::wants_another_round(decision, &answer, b"", &round, &back);
         if !again {
-            return Ok(Carried::Passed(response, None));
+            return Ok(Carried::Passed(response, Peeked::default(), None));
         }
         // The next round may belong to this connection.
         kept = send::empty(response).await.then_some(lease);

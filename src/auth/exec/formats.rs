@@ -19,12 +19,14 @@ pub enum Format {
     Git,
 }
 
-pub const NAMES: [(&str, Format); 5] = [
-    ("raw", Format::Raw),
-    ("json", Format::Json),
-    ("headers", Format::Headers),
-    ("kubernetes", Format::Kubernetes),
-    ("git", Format::Git),
+/// `None`: not fields but keys to sign with.
+pub const NAMES: [(&str, Option<Format>); 6] = [
+    ("raw", Some(Format::Raw)),
+    ("json", Some(Format::Json)),
+    ("headers", Some(Format::Headers)),
+    ("kubernetes", Some(Format::Kubernetes)),
+    ("git", Some(Format::Git)),
+    ("aws", None),
 ];
 
 /// What Kubernetes tells its credential plugins (client-go, `exec` authenticators).
@@ -70,8 +72,8 @@ fn json(output: &str, now: SystemTime) -> Result<Read, String> {
     Ok((vec![authorization(&Zeroizing::new(format!("{kind} {token}")))?], expiry(&object, now)?))
 }
 
-/// Seconds from now, or a point in time: seconds (or milliseconds) since 1970, or RFC 3339.
-fn expiry(object: &Map<String, Value>, now: SystemTime) -> Result<Option<SystemTime>, String> {
+/// When what is described expires: seconds from now, or a point in time: seconds (or milliseconds) since 1970, or RFC 3339.
+pub fn expiry(object: &Map<String, Value>, now: SystemTime) -> Result<Option<SystemTime>, String> {
     const AT: [&str; 9] = [
         "expires_at",
         "expiresAt",
@@ -201,7 +203,7 @@ fn git(output: &str) -> Result<Read, String> {
     Ok((vec![authorization(&Zeroizing::new(format!("Basic {}", *encoded)))?], end))
 }
 
-fn object(output: &str) -> Result<Map<String, Value>, String> {
+pub fn object(output: &str) -> Result<Map<String, Value>, String> {
     serde_json::from_str(output).map_err(|_| "its output is not a JSON object".to_owned())
 }
 

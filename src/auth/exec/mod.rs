@@ -1,6 +1,6 @@
 //! `exec`: a credential helper. It prints a credential in one of the formats that such helpers speak.
 
-mod formats;
+pub(super) mod formats;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use self::formats::Format;
+use super::aws_sigv4;
 use super::helper::Run;
 use super::live::Fresh;
 use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Spot, Verdict};
@@ -25,7 +26,7 @@ pub static SCHEME: Scheme = Scheme {
         (
             "format",
             "raw",
-            "raw (a token, or a whole `Authorization` value such as `Basic …`), json (`token` or `access_token`, with `expires_in`, `expires_at` and the like), headers (`Name: value` lines or JSON), kubernetes (ExecCredential), git (credential helper)",
+            "raw (a token, or a whole `Authorization` value such as `Basic …`), json (`token` or `access_token`, with `expires_in`, `expires_at` and the like), headers (`Name: value` lines or JSON), kubernetes (ExecCredential), git (credential helper), aws (credential_process: signed as by `aws_sigv4`, region and service by the host)",
         ),
         ("ttl", "10m", "how long the output is kept; with it left out, an expiry in the output counts instead"),
         ("timeout", "10s", "how long one run may take"),
@@ -44,15 +45,18 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
     }
     let fields = decode.fields(node, "exec", &["command", "format", "ttl", "timeout", "use_path"])?;
     let command = decode.required(&fields, "exec", "command").and_then(|node| decode.argv(node, "command"));
-    let format = fields.get("format").map_or(Some(Format::Raw), |node| decode.choice(node, "format", &formats::NAMES));
+    let format = fields.get("format").map_or(Some(Some(Format::Raw)), |node| decode.choice(node, "format", &formats::NAMES));
     let ttl = fields.get("ttl").map_or(Some(None), |node| decode.duration(node).map(Some));
     let timeout = fields.get("timeout").map_or(Some(DEFAULT_TIMEOUT), |node| decode.duration(node));
     let use_path = fields.get("use_path").map_or(Some(false), |node| decode.boolean(node));
     let ((argv, directory), format, ttl, timeout, use_path) = (command?, format?, ttl?, timeout?, use_path?);
-    if let (Some(node), true) = (fields.get("use_path"), format != Format::Git) {
+    if let (Some(node), true) = (fields.get("use_path"), format != Some(Format::Git)) {
         decode.report.error("no-use", node.place, "`use_path` belongs to `format: git`").help("take it out");
         return None;
     }
+    let Some(format) = format else {
+        return Some(aws_sigv4::by_command(aws_sigv4::Command { argv, directory, timeout, ttl }));
+    };
     Some(Arc::new(Exec { ttl, timeout, use_path, ..Exec::new(argv, directory, format) }))
 }
 
