@@ -19,6 +19,7 @@ mod making;
 mod none;
 mod ntlm;
 pub mod oauth2;
+pub mod stand_in;
 #[cfg(test)]
 mod testing;
 

@@ -90,6 +90,7 @@ impl Told<'_> {
         match (self.decision.action, self.decision.rules.is_empty(), self.gate.unmatched) {
             (Action::Deny, ..) => "denied",
             (Action::Tunnel, ..) => "passed through unopened",
+            _ if self.decision.token_endpoint.is_some() => "answered by gatepass: a token request gets a stand-in",
             (_, true, Unmatched::Deny) => "denied: no rule names it, and `unmatched: deny` is set",
             (_, true, Unmatched::Intercept) => "opened, nothing added: no rule names it",
             (_, true, Unmatched::Tunnel) if self.origin.scheme == Scheme::Https => {

@@ -323,6 +323,8 @@ pub struct Rule {
     pub client_certificates: Option<Vec<Arc<CertificateSource>>>,
     pub ca_bundle: Option<Arc<BundleSource>>,
     pub on_existing_auth: Option<OnExisting>,
+    /// The name of the credential that token requests here get a stand-in for.
+    pub token_endpoint: Option<Arc<str>>,
     pub headers: Vec<HeaderEdit>,
     pub query: Vec<QueryEdit>,
     pub connect_to: Option<ConnectTo>,

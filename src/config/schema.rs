@@ -145,6 +145,11 @@ pub static RULE: &[Field] = &[
         Shape::Words(&["replace", "keep", "reject"]),
         "when the client sent a credential of its own: replace (the default), keep it, or refuse the request",
     ),
+    f(
+        "token_endpoint",
+        Shape::Text,
+        "a credential's name: token requests (POST) to this `path` are answered by gatepass, with a token that stands in for it wherever a rule's `auth` names it",
+    ),
     f("headers", Shape::Block(HEADERS), "request headers to set or remove"),
     f("query", Shape::Block(QUERY), "query parameters to set or remove"),
     f("connect_to", Shape::Text, "HOST, HOST:PORT or [IPV6]:PORT to dial; Host, SNI and verification keep the name"),

@@ -12,6 +12,7 @@ mod inbound;
 mod own;
 pub mod relay;
 mod send;
+mod token_endpoint;
 mod upgrade;
 
 use std::convert::Infallible;
@@ -50,6 +51,8 @@ enum Carried {
     Passed(Response<Incoming>, Peeked, Option<Lease>),
     /// The connection speaks WebSocket from here on.
     Switched(Response<Reply>),
+    /// gatepass stands for the origin.
+    Answered(Response<Reply>),
 }
 
 /// One client connection.
@@ -111,7 +114,7 @@ impl Session {
         let mut ledger = Ledger::new(&self.context, started, &request, busy);
         Ok(match self.carry(request, &mut ledger).await {
             Ok(Carried::Passed(response, peeked, lease)) => ledger.pass(&self.client, response, peeked, lease),
-            Ok(Carried::Switched(response)) => ledger.own(&self.client, response),
+            Ok(Carried::Switched(response) | Carried::Answered(response)) => ledger.own(&self.client, response),
             Err(failure) => ledger.refuse(&self.client, &failure),
         })
     }
@@ -124,9 +127,13 @@ impl Session {
         let decision = plan.decide(&gate, &parts.method, parts.uri.path())?;
         ledger.decided(&decision);
         permit(&gate, &plan, &decision, &parts.method)?;
+        if let Some(credential) = &decision.token_endpoint {
+            return token_endpoint::answer(&parts.method, body, credential).await.map(Carried::Answered);
+        }
 
         let upgrade = upgrade::wanted(&mut parts)?;
         let mut draft = draft::begin(parts, &plan)?;
+        token_endpoint::make_room(&mut draft, &decision);
         let need = decision.body_need(&draft);
         let mut payload = hold::take(&mut draft, body, need, &gate.limits, ledger).await?;
         draft::apply(&mut draft, &gate, &decision).await?;

@@ -52,6 +52,8 @@ pub struct Decision {
     pub action: Action,
     pub auth: Vec<Arc<Bound>>,
     pub on_existing: OnExisting,
+    /// The credential that token requests get a stand-in for.
+    pub token_endpoint: Option<Arc<str>>,
     pub headers: Vec<(usize, usize)>,
     pub query: Vec<(usize, usize)>,
     pub way: Arc<Way>,
@@ -79,6 +81,7 @@ pub(super) fn merge(gate: &Gate, origin: &Arc<Origin>, rules: &[usize]) -> Resul
     spec.ruled = !rules.is_empty();
     let mut action = None;
     let mut on_existing = None;
+    let mut token_endpoint = None;
     let mut auth: &[Arc<Bound>] = &[];
     let mut headers: Vec<(usize, usize)> = Vec::new();
     let mut query: Vec<(usize, usize)> = Vec::new();
@@ -86,6 +89,7 @@ pub(super) fn merge(gate: &Gate, origin: &Arc<Origin>, rules: &[usize]) -> Resul
         let live = &gate.rules[*at];
         action = live.rule.action.or(action);
         on_existing = live.rule.on_existing_auth.or(on_existing);
+        token_endpoint = live.rule.token_endpoint.clone().or(token_endpoint);
         auth = live.auth.as_deref().unwrap_or(auth);
         for (n, header) in live.headers.iter().enumerate() {
             headers.retain(|(r, h)| gate.rules[*r].headers[*h].name != header.name);
@@ -111,6 +115,7 @@ pub(super) fn merge(gate: &Gate, origin: &Arc<Origin>, rules: &[usize]) -> Resul
         rules: rules.to_vec(),
         action: action.unwrap_or(Action::Allow),
         on_existing: on_existing.unwrap_or_default(),
+        token_endpoint,
         own_connection: auth.iter().any(|bound| bound.needs.own_connection),
         wants_answers: auth.iter().any(|bound| bound.needs.answers),
         injected: injected(gate, auth, &headers),

@@ -224,3 +224,65 @@ fn claims(seen: &Seen) -> Value {
     let proof = seen.headers["dpop"].to_str().unwrap().split('.').nth(1).unwrap();
     serde_json::from_slice(&base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(proof).unwrap()).unwrap()
 }
+
+/// The API wants a real token by `auth: api`; login.test's token requests are answered by gatepass.
+fn sdk(api: &Origin, login: &Origin, existing: &str) -> String {
+    let endpoint = rule("login.test", login.address, "path: /oauth/token\ntoken_endpoint: api");
+    let real = rule("a.test", api.address, &format!("auth: api\non_existing_auth: {existing}"));
+    format!("credentials:\n  api: {{ bearer: real-token }}\nrules:\n{endpoint}{real}")
+}
+
+fn with_token(path: &str, host: &str, token: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n")
+}
+
+const ASK: &str = "POST /oauth/token HTTP/1.1\r\nHost: login.test\r\nContent-Length: 57\r\nConnection: close\r\n\r\ngrant_type=client_credentials&client_id=x&client_secret=y";
+
+fn stand_in(answer: &str) -> String {
+    assert_eq!(status(answer), 200, "{answer}");
+    let told: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    assert_eq!((&told["token_type"], &told["expires_in"]), (&"Bearer".into(), &3600.into()));
+    told["access_token"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn an_sdk_gets_a_stand_in_for_its_token_request_and_the_real_token_takes_its_place() {
+    let pki = Pki::new();
+    let (api, login) = (Origin::start(&pki, OriginOptions::default()).await, Origin::start(&pki, OriginOptions::default()).await);
+    for existing in ["replace", "keep", "reject"] {
+        let gate = Gatepass::start(&sdk(&api, &login, existing), &[("CA", &pki.ca_pem)]).await;
+        let token = stand_in(&gate.through("login.test", ASK).await);
+        assert!(!token.contains("real-token"));
+        let answer = gate.through("a.test", &with_token("/v1", "a.test", &token)).await;
+        assert!(answer.ends_with("auth Bearer real-token"), "{existing}: {answer}");
+        // What was not minted here is the client's own.
+        let answer = gate.through("a.test", &with_token("/v1", "a.test", "gatepass-stand-in.9999999999.AAAA")).await;
+        match existing {
+            "replace" => assert!(answer.ends_with("auth Bearer real-token"), "{answer}"),
+            "keep" => assert!(answer.ends_with("auth Bearer gatepass-stand-in.9999999999.AAAA"), "{answer}"),
+            _ => assert_eq!(status(&answer), 403, "{answer}"),
+        }
+    }
+    assert!(login.seen().is_empty(), "nothing of a token request leaves");
+}
+
+#[tokio::test]
+async fn a_stand_in_is_for_its_credential_only_and_other_requests_are_no_token_requests() {
+    let pki = Pki::new();
+    let (api, login) = (Origin::start(&pki, OriginOptions::default()).await, Origin::start(&pki, OriginOptions::default()).await);
+    let other = rule("b.test", api.address, "bearer: other-token\non_existing_auth: reject")
+        + &rule("login.test", login.address, "tls: { server_name: a.test }");
+    let gate = Gatepass::start(&format!("{}{other}", sdk(&api, &login, "reject")), &[("CA", &pki.ca_pem)]).await;
+    let token = stand_in(&gate.through("login.test", ASK).await);
+    assert_eq!(status(&gate.through("b.test", &with_token("/", "b.test", &token)).await), 403);
+    assert_eq!(status(&gate.get("login.test", "/oauth/token").await), 405);
+    assert!(login.seen().is_empty());
+    // Other paths of that host go on as ever.
+    assert_eq!(status(&gate.get("login.test", "/keys").await), 200);
+    assert_eq!(login.seen().len(), 1);
+    let large = format!(
+        "POST /oauth/token HTTP/1.1\r\nHost: login.test\r\nContent-Length: 70000\r\nConnection: close\r\n\r\n{}",
+        "x".repeat(70_000)
+    );
+    assert_eq!(status(&gate.through("login.test", &large).await), 413);
+}

@@ -236,7 +236,7 @@ def person(lab, name="person", *more):
 def sign_in(lab, r):
     "gatepass login in the browser: PKCE, the token renewed by a rotated refresh token, status, logout"
     oidc, port = both(lab)
-    short = Oidc(lab, "as-short", ttl=4)
+    short = Oidc(lab, "as-short", ttl=3)
     short_port = resource_server(lab, short)
     signed = {"grant": "authorization_code", "scopes": "openid offline_access api:read", "auth_params": {"prompt": "consent"}}
     endpoints = lambda at: {"auth_url": f"{at.url}/auth", "revocation_url": f"{at.url}/token/revocation", "issuer": at.url, **signed}
@@ -266,14 +266,14 @@ def sign_in(lab, r):
     first = json.loads(get(gate, "native"))["auth"]
     # A second process with the same folder; both renew when the token ends.
     twin = lab.gatepass({"credentials": credentials, "rules": rules}, name="oauth2-twin", env={"GATEPASS_HOME": str(gate.home)})
-    time.sleep(4.2)
+    time.sleep(3.2)
     urls = [f"https://native.gp.test/opaque/{n}" for n in range(8)]
     racing = [subprocess.Popen(["curl", "-sS", "-x", g.proxy, "--cacert", str(gate.ca), "--parallel", "--parallel-immediate", *urls], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for g in (gate, twin)]
     outs = [p.communicate(timeout=30)[0] for p in racing]
     renewed = sum(out.count('"auth": "Bearer ') for out in outs)
     r.check("two processes renew an ended token at once: all accepted", renewed == 16 and all(first not in out for out in outs), (outs, gate.log()[-500:]))
     r.check("by one use of the refresh token", short.count("native", "refresh_token") == 1, short.counts())
-    time.sleep(4.2)
+    time.sleep(3.2)
     out = sh("curl", "-sS", "-x", twin.proxy, "--cacert", gate.ca, "https://native.gp.test/opaque/x")[1]
     r.check("and the rotated refresh token is good again", '"auth": "Bearer ' in out and short.count("native", "refresh_token") == 2, (out, short.counts()))
     code, out = command(gate, "logout", "web")
@@ -406,4 +406,17 @@ def broken(lab, r):
     r.check("a server whose clock is ahead refuses the assertion: the error tells of the clock", " 502" in out and "clock is" in out and "behind" in out, out)
 
 
-GROUPS = {"oauth2-clients": clients, "oauth2-burst": burst, "oauth2-sign-in": sign_in, "oauth2-device": device, "oauth2-grants": grants, "oauth2-dpop": proofs, "oauth2-broken": broken}
+def sdk(lab, r):
+    "an SDK (oauthlib) that fetches its token itself: gatepass answers it, and the real token goes to Apache"
+    oidc, port = both(lab)
+    credentials = {"api": oidc.settings("cc-post", client_secret="cc-post-secret", client_auth="post")}
+    rules = [rule(lab, "login.gp.test", 9, path="/oauth2/token", token_endpoint="api"), rule(lab, "sdk.gp.test", port, auth="api", on_existing_auth="reject", tls={"server_name": "localhost"})]
+    gate = lab.gatepass({"credentials": credentials, "rules": rules}, name="oauth2-sdk")
+    env = {"HTTPS_PROXY": gate.proxy, "https_proxy": gate.proxy, "REQUESTS_CA_BUNDLE": str(gate.ca)}
+    code, out = sh(sys.executable, HERE / "servers/oidc/sdk.py", "https://login.gp.test/oauth2/token", "https://sdk.gp.test/opaque/x", env=env)
+    r.check("the SDK's own token request is answered, its call accepted by Apache", code == 0 and '"auth": "Bearer ' in out and "gatepass-stand-in" not in out.splitlines()[-1], out)
+    out = gate.curl("https://sdk.gp.test/opaque/x", "-i", "-H", "Authorization: Bearer gatepass-stand-in.9999999999.AAAA")[1]
+    r.check("a made-up stand-in is refused", " 403" in out, out)
+
+
+GROUPS = {"oauth2-clients": clients, "oauth2-burst": burst, "oauth2-sign-in": sign_in, "oauth2-device": device, "oauth2-grants": grants, "oauth2-dpop": proofs, "oauth2-sdk": sdk, "oauth2-broken": broken}

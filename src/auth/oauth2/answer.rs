@@ -153,10 +153,13 @@ fn form(body: &[u8]) -> Option<Map<String, Json>> {
     Some(members.into_iter().map(|(name, value)| (name, Json::String(value))).collect())
 }
 
+/// A form or query with more is no honest one.
+const PAIRS: usize = 1_024;
+
 /// Names and values of a query or form.
 pub fn pairs(text: &str) -> Vec<(String, String)> {
     let decode = |part: &str| percent_encoding::percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned();
-    let pairs = text.split('&').filter(|pair| !pair.is_empty()).take(64);
+    let pairs = text.split('&').filter(|pair| !pair.is_empty()).take(PAIRS);
     pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (decode(name), decode(value))).collect()
 }
 

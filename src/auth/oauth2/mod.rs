@@ -70,21 +70,11 @@ impl OAuth2 {
         header_value(&text, "token")
     }
 
-    /// Was it sent with this token?
-    fn sent(&self, draft: &Draft, token: &Secret) -> bool {
+    /// The token that a draft was sent with; another one may have been fetched since.
+    fn sent(&self, draft: &Draft) -> Option<Secret> {
         if self.0.settings.in_query {
-            return draft.query().is_some_and(|query| query.contains(token.expose()));
-        }
-        self.field(token).is_ok_and(|field| draft.headers.get(header::AUTHORIZATION) == Some(&field))
-    }
-
-    /// The token a draft was sent with, as it stands there.
-    fn sent_token(&self, draft: &Draft) -> Option<Secret> {
-        let now = self.0.state.fresh.now();
-        if let Some(token) = &now
-            && self.sent(draft, &token.access)
-        {
-            return Some(token.access.clone());
+            let pairs = answer::pairs(draft.query()?);
+            return pairs.into_iter().find(|(name, _)| name == PARAMETER).map(|(_, token)| Secret::new(token));
         }
         let field = draft.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
         Some(Secret::new(field.rsplit(' ').next().unwrap_or(field)))
@@ -141,7 +131,7 @@ impl Authorizer for OAuth2 {
         }
         let again = match dpop::asks_for_nonce(&challenges) {
             true => new,
-            false => blames_token(&challenges) && self.sent_token(answer.draft).is_some_and(|token| self.0.refused(&token)),
+            false => blames_token(&challenges) && self.sent(answer.draft).is_some_and(|token| self.0.refused(&token)),
         };
         if again { Verdict::Again } else { Verdict::Final }
     }

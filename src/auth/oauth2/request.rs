@@ -163,7 +163,8 @@ pub fn code(settings: &Settings, code: &str, redirect: &str, verifier: &str, at_
 /// As [`of_grant`].
 pub fn device(settings: &Settings, at_hand: &AtHand<'_>) -> Result<Form, Failure> {
     let mut form = Form::default();
-    if !matches!(settings.client_auth, ClientAuth::Post | ClientAuth::TlsClientAuth | ClientAuth::None) {
+    // The other ways to say who the client is have it in the form already.
+    if matches!(settings.client_auth, ClientAuth::Basic | ClientAuth::BasicRaw) {
         form.add_secret("client_id", &(at_hand.of)("client_id").ok_or_else(|| missing("client_id"))?);
     }
     authenticate(settings, at_hand, &mut form)?;

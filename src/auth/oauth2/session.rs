@@ -232,8 +232,10 @@ impl Session {
                 Ok((token, left))
             }
             Err(wrong) => {
-                if kept.is_some() && self.settings.grant.is_sign_in() {
-                    store.remove()?;
+                // The access token may be good to its end.
+                if let (Some(mut kept), true) = (kept, self.settings.grant.is_sign_in()) {
+                    kept.token.refresh = None;
+                    self.save(store, &kept)?;
                 }
                 Err(self.sign_in(&format!("the refresh token is no longer good: {wrong}")))
             }

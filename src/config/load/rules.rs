@@ -29,6 +29,7 @@ pub fn new_rule(place: Place, index: usize) -> Rule {
         client_certificates: None,
         ca_bundle: None,
         on_existing_auth: None,
+        token_endpoint: None,
         headers: Vec::new(),
         query: Vec::new(),
         connect_to: None,
@@ -78,6 +79,7 @@ fn rule(decode: &mut Decode<'_>, node: &Node, names: &Names, known: &[&str], ind
     let words = [("replace", OnExisting::Replace), ("keep", OnExisting::Keep), ("reject", OnExisting::Reject)];
     rule.on_existing_auth =
         fields.get("on_existing_auth").and_then(|node| decode.choice(node, "word for `on_existing_auth`", &words));
+    rule.token_endpoint = fields.get("token_endpoint").and_then(|node| token_endpoint(decode, node, &fields, names));
     if let Some(node) = fields.get("headers") {
         rule.headers = headers(decode, node);
     }
@@ -99,6 +101,20 @@ fn rule(decode: &mut Decode<'_>, node: &Node, names: &Names, known: &[&str], ind
             .help("leave `path` and `methods` out, or use another action");
     }
     Some(rule)
+}
+
+/// The name of a credential; only with a path, or the whole host would be answered so.
+fn token_endpoint(decode: &mut Decode<'_>, node: &Node, fields: &Fields<'_>, names: &Names) -> Option<Arc<str>> {
+    let name = decode.string(node)?;
+    named(decode, &names.credentials, "credential", &name, node.place)?;
+    if fields.get("path").is_none() {
+        decode
+            .report
+            .error("missing-key", node.place, "a rule with `token_endpoint` needs `path`")
+            .help("add the path of the token endpoint, as in `path: /oauth2/token`");
+        return None;
+    }
+    Some(name.into())
 }
 
 pub fn hosts(decode: &mut Decode<'_>, node: &Node) -> Vec<HostPattern> {
@@ -494,6 +510,7 @@ fn outdoes(over: &Rule, under: &Rule) -> bool {
         && covers(under.connect_to.is_some(), over.connect_to.is_some())
         && covers(under.via.is_some(), over.via.is_some())
         && covers(under.on_existing_auth.is_some(), over.on_existing_auth.is_some())
+        && covers(under.token_endpoint.is_some(), over.token_endpoint.is_some())
         && covers(under.accept_invalid_certs.is_some(), over.accept_invalid_certs.is_some())
         && under.tls == TlsSettings::default()
         && under.query.is_empty()

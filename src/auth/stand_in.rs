@@ -1,0 +1,62 @@
+//! Tokens that stand in for a credential: an SDK that insists on fetching one itself gets such a one (a rule's
+//! `token_endpoint`), and the credential takes its place on the way out. It is worth nothing anywhere else.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+use crate::moment::{Moment, random_bytes};
+
+/// What all of them begin with, so that people know one when they see it.
+const MARK: &str = "gatepass-stand-in.";
+
+pub const LIFE: Duration = Duration::from_secs(3600);
+
+/// Of this process: those of another are another's.
+fn key() -> &'static hmac::Key {
+    static KEY: OnceLock<hmac::Key> = OnceLock::new();
+    KEY.get_or_init(|| hmac::Key::new(hmac::HMAC_SHA256, &random_bytes::<32>()))
+}
+
+fn message(credential: &str, end: &str) -> String {
+    format!("{end} {credential}")
+}
+
+/// A token for a credential, good for [`LIFE`].
+pub fn mint(credential: &str, moment: &Moment) -> String {
+    let end = (moment.unix() + LIFE.as_secs()).to_string();
+    let mac = hmac::sign(key(), message(credential, &end).as_bytes());
+    format!("{MARK}{end}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac.as_ref()))
+}
+
+/// Does the value of an `Authorization` field hold a token that was minted for this credential, and is still good?
+pub fn stands_for(field: &str, credential: &str, moment: &Moment) -> bool {
+    let Some(rest) = field.rsplit(' ').next().and_then(|token| token.strip_prefix(MARK)) else { return false };
+    let Some((end, mac)) = rest.split_once('.') else { return false };
+    let Ok(mac) = BASE64_URL_SAFE_NO_PAD.decode(mac) else { return false };
+    end.parse::<u64>().is_ok_and(|end| end > moment.unix())
+        && hmac::verify(key(), message(credential, end).as_bytes(), &mac).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn one_stands_for_its_own_credential_and_for_a_time_only() {
+        let at = |seconds| Moment::pinned(Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)), []);
+        let token = mint("api", &at(1_000));
+        assert!(stands_for(&format!("Bearer {token}"), "api", &at(4_599)));
+        assert!(stands_for(&token, "api", &at(1_000)));
+        assert!(!stands_for(&format!("Bearer {token}"), "other", &at(1_000)));
+        assert!(!stands_for(&format!("Bearer {token}"), "api", &at(4_600)));
+        let longer = token.replace(".4600.", ".9999.");
+        assert!(longer != token && !stands_for(&longer, "api", &at(1_000)));
+        assert!(!stands_for("Bearer real-token", "api", &at(1_000)));
+    }
+}
