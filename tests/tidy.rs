@@ -85,6 +85,7 @@ fn the_confined_things_stay_where_they_are_confined() {
                 "upstream/via.rs",
                 "tls/key.rs",
                 "tls/identity.rs",
+                "tls/token",
                 "tls/trust.rs",
             ],
         ),

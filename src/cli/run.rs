@@ -92,9 +92,12 @@ async fn stop(running: Running) -> Result<ExitCode, Error> {
     }
 }
 
+/// It tells of every mechanism of a token that it does not know, as an error.
+pub(super) const QUIET: &str = "cryptoki=off";
+
 /// Diagnostics go to stderr, by way of a thread of their own.
 fn start_logging(log: &config::Log) -> Result<WorkerGuard, Error> {
-    let filter = EnvFilter::builder().parse(&log.level).map_err(|_| {
+    let filter = EnvFilter::builder().parse(format!("{QUIET},{}", log.level)).map_err(|_| {
         Error::new(format!("`log.level: {}` is no level", log.level)).help("one of error, warn, info, debug, trace")
     })?;
     let (writer, guard) = NonBlockingBuilder::default().finish(std::io::stderr());

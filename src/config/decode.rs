@@ -202,7 +202,8 @@ impl<'a> Decode<'a> {
         self.read_file(&path, node.place)
     }
 
-    fn read_file(&mut self, path: &Path, place: Place) -> Option<Secret> {
+    /// A secret in a file, the final newline cut.
+    pub(super) fn read_file(&mut self, path: &Path, place: Place) -> Option<Secret> {
         self.read.push(path.to_owned());
         match files::read_text(path, self.scope.bound) {
             Ok(text) => {

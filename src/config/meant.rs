@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 
 use super::report::Place;
+use super::token::TokenUri;
 use super::yaml::Node;
 use crate::limits::Limits;
 use crate::origin::{Host, parse_authority};
@@ -227,6 +228,7 @@ pub struct CertificateSource {
     pub name: Option<String>,
     pub place: Place,
     pub material: Material,
+    /// Of the key or PFX file; of a token its PIN.
     pub passphrase: Option<Text>,
 }
 
@@ -242,12 +244,13 @@ pub enum Material {
         file: PathBuf,
         place: Place,
     },
-    /// RFC 7512.
+    /// A key on a token; the PIN is the source's passphrase.
     Pkcs11 {
-        uri: String,
-        pin: Option<Text>,
-        module: Option<PathBuf>,
+        uri: TokenUri,
         place: Place,
+        module: Option<(PathBuf, Place)>,
+        /// `None`: the certificate is on the token too.
+        cert: Option<(Pem, Place)>,
     },
     Spiffe {
         socket: String,
@@ -257,15 +260,24 @@ pub enum Material {
 }
 
 impl CertificateSource {
-    /// What is read for it; for a token or a socket, its name stands in.
+    /// The files that are read for it.
     pub fn files(&self) -> Vec<Pem> {
         match &self.material {
             Material::Pem { cert, key, .. } => {
                 [Some(cert), key.as_ref().map(|(key, _)| key)].into_iter().flatten().cloned().collect()
             }
             Material::Pfx { file, .. } => vec![Pem::File(file.clone())],
-            Material::Pkcs11 { uri, .. } => vec![Pem::File(PathBuf::from(uri))],
-            Material::Spiffe { socket, .. } => vec![Pem::File(PathBuf::from(socket))],
+            Material::Pkcs11 { cert, .. } => cert.iter().map(|(pem, _)| pem.clone()).collect(),
+            Material::Spiffe { .. } => Vec::new(),
+        }
+    }
+
+    /// Where else it comes from, if not from files alone.
+    pub fn elsewhere(&self) -> Option<String> {
+        match &self.material {
+            Material::Pem { .. } | Material::Pfx { .. } => None,
+            Material::Pkcs11 { uri, module, .. } => Some(format!("{uri} {:?}", module.as_ref().map(|(path, _)| path))),
+            Material::Spiffe { socket, spiffe_id, .. } => Some(format!("{socket} {spiffe_id:?}")),
         }
     }
 }

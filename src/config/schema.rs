@@ -119,7 +119,13 @@ pub static CERTIFICATE: &[Field] = &[
     f("passphrase", Shape::Secret, "of the key or PFX file"),
     f("host", Shape::Texts, "makes the certificate a rule of its own for this host"),
     f("port", Shape::Ports, "with `host`: for this port (443)"),
-    f("pkcs11", Shape::Text, "RFC 7512 URI of a key on a token (not in this build)"),
+    f(
+        "pkcs11",
+        Shape::Text,
+        "RFC 7512 URI of a key on a token (smart card, HSM); with `cert` when the token holds no certificate",
+    ),
+    f("pin", Shape::Secret, "with `pkcs11`: the token's PIN"),
+    f("module", Shape::Text, "with `pkcs11`: the token's PKCS#11 library; p11-kit's proxy, else the usual places, when left out"),
     f("spiffe", Shape::Any, "socket and spiffe_id of a SPIFFE Workload API (not in this build)"),
 ];
 pub static BUNDLE: &[Field] = &[

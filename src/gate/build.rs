@@ -11,8 +11,8 @@ use super::decision::{Bound, HeaderText, LiveHeader, LiveQuery};
 use super::{Gate, LiveAccess, LiveRule};
 use crate::auth::{self, Making, live};
 use crate::config::{
-    BundleSource, CertificateSource, Config, Credential, Decode, HeaderEdit, Listener, Pem, Place, QueryEdit, Report, Rule,
-    Scope, Text, UpstreamProxy,
+    BundleSource, CertificateSource, Config, Credential, Decode, HeaderEdit, Listener, Material, Pem, Place, QueryEdit, Report,
+    Rule, Scope, Text, UpstreamProxy,
 };
 use crate::tls::authority::Authority;
 use crate::tls::client::ClientSpec;
@@ -155,7 +155,7 @@ struct Builder<'a> {
     bound: usize,
     files: Vec<PathBuf>,
     /// By what is read, not where it is named: 10,000 rules may name one file.
-    identities: HashMap<(Vec<Pem>, Option<Text>), Option<Arc<Identity>>>,
+    identities: HashMap<(Vec<Pem>, Option<String>, Option<Text>), Option<Arc<Identity>>>,
     bundles: HashMap<(Vec<Pem>, bool), Option<Arc<Trust>>>,
     /// By the credential's address: a named one is shared by the rules that name it.
     authorizers: HashMap<usize, Option<Arc<Bound>>>,
@@ -261,7 +261,7 @@ impl Builder<'_> {
     }
 
     async fn identity(&mut self, source: &CertificateSource) -> Option<Arc<Identity>> {
-        let key = (source.files(), source.passphrase.clone());
+        let key = (source.files(), source.elsewhere(), source.passphrase.clone());
         if let Some(known) = self.identities.get(&key) {
             return known.clone();
         }
@@ -282,7 +282,11 @@ impl Builder<'_> {
                 }
             },
         };
-        match identity::load(source, passphrase.as_ref(), self.bound) {
+        let loaded = match &source.material {
+            Material::Pkcs11 { .. } => tls::token::load(source, passphrase.as_ref(), self.bound).await,
+            _ => identity::load(source, passphrase.as_ref(), self.bound),
+        };
+        match loaded {
             Ok(loaded) => {
                 loaded.warnings.into_iter().for_each(|problem| tell_warning(self.report, problem));
                 Some(Arc::new(loaded.value))

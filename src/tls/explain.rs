@@ -9,6 +9,7 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerInco
 use super::client::Client;
 use super::handshake::{Asked, Handshake};
 use super::inspect::{Details, day};
+use super::token::NotSigned;
 use super::verify::{NoStaple, NotPinned};
 use crate::config::TlsBackend;
 #[cfg(feature = "openssl")]
@@ -109,6 +110,7 @@ impl Scene<'_> {
                     .hint(self.no_cipher())
             }
             Error::NoApplicationProtocol => self.protocol(),
+            Error::Other(other) if other.0.is::<NotSigned>() => not_signed(host, &other.0.to_string()),
             Error::General(reason) if reason == "unsafe legacy renegotiation disabled" => {
                 Failure::new(Cause::TlsProtocol, format!("{host} cannot renegotiate safely (RFC 5746)"))
                     .hint("its TLS library is from before 2010 and must be renewed")
@@ -333,6 +335,11 @@ impl Scene<'_> {
             Asked::No | Asked::Resumed | Asked::Unseen => failure,
         }
     }
+}
+
+fn not_signed(host: &Host, why: &str) -> Failure {
+    Failure::new(Cause::Credential, format!("no client certificate could be shown to {host}: {why}"))
+        .hint("gatepass opens the token again at the next request")
 }
 
 /// The certificate the chain ends below: issuer of the last one that is linked from the leaf.

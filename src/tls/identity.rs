@@ -84,7 +84,7 @@ impl Identity {
         self.authorities.iter().any(|name| authorities.contains(&name.as_slice()))
     }
 
-    /// SHA-256 over the chain, which names the public key too.
+    /// SHA-256 over the chain, which names the public key too, and for a key on a token the way to it.
     pub fn fingerprint(&self) -> [u8; 32] {
         self.fingerprint
     }
@@ -134,7 +134,7 @@ impl Hash for Identity {
     }
 }
 
-/// Reads a client certificate with its key.
+/// Reads a client certificate with its key from files; [`super::token`] and a workload's agent have the others.
 ///
 /// # Errors
 /// What is wrong with which file, and the mend.
@@ -147,13 +147,52 @@ pub fn load(source: &CertificateSource, passphrase: Option<&Secret>, bound: usiz
             Reading { passphrase, bound, texts }.pair((&cert_path, Some(*cert_place)), key)
         }
         Material::Pfx { file, place } => Reading { passphrase, bound, texts: [None, None] }.pfx(file, *place),
-        Material::Pkcs11 { place, .. } => Err(absent("PKCS#11 tokens are", *place)),
-        Material::Spiffe { place, .. } => Err(absent("the SPIFFE workload API is", *place)),
+        Material::Pkcs11 { place, .. } | Material::Spiffe { place, .. } => {
+            Err(Problem::new("needs-a-name", *place, "a certificate on a token or from an agent cannot be written inline here")
+                .help("give it a name under `client_certificates:`, and write that name here"))
+        }
     };
     let mut loaded = loaded?;
-    if loaded.value.details.purposes.is_some_and(|p| !p.client) {
-        loaded.warnings.push(wrong_purpose(&loaded.value, source.place));
-    }
+    loaded.warnings.extend(wrong_purpose(&loaded.value, source.place));
+    Ok(loaded)
+}
+
+/// The certificates of a file whose key is elsewhere.
+///
+/// # Errors
+/// It cannot be read or holds none.
+pub(super) fn certificates_of(pem: &Pem, place: Place, bound: usize) -> Result<inspect::Certificates, Problem> {
+    let path = shown(pem);
+    let site = (path.as_path(), Some(place));
+    let bytes = Reading { passphrase: None, bound, texts: [None, None] }.read(site, as_text(pem))?;
+    read_certificates(site, &bytes, true)
+}
+
+/// What an identity is made of whose key is in no file.
+pub(super) struct Parts {
+    pub certificates: Vec<(Vec<u8>, Details)>,
+    pub key: Arc<dyn SigningKey>,
+    pub files: Vec<PathBuf>,
+    /// What else than chain and key makes it differ from another.
+    pub salt: [u8; 32],
+    /// For messages.
+    pub name: String,
+    pub place: Place,
+}
+
+/// The certificate that belongs to the key, and the chain above it.
+///
+/// # Errors
+/// None belongs to it.
+pub(super) fn of_parts(parts: Parts) -> Result<Loaded<Identity>, Problem> {
+    let Parts { certificates, key, files, salt, name, place } = parts;
+    let site = (Path::new(&name), Some(place));
+    let mismatch =
+        || Problem::new("key-mismatch", place, format!("{name} is not the key of the certificate (public keys differ)"));
+    let mut loaded = assemble(certificates, vec![key], mismatch, files, site, Vec::new())?;
+    let own = loaded.value.fingerprint;
+    loaded.value.fingerprint = sha256(&[own, salt].concat());
+    loaded.warnings.extend(wrong_purpose(&loaded.value, place));
     Ok(loaded)
 }
 
@@ -174,14 +213,13 @@ pub fn load_pair(cert: &Path, key: &Path, place: Place, bound: usize) -> Result<
     }
 }
 
-fn absent(what: &str, place: Place) -> Problem {
-    Problem::new("not-in-this-build", place, format!("{what} not in this build")).help("use `cert:` and `key:` or `pfx:`")
-}
-
-fn wrong_purpose(identity: &Identity, place: Place) -> Problem {
+fn wrong_purpose(identity: &Identity, place: Place) -> Option<Problem> {
+    if identity.details.purposes.is_none_or(|purposes| purposes.client) {
+        return None;
+    }
     let message = format!("the certificate {} is not meant for clients (no clientAuth)", identity.details.name());
-    Problem::new("not-a-client-certificate", place, message)
-        .help("most servers will refuse it; ask its issuer for one with the extended key usage clientAuth")
+    let help = "most servers will refuse it; ask its issuer for one with the extended key usage clientAuth";
+    Some(Problem::new("not-a-client-certificate", place, message).help(help))
 }
 
 /// The name under which a text stands in messages, where a file would have its path.

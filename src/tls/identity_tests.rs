@@ -172,11 +172,6 @@ fn what_is_not_supported_is_named_with_the_way_out() {
             bad(loaded, "unsupported-key", kind);
         }
     }
-    let place = Place::default();
-    let uri = "pkcs11:token=x".to_owned();
-    let material = Material::Pkcs11 { uri, pin: None, module: None, place };
-    let source = CertificateSource { name: None, place, material, passphrase: None };
-    bad(load(&source, None, BOUND), "not-in-this-build", "PKCS#11");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! Upstream: an [`identity`] is shown, a [`trust`] decides whom to believe, a [`client`] holds the
 //! configurations made of both with a session store of its own, and [`explain`] says in words why a
 //! handshake failed. Downstream: the [`authority`] mints leaves for intercepted hosts, [`server`]
-//! makes listeners speak TLS. The rest reads formats: [`pem`], [`key`], [`pfx`], [`inspect`].
+//! makes listeners speak TLS. The rest reads formats: [`pem`], [`key`], [`pfx`], [`inspect`];
+//! [`token`] has keys that are in no file.
 
 use std::sync::{Arc, LazyLock};
 
@@ -30,6 +31,7 @@ pub mod pem;
 pub mod pfx;
 pub mod server;
 pub mod stream;
+pub mod token;
 pub mod trust;
 pub mod verify;
 

@@ -153,8 +153,9 @@ fn overlay(args: &ExecArgs) -> Result<Option<String>, Error> {
 }
 
 pub fn start_logging(level: &str) -> Result<(), Error> {
-    let filter =
-        tracing_subscriber::EnvFilter::builder().parse(level).map_err(|_| Error::new(format!("--log {level}: not a level")))?;
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .parse(format!("{},{level}", super::run::QUIET))
+        .map_err(|_| Error::new(format!("--log {level}: not a level")))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

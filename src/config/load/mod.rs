@@ -3,6 +3,7 @@
 mod listeners;
 mod parts;
 mod rules;
+mod sources;
 #[cfg(test)]
 mod tests;
 

@@ -12,6 +12,7 @@ use super::super::schema::{self, ADMIN, BUNDLE, CA, CERTIFICATE, EGRESS, LOG, PR
 use super::super::yaml::Node;
 use super::listeners::listen_address;
 use super::rules::{self, new_rule};
+use super::sources;
 use crate::origin::{Host, parse_authority};
 
 /// What names stand for, and inline forms of the same things.
@@ -112,8 +113,9 @@ fn entries<'n>(decode: &mut Decode<'_>, top: &Fields<'n>, key: &str) -> Vec<(&'n
 
 pub fn certificate(decode: &mut Decode<'_>, node: &Node, name: Option<&str>) -> Option<Arc<CertificateSource>> {
     let fields = decode.fields(node, "client certificate", &schema::names(CERTIFICATE))?;
-    let passphrase = fields.get("passphrase").and_then(|node| decode.text(node));
+    let mut passphrase = fields.get("passphrase").and_then(|node| decode.text(node));
     let forms: Vec<&str> = ["cert", "pfx", "pkcs11", "spiffe"].into_iter().filter(|form| fields.get(form).is_some()).collect();
+    sources::token_keys(decode, &fields);
     let material = match forms[..] {
         ["cert"] => {
             let cert = fields.get("cert")?;
@@ -127,9 +129,10 @@ pub fn certificate(decode: &mut Decode<'_>, node: &Node, name: Option<&str>) -> 
             let file = fields.get("pfx")?;
             Material::Pfx { file: decode.path(file)?, place: file.place }
         }
-        ["pkcs11"] => {
-            let uri = fields.get("pkcs11")?;
-            Material::Pkcs11 { uri: decode.string(uri)?, pin: None, module: None, place: uri.place }
+        ["pkcs11"] | ["cert", "pkcs11"] => {
+            let (material, pin) = sources::token(decode, &fields)?;
+            passphrase = pin;
+            material
         }
         ["spiffe"] => Material::Spiffe { socket: String::new(), spiffe_id: None, place: fields.get("spiffe")?.place },
         [] => {
