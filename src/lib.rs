@@ -33,6 +33,9 @@ pub mod upstream;
 /// The only place where TLS configurations are made.
 pub mod tls;
 
+/// Certificates and trust that an agent on this machine hands out: the SPIFFE Workload API.
+pub mod workload;
+
 /// What is told of an exchange, and to whom.
 pub mod observe;
 

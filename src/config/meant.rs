@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 
 use super::report::Place;
+use super::spiffe::SpiffeId;
 use super::token::TokenUri;
 use super::yaml::Node;
 use crate::limits::Limits;
@@ -252,9 +253,11 @@ pub enum Material {
         /// `None`: the certificate is on the token too.
         cert: Option<(Pem, Place)>,
     },
+    /// From the agent at this socket.
     Spiffe {
-        socket: String,
-        spiffe_id: Option<String>,
+        socket: PathBuf,
+        /// `None`: the agent's first.
+        spiffe_id: Option<SpiffeId>,
         place: Place,
     },
 }
@@ -277,7 +280,7 @@ impl CertificateSource {
         match &self.material {
             Material::Pem { .. } | Material::Pfx { .. } => None,
             Material::Pkcs11 { uri, module, .. } => Some(format!("{uri} {:?}", module.as_ref().map(|(path, _)| path))),
-            Material::Spiffe { socket, spiffe_id, .. } => Some(format!("{socket} {spiffe_id:?}")),
+            Material::Spiffe { socket, spiffe_id, .. } => Some(format!("{socket:?} {spiffe_id:?}")),
         }
     }
 }
@@ -315,6 +318,8 @@ pub struct BundleSource {
     pub files: Vec<(Pem, Place)>,
     /// Add the system's roots (true unless said otherwise).
     pub system_roots: bool,
+    /// Instead of both: the CAs of the agent at this socket.
+    pub spiffe: Option<(PathBuf, Place)>,
 }
 
 pub struct Rule {
@@ -399,6 +404,8 @@ pub struct ConnectTo {
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct TlsSettings {
     pub server_name: Option<Host>,
+    /// The server is known by one of these instead of its host name.
+    pub spiffe_id: Option<Vec<SpiffeId>>,
     pub min_version: Option<TlsVersion>,
     pub max_version: Option<TlsVersion>,
     /// SHA-256 of a SubjectPublicKeyInfo anywhere in the chain.

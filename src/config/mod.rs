@@ -7,6 +7,7 @@ pub mod load;
 pub mod meant;
 pub mod report;
 pub mod schema;
+pub mod spiffe;
 pub mod token;
 pub mod yaml;
 
@@ -14,5 +15,6 @@ pub use decode::{Decode, Fields, Scope, nearest, parse_duration};
 pub use load::{Loaded, Request, bundle, certificate, header_name, load};
 pub use meant::*;
 pub use report::{Diagnostic, Place, Report, Severity};
+pub use spiffe::SpiffeId;
 pub use token::TokenUri;
 pub use yaml::{Node, Value};

@@ -18,8 +18,9 @@ use crate::tls::authority::Authority;
 use crate::tls::client::ClientSpec;
 use crate::tls::identity::{self, Identity};
 use crate::tls::trust::Trust;
-use crate::tls::{self, Problem};
+use crate::tls::{self, Loaded, Problem, svid};
 use crate::upstream::{Dialer, Ground, Spec};
+use crate::workload::{Agents, Update};
 
 /// Builds a gate, or reports why not. `listeners` say who may call where.
 pub async fn build(
@@ -38,6 +39,7 @@ pub async fn build(
         files: config.files.clone(),
         identities: HashMap::new(),
         bundles: HashMap::new(),
+        agents: previous.map_or_else(Arc::default, |gate| gate.agents.clone()),
         authorizers: HashMap::new(),
         trust: None,
         ground: ground.clone(),
@@ -55,7 +57,7 @@ pub async fn build(
     }
     let mut bundles = Vec::new();
     for (name, source) in &config.ca_bundles {
-        let trust = builder.bundle(source);
+        let trust = builder.bundle(source).await;
         builder.named_bundles.insert(name.clone(), trust.clone());
         bundles.extend(trust.map(|trust| (name.clone(), trust)));
     }
@@ -70,7 +72,7 @@ pub async fn build(
         rules.push(builder.rule(rule, label.into()).await);
     }
     let trust = builder.trust.take();
-    let files = std::mem::take(&mut builder.files);
+    let (files, agents) = (std::mem::take(&mut builder.files), builder.agents.clone());
     if report.has_errors() {
         return None;
     }
@@ -88,17 +90,20 @@ pub async fn build(
         authority: authority?,
         limits: config.limits,
         files,
-        index: crate::pattern::HostIndex::new(rules.iter().map(|live| live.rule.hosts.as_slice())),
+        agents,
+        index: Arc::new(crate::pattern::HostIndex::new(rules.iter().map(|live| live.rule.hosts.as_slice()))),
         callers_matter: rules.iter().any(|live| !live.rule.clients.is_empty()),
         rules,
         upstreams: Mutex::new(upstreams),
         default_spec: Spec { tls: ClientSpec::plain(trust?), connect_to: None, via: config.upstream_proxy, ruled: false },
         ground,
         plans: RwLock::default(),
-        access: listeners
-            .iter()
-            .map(|listener| ((listener.address.clone(), listener.nth), listener.access.as_ref().map(LiveAccess::new)))
-            .collect(),
+        access: Arc::new(
+            listeners
+                .iter()
+                .map(|listener| ((listener.address.clone(), listener.nth), listener.access.as_ref().map(LiveAccess::new)))
+                .collect(),
+        ),
     })
 }
 
@@ -156,7 +161,8 @@ struct Builder<'a> {
     files: Vec<PathBuf>,
     /// By what is read, not where it is named: 10,000 rules may name one file.
     identities: HashMap<(Vec<Pem>, Option<String>, Option<Text>), Option<Arc<Identity>>>,
-    bundles: HashMap<(Vec<Pem>, bool), Option<Arc<Trust>>>,
+    bundles: HashMap<(Vec<Pem>, bool, Option<PathBuf>), Option<Arc<Trust>>>,
+    agents: Arc<Agents>,
     /// By the credential's address: a named one is shared by the rules that name it.
     authorizers: HashMap<usize, Option<Arc<Bound>>>,
     /// What authorizers are made with.
@@ -196,13 +202,16 @@ impl Builder<'_> {
                 Some(loaded)
             }
         };
-        let trust = rule.ca_bundle.as_ref().and_then(|source| self.bundle(source));
+        let trust = match &rule.ca_bundle {
+            Some(source) => self.bundle(source).await,
+            None => None,
+        };
         let crls = rule.tls.crl.as_ref().and_then(|files| self.crls(files));
         let headers = rule.headers.iter().filter_map(|edit| self.header(edit)).collect();
         let query = rule.query.iter().map(query).collect();
         LiveRule {
             certificate_label: certificate_label(&rule, identities.as_deref()),
-            rule,
+            rule: Arc::new(rule),
             label,
             auth,
             identities,
@@ -284,6 +293,10 @@ impl Builder<'_> {
         };
         let loaded = match &source.material {
             Material::Pkcs11 { .. } => tls::token::load(source, passphrase.as_ref(), self.bound).await,
+            Material::Spiffe { socket, spiffe_id, place } => {
+                let origin = svid::Origin { socket: socket.clone(), id: spiffe_id.clone(), place: *place };
+                self.sent(&origin).await.and_then(|update| svid::identity(&update, &origin))
+            }
             _ => identity::load(source, passphrase.as_ref(), self.bound),
         };
         match loaded {
@@ -298,13 +311,26 @@ impl Builder<'_> {
         }
     }
 
-    fn bundle(&mut self, source: &BundleSource) -> Option<Arc<Trust>> {
+    /// What an agent has for this process.
+    async fn sent(&self, origin: &svid::Origin) -> Result<Arc<Update>, Problem> {
+        let sent = self.agents.at(&origin.socket).ready().await;
+        sent.map_err(|error| Problem::new("spiffe-agent", origin.place, error.message).help(error.help))
+    }
+
+    async fn load_bundle(&self, source: &BundleSource) -> Result<Loaded<Trust>, Vec<Problem>> {
+        let Some((socket, place)) = &source.spiffe else { return Trust::load(source, self.bound) };
+        let origin = svid::Origin { socket: socket.clone(), id: None, place: *place };
+        let trust = self.sent(&origin).await.and_then(|update| svid::trust(&update, &origin));
+        trust.map(|value| Loaded { value, warnings: Vec::new() }).map_err(|problem| vec![problem])
+    }
+
+    async fn bundle(&mut self, source: &BundleSource) -> Option<Arc<Trust>> {
         let files: Vec<Pem> = source.files.iter().map(|(file, _)| file.clone()).collect();
-        let key = (files, source.system_roots);
+        let key = (files, source.system_roots, source.spiffe.as_ref().map(|(socket, _)| socket.clone()));
         if let Some(known) = self.bundles.get(&key) {
             return known.clone();
         }
-        let loaded = match Trust::load(source, self.bound) {
+        let loaded = match self.load_bundle(source).await {
             Ok(loaded) => {
                 loaded.warnings.into_iter().for_each(|problem| tell_warning(self.report, problem));
                 Some(Arc::new(loaded.value))

@@ -24,17 +24,20 @@ pub struct Bound {
     pub kind: &'static str,
 }
 
+#[derive(Clone)]
 pub struct LiveHeader {
     pub name: HeaderName,
     /// `None`: remove.
     pub value: Option<HeaderText>,
 }
 
+#[derive(Clone)]
 pub enum HeaderText {
     Fixed(HeaderValue),
     Live(Value),
 }
 
+#[derive(Clone)]
 pub struct LiveQuery {
     pub name: String,
     /// `None`: remove.
@@ -150,8 +153,10 @@ fn merge_way(spec: &mut Spec, live: &super::LiveRule) {
 }
 
 fn later(settings: &mut TlsSettings, said: &TlsSettings) {
-    let TlsSettings { server_name, min_version, max_version, pins, crl: _, resumption, alpn, backend, ocsp } = said.clone();
+    let TlsSettings { server_name, spiffe_id, min_version, max_version, pins, crl: _, resumption, alpn, backend, ocsp } =
+        said.clone();
     settings.server_name = server_name.or(settings.server_name.take());
+    settings.spiffe_id = spiffe_id.or(settings.spiffe_id.take());
     settings.min_version = min_version.or(settings.min_version);
     settings.max_version = max_version.or(settings.max_version);
     settings.pins = pins.or(settings.pins.take());

@@ -4,6 +4,7 @@
 mod build;
 mod decision;
 mod plan;
+mod renew;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -21,6 +22,7 @@ use crate::origin::{Host, Origin, Scheme};
 use crate::pattern::HostIndex;
 use crate::tls::authority::Authority;
 use crate::upstream::{Ground, Spec, Upstream};
+use crate::workload::Agents;
 
 /// One immutable snapshot of all that was configured.
 pub struct Gate {
@@ -35,8 +37,10 @@ pub struct Gate {
     pub identities: Vec<(String, Arc<crate::tls::identity::Identity>)>,
     pub bundles: Vec<(String, Arc<crate::tls::trust::Trust>)>,
     pub credentials: Vec<(String, Arc<Bound>)>,
+    /// Agents that certificates and trust come from.
+    pub agents: Arc<Agents>,
     rules: Vec<LiveRule>,
-    index: HostIndex,
+    index: Arc<HostIndex>,
     /// Every way out that a rule can lead to, by what makes it the same.
     upstreams: Mutex<HashMap<Spec, Arc<Upstream>>>,
     ground: Arc<Ground>,
@@ -44,14 +48,15 @@ pub struct Gate {
     plans: RwLock<HashMap<PlanKey, Arc<Plan>>>,
     /// Who may call, by the listener's configured address. By address and not by position: a reload
     /// that moves listeners about must not hand one's callers to another.
-    access: HashMap<(ListenAddress, usize), Option<LiveAccess>>,
+    access: Arc<HashMap<(ListenAddress, usize), Option<LiveAccess>>>,
     /// Some rule asks for callers; else all callers share plans.
     callers_matter: bool,
 }
 
 /// A rule with everything it names loaded.
+#[derive(Clone)]
 pub struct LiveRule {
-    pub rule: Rule,
+    pub rule: Arc<Rule>,
     /// `gatepass.yaml:16`.
     pub label: Arc<str>,
     pub auth: Option<Vec<Arc<Bound>>>,
@@ -201,12 +206,14 @@ impl Gate {
         &self.default_spec
     }
 
-    /// Closes connections that were unused for too long.
+    /// Closes connections that were unused for too long, and lets go of ways out that nothing leads to any
+    /// more: each renewal of a certificate leaves one behind.
     pub fn sweep(&self) {
         let upstreams: Vec<_> = self.upstreams.lock().unwrap_or_else(|e| e.into_inner()).values().cloned().collect();
         for upstream in upstreams {
             upstream.sweep();
         }
+        self.upstreams.lock().unwrap_or_else(|e| e.into_inner()).retain(|_, upstream| Arc::strong_count(upstream) > 1);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod admin;
 mod bind;
+mod follow;
 mod watch;
 
 use std::net::SocketAddr;
@@ -117,6 +118,7 @@ pub async fn start(built: Built, request: Request, observe: Observe) -> Result<R
     let reloader =
         Arc::new(Reloader { context: context.clone(), request, dialer, places, config_files: files, turn: Mutex::new(()) });
     let watcher = watch::Watcher::start(reloader.clone());
+    tokio::spawn(follow::run(reloader.clone()));
     Ok(Running { context, addresses, sockets, admin: admin_address, ready, reloader, _watcher: watcher })
 }
 
@@ -186,6 +188,19 @@ impl Reloader {
             Err(report) => {
                 tracing::error!(why, "the new configuration has mistakes; the old one stays:\n{}", report.render(false));
             }
+        }
+    }
+
+    /// Puts in force what workload agents have sent.
+    pub async fn renew(&self) {
+        let _turn = self.turn.lock().await;
+        let (renewed, problems) = self.context.gate().renewed();
+        for problem in problems {
+            tracing::error!("what a SPIFFE agent sent cannot be used; the old one stays: {problem}");
+        }
+        if let Some((gate, count)) = renewed {
+            self.context.swap(gate);
+            tracing::info!(count, "certificates and trust renewed by their SPIFFE agent");
         }
     }
 

@@ -93,7 +93,7 @@ impl Client {
         let versions = versions(settings)?;
         let backend = settings.backend.unwrap_or_default();
         spec.identities.iter().try_for_each(|identity| identity.check_backend(backend, None))?;
-        let verifier = Verifier::new(Arc::clone(&spec.trust), &spec.crls, settings.pins.as_deref(), spec.accept_invalid_certs)?;
+        let verifier = Verifier::new(Arc::clone(&spec.trust), &spec.crls, settings, spec.accept_invalid_certs)?;
         let verifier = verifier.require_staple(settings.ocsp == Some(Ocsp::Require));
         let engine = match backend {
             TlsBackend::Rustls => Engine::Rustls(Box::new(Rustls::build(spec, verifier, &versions, sessions)?)),

@@ -333,7 +333,7 @@ fn bundles_are_read_as_people_have_them() {
         crate::files::write_public(&path, text).unwrap();
         let place = Place::default();
         Trust::load(
-            &BundleSource { name: None, place, files: vec![(crate::config::Pem::File(path), place)], system_roots },
+            &BundleSource { name: None, place, files: vec![(crate::config::Pem::File(path), place)], system_roots, spiffe: None },
             BOUND,
         )
     };
@@ -382,6 +382,7 @@ fn a_folder_of_pem_files_is_a_bundle() {
         place,
         files: vec![(crate::config::Pem::File(folder.path().to_owned()), place)],
         system_roots: false,
+        spiffe: None,
     };
     assert!(Trust::load(&source(), BOUND).is_err());
     for name in ["ca.crt", "sub.crt"] {

@@ -10,8 +10,8 @@ use super::client::Client;
 use super::handshake::{Asked, Handshake};
 use super::inspect::{Details, day};
 use super::token::NotSigned;
-use super::verify::{NoStaple, NotPinned};
-use crate::config::TlsBackend;
+use super::verify::{NoStaple, NotPinned, OtherSpiffeId};
+use crate::config::{SpiffeId, TlsBackend};
 #[cfg(feature = "openssl")]
 use crate::failure::Retry;
 use crate::failure::{Cause, Failure};
@@ -190,6 +190,9 @@ impl Scene<'_> {
                 Some("its issuer must give it the extended key usage serverAuth".to_owned()),
             ),
             Wrong::BadSignature => same_name(host, leaf),
+            Wrong::Other(other) if other.0.is::<OtherSpiffeId>() => {
+                self.other_id(other.0.downcast_ref().and_then(|o: &OtherSpiffeId| o.0.as_ref()))
+            }
             Wrong::Other(other) if other.0.is::<NotPinned>() => not_pinned(host, leaf),
             Wrong::Other(other) if other.0.is::<NoStaple>() => (
                 format!("{host} does not show that its certificate is not revoked: {}", other.0),
@@ -235,7 +238,29 @@ impl Scene<'_> {
         )
     }
 
+    fn other_id(&self, shown: Option<&SpiffeId>) -> (String, Option<String>) {
+        let host = self.host;
+        let expected =
+            self.client.spec().settings.spiffe_id.iter().flatten().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+        match shown {
+            Some(id) => (
+                format!("{host} has the SPIFFE ID {id}, and {expected} is expected"),
+                Some(format!("if it is the right server, set `tls: {{ spiffe_id: \"{id}\" }}` in the rule for {host}")),
+            ),
+            None => (
+                format!("the certificate of {host} has no SPIFFE ID, and {expected} is expected"),
+                Some("take `spiffe_id` out of the rule to check its host name instead".to_owned()),
+            ),
+        }
+    }
+
     fn other_name(&self, leaf: &Details) -> (String, Option<String>) {
+        if let Some(id) = leaf.sans.iter().find_map(|san| san.strip_prefix("uri:").filter(|uri| uri.starts_with("spiffe://"))) {
+            return (
+                format!("the certificate of {} is for the SPIFFE ID {id}, not for a host name", self.host),
+                Some(format!("if it is the right server, set `tls: {{ spiffe_id: \"{id}\" }}` in the rule for {}", self.host)),
+            );
+        }
         let wanted = self.client.checked_host(self.host);
         if leaf.sans.is_empty() {
             let cn = leaf.common_name.as_deref().unwrap_or("none");

@@ -15,7 +15,7 @@ use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo, X509Certificate};
 use super::inspect::{self, Details, day};
 use super::key::{self, Key, KeyError};
 pub use super::{Loaded, Problem};
-use super::{pem, pfx, sha256};
+use super::{pem, pfx, sha256, svid};
 use crate::config::{CertificateSource, Material, Pem, Place, TlsBackend};
 use crate::files;
 use crate::secret::Secret;
@@ -33,6 +33,8 @@ pub struct Identity {
     details: Details,
     fingerprint: [u8; 32],
     files: Vec<PathBuf>,
+    /// The agent that it is renewed from.
+    origin: Option<svid::Origin>,
 }
 
 impl Identity {
@@ -111,7 +113,16 @@ impl Identity {
         let digests: Vec<u8> = chain.iter().flat_map(|der| sha256(der)).chain(details.spki_sha256).collect();
         let certified = key.rustls().map(|key| Arc::new(CertifiedKey::new(chain.clone(), Arc::clone(key))));
         let authorities = chain.iter().flat_map(|der| authorities(der)).collect();
-        Self { chain, key, certified, authorities, details, fingerprint: sha256(&digests), files }
+        Self { chain, key, certified, authorities, details, fingerprint: sha256(&digests), files, origin: None }
+    }
+
+    pub(super) fn came_from(&mut self, origin: svid::Origin) {
+        self.origin = Some(origin);
+    }
+
+    /// The agent that it came from and is renewed by; `None` for one from files or a token.
+    pub fn origin(&self) -> Option<&svid::Origin> {
+        self.origin.as_ref()
     }
 }
 
@@ -171,7 +182,7 @@ pub(super) fn certificates_of(pem: &Pem, place: Place, bound: usize) -> Result<i
 /// What an identity is made of whose key is in no file.
 pub(super) struct Parts {
     pub certificates: Vec<(Vec<u8>, Details)>,
-    pub key: Arc<dyn SigningKey>,
+    pub key: Key,
     pub files: Vec<PathBuf>,
     /// What else than chain and key makes it differ from another.
     pub salt: [u8; 32],

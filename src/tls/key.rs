@@ -156,6 +156,15 @@ impl Key {
         }
     }
 
+    /// A key that is elsewhere and signs for rustls only.
+    pub fn elsewhere(key: Arc<dyn SigningKey>) -> Self {
+        Self {
+            rustls: Some(key),
+            #[cfg(feature = "openssl")]
+            openssl: None,
+        }
+    }
+
     /// For the backend rustls; `None`: only OpenSSL can.
     pub fn rustls(&self) -> Option<&Arc<dyn SigningKey>> {
         self.rustls.as_ref()

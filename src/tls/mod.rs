@@ -4,7 +4,7 @@
 //! configurations made of both with a session store of its own, and [`explain`] says in words why a
 //! handshake failed. Downstream: the [`authority`] mints leaves for intercepted hosts, [`server`]
 //! makes listeners speak TLS. The rest reads formats: [`pem`], [`key`], [`pfx`], [`inspect`];
-//! [`token`] has keys that are in no file.
+//! [`token`] and [`svid`] have keys that are in no file.
 
 use std::sync::{Arc, LazyLock};
 
@@ -31,6 +31,7 @@ pub mod pem;
 pub mod pfx;
 pub mod server;
 pub mod stream;
+pub mod svid;
 pub mod token;
 pub mod trust;
 pub mod verify;

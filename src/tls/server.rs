@@ -48,7 +48,8 @@ pub fn listener_config(tls: &ListenerTls, bound: usize) -> Result<Loaded<Arc<Ser
 type Verifier = (Arc<dyn ClientCertVerifier>, Vec<Problem>);
 
 fn client_verifier(path: &Path, place: Place, bound: usize) -> Result<Verifier, Problem> {
-    let source = BundleSource { name: None, place, files: vec![(Pem::File(path.to_owned()), place)], system_roots: false };
+    let source =
+        BundleSource { name: None, place, files: vec![(Pem::File(path.to_owned()), place)], system_roots: false, spiffe: None };
     let wrong = |why: String| {
         Problem::new("bad-client-ca", place, format!("{} cannot say who may call: {why}", path.display()))
             .help("`client_ca:` names the certificates of the CAs that issue your clients' certificates")

@@ -1,7 +1,7 @@
 //! Whom to believe: the CAs of a bundle, the system's roots, and certificates that are trusted as
 //! they are.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -11,7 +11,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 
 use super::inspect::{self, Details, day};
-use super::{Loaded, Problem, ber, pfx, sha256};
+use super::{Loaded, Problem, ber, pfx, sha256, svid};
 use crate::config::{BundleSource, Pem, Place};
 use crate::files;
 
@@ -25,6 +25,11 @@ pub struct Trust {
     system: usize,
     files: Vec<PathBuf>,
     fingerprint: [u8; 32],
+    /// CAs that are believed only for the SPIFFE IDs of their trust domain. `anchors` are those of the
+    /// agent's own domain.
+    domains: BTreeMap<String, Arc<RootCertStore>>,
+    /// The agent that it is renewed from.
+    origin: Option<svid::Origin>,
 }
 
 /// The system's roots as certificates, for bundles handed to clients. Empty where a system has none.
@@ -101,7 +106,37 @@ impl Trust {
             system,
             files: Vec::new(),
             fingerprint: sha256(&digests.concat()),
+            domains: BTreeMap::new(),
+            origin: None,
         }
+    }
+
+    /// The CAs of trust domains, those of the agent's own domain first.
+    pub(super) fn of_domains(
+        own: Vec<(Vec<u8>, Details)>,
+        domains: BTreeMap<String, Arc<RootCertStore>>,
+        origin: svid::Origin,
+    ) -> Self {
+        let mut trust = Self::new(own, None, Vec::new());
+        let digest = |(domain, store): (&String, &Arc<RootCertStore>)| {
+            let anchors: Vec<u8> = store.roots.iter().flat_map(anchor_digest).collect();
+            sha256(&[domain.as_bytes(), &[0], &anchors].concat())
+        };
+        let digests: Vec<_> = std::iter::once(trust.fingerprint).chain(domains.iter().map(digest)).collect();
+        trust.fingerprint = sha256(&digests.concat());
+        // A CA of a trust domain is no server, and never believed as one.
+        trust.exact.clear();
+        Self { domains, origin: Some(origin), ..trust }
+    }
+
+    /// The CAs for the SPIFFE IDs of a trust domain: its own where trust is by domain, else all.
+    pub(super) fn anchors_of(&self, domain: &str) -> Option<&Arc<RootCertStore>> {
+        if self.domains.is_empty() { Some(&self.anchors) } else { self.domains.get(domain) }
+    }
+
+    /// The agent that it came from and is renewed by.
+    pub fn origin(&self) -> Option<&svid::Origin> {
+        self.origin.as_ref()
     }
 
     fn new(entries: Vec<(Vec<u8>, Details)>, system: Option<&Trust>, files: Vec<PathBuf>) -> Self {
@@ -121,6 +156,8 @@ impl Trust {
             system: system.map_or(0, |s| s.system),
             files,
             fingerprint: sha256(&digests.concat()),
+            domains: BTreeMap::new(),
+            origin: None,
         }
     }
 

@@ -17,7 +17,8 @@ use super::crl::Crls;
 use super::inspect::Details;
 use super::ocsp::{self, Staple};
 use super::trust::Trust;
-use super::{Problem, handshake, provider};
+use super::{Problem, handshake, provider, svid};
+use crate::config::{SpiffeId, TlsSettings};
 
 /// The chain is right, but `tls: { ocsp: require }` is not met; what is wrong with the response.
 #[derive(Debug)]
@@ -41,10 +42,23 @@ impl fmt::Display for NotPinned {
 }
 impl std::error::Error for NotPinned {}
 
+/// The certificate has none of the SPIFFE IDs that are expected; the one it has.
+#[derive(Debug)]
+pub struct OtherSpiffeId(pub Option<SpiffeId>);
+
+impl fmt::Display for OtherSpiffeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the certificate does not have the SPIFFE ID that is expected")
+    }
+}
+impl std::error::Error for OtherSpiffeId {}
+
 pub(super) struct Verifier {
     /// `None`: there is no anchor; only certificates trusted as they are can pass.
     webpki: Option<Arc<WebPkiServerVerifier>>,
     trust: Arc<Trust>,
+    /// Instead of the host's name: an ID, and the CAs of its trust domain.
+    spiffe: Option<Vec<(SpiffeId, Option<Arc<WebPkiServerVerifier>>)>>,
     pins: Option<Pins>,
     accept_invalid_certs: bool,
     staple_required: bool,
@@ -64,14 +78,17 @@ impl fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    pub(super) fn new(trust: Arc<Trust>, crls: &Crls, pins: Option<&[[u8; 32]]>, danger: bool) -> Result<Self, Problem> {
-        let webpki = match trust.anchors().is_empty() {
-            true => None,
-            false => Some(webpki(&trust, crls)?),
+    pub(super) fn new(trust: Arc<Trust>, crls: &Crls, settings: &TlsSettings, danger: bool) -> Result<Self, Problem> {
+        let webpki = webpki(trust.anchors(), crls)?;
+        let for_id = |id: &SpiffeId| -> Result<_, Problem> {
+            let anchors = trust.anchors_of(&id.domain);
+            Ok((id.clone(), anchors.map(|anchors| self::webpki(anchors, crls)).transpose()?.flatten()))
         };
+        let spiffe = settings.spiffe_id.as_ref().map(|ids| ids.iter().map(for_id).collect()).transpose()?;
+        let pins = settings.pins.as_deref();
         let pins = pins.map(|digests| Pins { digests: digests.to_vec(), anchors: trust.pinned_anchors(digests) });
         let algorithms = provider().signature_verification_algorithms;
-        Ok(Self { webpki, trust, pins, accept_invalid_certs: danger, staple_required: false, algorithms })
+        Ok(Self { webpki, trust, spiffe, pins, accept_invalid_certs: danger, staple_required: false, algorithms })
     }
 
     /// A server must send along an OCSP response that holds.
@@ -101,10 +118,10 @@ impl Verifier {
     }
 
     fn check(&self, shown: &Shown<'_>, ocsp: &[u8]) -> Result<(), Error> {
-        let verdict = match &self.webpki {
-            Some(webpki) => webpki.verify_server_cert(shown.leaf, shown.above, shown.name, ocsp, shown.now).map(|_| ()),
-            None => Err(CertificateError::UnknownIssuer.into()),
-        };
+        if let Some(expected) = &self.spiffe {
+            return check_id(expected, shown, ocsp);
+        }
+        let verdict = by_webpki(self.webpki.as_ref(), shown, ocsp);
         match verdict {
             Err(Error::InvalidCertificate(CertificateError::Revoked)) => verdict,
             Err(_) if self.trust.holds(shown.leaf) => check_as_it_is(shown),
@@ -181,15 +198,41 @@ impl ServerCertVerifier for Verifier {
 
 /// Revocation of a certificate that no list speaks of is unknown, and allowed: lists are given by
 /// the user for some CAs, not for the whole web.
-fn webpki(trust: &Trust, crls: &Crls) -> Result<Arc<WebPkiServerVerifier>, Problem> {
-    let mut builder = WebPkiServerVerifier::builder_with_provider(Arc::clone(trust.anchors()), provider());
+/// `None`: there is no anchor.
+fn webpki(anchors: &Arc<RootCertStore>, crls: &Crls) -> Result<Option<Arc<WebPkiServerVerifier>>, Problem> {
+    if anchors.is_empty() {
+        return Ok(None);
+    }
+    let mut builder = WebPkiServerVerifier::builder_with_provider(Arc::clone(anchors), provider());
     if !crls.is_empty() {
         builder = builder.with_crls(crls.lists().to_vec()).allow_unknown_revocation_status();
     }
-    builder.build().map_err(|error| {
+    builder.build().map(Some).map_err(|error| {
         Problem::new("bad-crl", None, format!("a revocation list cannot be used: {error}"))
             .help("lists with delta or indirect entries are not supported; name complete ones")
     })
+}
+
+fn by_webpki(webpki: Option<&Arc<WebPkiServerVerifier>>, shown: &Shown<'_>, ocsp: &[u8]) -> Result<(), Error> {
+    match webpki {
+        Some(webpki) => webpki.verify_server_cert(shown.leaf, shown.above, shown.name, ocsp, shown.now).map(|_| ()),
+        None => Err(CertificateError::UnknownIssuer.into()),
+    }
+}
+
+/// X509-SVID §5: a valid path to a CA of the ID's own trust domain, and the ID is one that is expected.
+fn check_id(expected: &[(SpiffeId, Option<Arc<WebPkiServerVerifier>>)], shown: &Shown<'_>, ocsp: &[u8]) -> Result<(), Error> {
+    let id = svid::id_of(shown.leaf);
+    let Some((_, webpki)) = id.as_ref().and_then(|id| expected.iter().find(|(wanted, _)| wanted.admits(id))) else {
+        return Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(OtherSpiffeId(id))))));
+    };
+    match by_webpki(webpki.as_ref(), shown, ocsp) {
+        // The name is what webpki looks at last: all else was right, and the ID stands for it.
+        Err(Error::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. })) => {
+            Ok(())
+        }
+        verdict => verdict,
+    }
 }
 
 /// A certificate that the bundle holds byte for byte: believed without an issuer, but still only

@@ -134,7 +134,10 @@ pub fn certificate(decode: &mut Decode<'_>, node: &Node, name: Option<&str>) -> 
             passphrase = pin;
             material
         }
-        ["spiffe"] => Material::Spiffe { socket: String::new(), spiffe_id: None, place: fields.get("spiffe")?.place },
+        ["spiffe"] => {
+            let (socket, spiffe_id, place) = sources::spiffe(decode, fields.get("spiffe")?)?;
+            Material::Spiffe { socket, spiffe_id, place }
+        }
         [] => {
             let help = if fields.get("key").is_some() {
                 "add `cert: FILE`, the certificate that the key belongs to"
@@ -164,6 +167,9 @@ pub fn bundle(decode: &mut Decode<'_>, node: &Node, name: Option<&str>) -> Optio
     let (list, system_roots) = match node.as_map() {
         Some(_) => {
             let fields = decode.fields(node, "CA bundle", &schema::names(BUNDLE))?;
+            if let Some(spiffe) = fields.get("spiffe") {
+                return sources::spiffe_bundle(decode, &fields, spiffe, name).map(Arc::new);
+            }
             let files = decode.required(&fields, "a CA bundle", "files")?;
             (files, fields.get("system_roots").map_or(Some(true), |node| decode.boolean(node))?)
         }
@@ -172,7 +178,7 @@ pub fn bundle(decode: &mut Decode<'_>, node: &Node, name: Option<&str>) -> Optio
     let items = decode.list(list);
     let files: Vec<_> = items.iter().map(|item| decode.pem(item).map(|pem| (pem, item.place))).collect();
     let files = files.into_iter().collect::<Option<Vec<_>>>()?;
-    Some(Arc::new(BundleSource { name: name.map(str::to_owned), place: node.place, files, system_roots }))
+    Some(Arc::new(BundleSource { name: name.map(str::to_owned), place: node.place, files, system_roots, spiffe: None }))
 }
 
 pub fn unmatched(decode: &mut Decode<'_>, top: &Fields<'_>) -> Unmatched {

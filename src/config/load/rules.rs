@@ -375,6 +375,7 @@ fn tls(decode: &mut Decode<'_>, node: &Node) -> TlsSettings {
             }
         }
     }
+    settings.spiffe_id = fields.get("spiffe_id").and_then(|node| super::sources::spiffe_ids(decode, node));
     let versions = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
     settings.min_version = fields.get("min_version").and_then(|node| decode.choice(node, "TLS version", &versions));
     settings.max_version = fields.get("max_version").and_then(|node| decode.choice(node, "TLS version", &versions));

@@ -1,8 +1,14 @@
-//! Certificates that are no files: keys on tokens.
+//! Certificates that are no files: keys on tokens, and what a SPIFFE agent hands out.
+
+use std::path::PathBuf;
 
 use super::super::decode::{Decode, Fields};
-use super::super::meant::{Material, Text};
+use super::super::meant::{BundleSource, Material, Text};
+use super::super::report::Place;
+use super::super::schema::{self, SPIFFE};
+use super::super::spiffe::SpiffeId;
 use super::super::token::{Parsed, TokenUri};
+use super::super::yaml::Node;
 use crate::secret::Secret;
 
 /// `pkcs11:` and what belongs to it; the PIN beside it.
@@ -53,6 +59,87 @@ pub fn token_keys(decode: &mut Decode<'_>, fields: &Fields<'_>) {
     for (key, message, help) in wrong {
         if let Some(node) = fields.get(key) {
             decode.report.error("misplaced-key", node.place, message).help(help);
+        }
+    }
+}
+
+/// Socket and, where one is said, ID.
+pub fn spiffe(decode: &mut Decode<'_>, node: &Node) -> Option<(PathBuf, Option<SpiffeId>, Place)> {
+    let fields = decode.fields(node, "spiffe", &schema::names(SPIFFE))?;
+    let id = match fields.get("spiffe_id") {
+        Some(node) => {
+            let text = decode.string(node)?;
+            Some(spiffe_id(decode, &text, node.place)?)
+        }
+        None => None,
+    };
+    if let Some(domain) = id.as_ref().filter(|id| id.path.is_empty()) {
+        decode.report.error("spiffe-id", node.place, format!("{domain} is a trust domain, not the ID of a workload"));
+        return None;
+    }
+    let (text, place) = match (fields.get("socket"), decode.scope().env.get("SPIFFE_ENDPOINT_SOCKET")) {
+        (Some(node), _) => (decode.string(node)?, node.place),
+        (None, Some(text)) if !text.is_empty() => (text.clone(), node.place),
+        _ => {
+            decode
+                .report
+                .error("missing-key", node.place, "nothing says where the SPIFFE agent listens")
+                .help("add `socket: unix:/run/spire/sockets/agent.sock`, or set SPIFFE_ENDPOINT_SOCKET");
+            return None;
+        }
+    };
+    let path = text.strip_prefix("unix://").or(text.strip_prefix("unix:")).unwrap_or(&text);
+    if path.is_empty() || path.contains("://") || path.starts_with("tcp:") {
+        decode
+            .report
+            .error("spiffe-socket", place, format!("`{text}` is not the path of a Unix socket"))
+            .help("write it as unix:/run/spire/sockets/agent.sock; an agent behind TCP is not supported");
+        return None;
+    }
+    Some((decode.resolve(path, place), id, node.place))
+}
+
+/// `ca_bundles: NAME: { spiffe: … }`.
+pub fn spiffe_bundle(decode: &mut Decode<'_>, fields: &Fields<'_>, node: &Node, name: Option<&str>) -> Option<BundleSource> {
+    for key in ["files", "system_roots"] {
+        if let Some(node) = fields.get(key) {
+            decode
+                .report
+                .error("two-forms", node.place, format!("a bundle from a SPIFFE agent has no `{key}`"))
+                .help("a trust domain is believed for its own IDs only; make it two bundles");
+        }
+    }
+    let (socket, id, place) = spiffe(decode, node)?;
+    if id.is_some() {
+        decode
+            .report
+            .error("spiffe-id", place, "a bundle has no SPIFFE ID of its own")
+            .help("which ID a server must have stands in the rule: `tls: { spiffe_id: … }`");
+    }
+    Some(BundleSource {
+        name: name.map(str::to_owned),
+        place: fields.place,
+        files: Vec::new(),
+        system_roots: false,
+        spiffe: Some((socket, place)),
+    })
+}
+
+/// `tls: { spiffe_id: … }`: one or several, or whole trust domains.
+pub fn spiffe_ids(decode: &mut Decode<'_>, node: &Node) -> Option<Vec<SpiffeId>> {
+    let texts = decode.strings(node)?;
+    texts.iter().map(|(text, place)| spiffe_id(decode, text, *place)).collect()
+}
+
+fn spiffe_id(decode: &mut Decode<'_>, text: &str, place: Place) -> Option<SpiffeId> {
+    match SpiffeId::parse(text) {
+        Ok(id) => Some(id),
+        Err(why) => {
+            decode
+                .report
+                .error("spiffe-id", place, format!("`{text}` is not a SPIFFE ID: {why}"))
+                .help("write it as spiffe://TRUST-DOMAIN/path");
+            None
         }
     }
 }

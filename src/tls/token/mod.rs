@@ -21,6 +21,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 use super::identity::{self, Identity, Parts};
+use super::key::Key;
 use super::{Loaded, Problem, sha256};
 use crate::config::{CertificateSource, Material, Pem, Place, TokenUri};
 use crate::secret::Secret;
@@ -112,7 +113,7 @@ fn assemble(
     let key = TokenKey { jobs, schemes: found.schemes, spki, name: name.clone() };
     let parts = Parts {
         certificates,
-        key: Arc::new(key),
+        key: Key::elsewhere(Arc::new(key)),
         files: file.and_then(Pem::file).map(ToOwned::to_owned).into_iter().collect(),
         // Another PIN or module is another way to the key: a reload that mends them must not keep the old one.
         salt: sha256(&[address, pin].concat()),
