@@ -110,3 +110,12 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
 pub fn random_hex<const N: usize>() -> String {
     random_bytes::<N>().iter().map(|b| format!("{b:02x}")).collect()
 }
+
+/// A random UUID (RFC 9562 §5.4).
+pub fn random_uuid() -> String {
+    let mut bytes = random_bytes::<16>();
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: Vec<String> = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    [&hex[..4], &hex[4..6], &hex[6..8], &hex[8..10], &hex[10..]].map(<[String]>::concat).join("-")
+}

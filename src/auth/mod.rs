@@ -8,16 +8,20 @@ mod basic;
 mod bearer;
 mod cookies;
 mod digest;
+mod edgegrid;
 mod exec;
 pub mod fetch;
+mod hawk;
 mod headers;
 mod helper;
+mod http_signature;
 pub mod jose;
 mod jwt;
 pub mod live;
 mod making;
 mod none;
 mod ntlm;
+mod oauth1;
 pub mod oauth2;
 pub mod stand_in;
 #[cfg(test)]
@@ -34,7 +38,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 pub use making::Making;
 
 use crate::config::{Decode, Node, Place};
-use crate::draft::{Draft, Recoding};
+use crate::draft::{Body, Draft, Recoding};
 use crate::failure::{Cause, Failure};
 use crate::moment::Moment;
 use crate::secret::Secret;
@@ -61,12 +65,16 @@ pub static SCHEMES: &[&Scheme] = &[
     &api_key::SCHEME,
     &headers::SCHEME,
     &digest::SCHEME,
+    &oauth1::SCHEME,
     &jwt::SCHEME,
+    &hawk::SCHEME,
+    &edgegrid::SCHEME,
     &asap::SCHEME,
     &oauth2::SCHEME,
     &cookies::SCHEME,
     &ntlm::SCHEME,
     &aws_sigv4::SCHEME,
+    &http_signature::SCHEME,
     &exec::SCHEME,
 ];
 
@@ -243,4 +251,13 @@ fn checked_header(decode: &mut Decode<'_>, text: &str, place: Place, what: &str)
 /// A value that `prepare` has fetched.
 fn at_hand(value: &live::Value) -> Result<Secret, Failure> {
     value.now().ok_or_else(|| Failure::new(Cause::Credential, "the secret has not been fetched"))
+}
+
+/// Feeds a body that a signature covers to `take`.
+fn covered(body: &Body, take: impl FnMut(&[u8])) -> Result<(), Failure> {
+    match body.for_each(take) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::new(Cause::Credential, "the signature covers the body, and this body is streamed")),
+        Err(cause) => Err(Failure::new(Cause::Internal, format!("cannot read the held body: {cause}"))),
+    }
 }

@@ -296,6 +296,11 @@ const SHOWN_KEYS: &[&str] = &[
     "algorithm",
     "key_encoding",
     "lifetime",
+    "signature_method",
+    "components",
+    "label",
+    "content_digest",
+    "max_body",
 ];
 
 /// The line with what may be secret replaced, and where the caret goes in it.

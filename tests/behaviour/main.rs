@@ -11,6 +11,7 @@ mod messages;
 mod oauth2;
 mod onboarding;
 mod operation;
+mod signing;
 mod upgrades;
 mod waiting;
 mod ways_in;

@@ -32,6 +32,19 @@ impl Refused {
     }
 }
 
+const WANTED: &str = "give a private key as PEM (PKCS#8, PKCS#1 or SEC1) or as JWK";
+
+impl From<KeyError> for Refused {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::NeedsPassphrase => Self::new("this private key is under a passphrase", "add `passphrase: …`"),
+            KeyError::WrongPassphrase => Self::new("this private key does not open with its passphrase", "check `passphrase`"),
+            KeyError::Unsupported { what, help } => Self::new(format!("this private key cannot be read: {what}"), help),
+            KeyError::Damaged(what) => Self::new(format!("this private key cannot be read: {what}"), WANTED),
+        }
+    }
+}
+
 impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         Failure::new(Cause::Credential, refused.message).hint(refused.help)
@@ -171,26 +184,32 @@ impl Key {
         }
     }
 
-    /// # Errors
-    /// It cannot sign by that algorithm.
-    pub fn fits(&self, algorithm: Algorithm) -> Result<(), Refused> {
+    /// Can it sign by that algorithm?
+    pub fn fits(&self, algorithm: Algorithm) -> bool {
         use Algorithm::*;
-        let fits = match &self.material {
+        match &self.material {
             Material::Secret(_) => matches!(algorithm, Hs256 | Hs384 | Hs512),
             Material::Rsa(_) => matches!(algorithm, Rs256 | Rs384 | Rs512 | Ps256 | Ps384 | Ps512),
             // RFC 7518 §3.4: one curve an algorithm.
             Material::Ec(..) | Material::Ed25519(_) => algorithm == self.usual(),
-        };
-        if fits {
-            return Ok(());
         }
-        let message = format!("{} cannot sign by {}", self.kind(), algorithm.name());
-        Err(Refused::new(message, format!("take the algorithm for that key, such as {}, or another key", self.usual().name())))
+    }
+
+    /// That it does not fit, with algorithms by the names that a config has for them.
+    pub(super) fn misfit(&self, algorithm: Option<&str>, usual: Option<&str>) -> Refused {
+        let help = match usual {
+            Some(usual) => format!("take the algorithm for that key, such as {usual}, or another key"),
+            None => "take another key".to_owned(),
+        };
+        let how = algorithm.map_or_else(|| "here".to_owned(), |algorithm| format!("by {algorithm}"));
+        Refused::new(format!("{} cannot sign {how}", self.kind()), help)
     }
 
     pub(super) fn sign(&self, algorithm: Algorithm, message: &[u8]) -> Result<Vec<u8>, Failure> {
         let failed = || Failure::new(Cause::Internal, format!("signing by {} failed", algorithm.name()));
-        self.fits(algorithm)?;
+        if !self.fits(algorithm) {
+            return Err(self.misfit(Some(algorithm.name()), Some(self.usual().name())).into());
+        }
         Ok(match &self.material {
             Material::Secret(bytes) => hmac::sign(&hmac::Key::new(mac(algorithm), bytes), message).as_ref().to_vec(),
             Material::Rsa(pair) => {
@@ -255,7 +274,6 @@ fn stripped(number: &[u8]) -> &[u8] {
 }
 
 fn from_pem(text: &str, passphrase: Option<&Secret>) -> Result<Key, Refused> {
-    const WANTED: &str = "give a private key as PEM (PKCS#8, PKCS#1 or SEC1) or as JWK";
     let blocks = pem::read(text.as_bytes());
     let Some(block) = blocks.iter().find(|block| block.is_private_key()) else {
         let found = blocks.iter().map(|block| block.label.to_lowercase()).next();
@@ -263,12 +281,7 @@ fn from_pem(text: &str, passphrase: Option<&Secret>) -> Result<Key, Refused> {
             found.map_or("this is no private key".to_owned(), |label| format!("this holds a {label}, and no private key"));
         return Err(Refused::new(message, WANTED));
     };
-    let der = pem_key::from_block(block, passphrase).map_err(|error| match error {
-        KeyError::NeedsPassphrase => Refused::new("this private key is under a passphrase", "add `passphrase: …`"),
-        KeyError::WrongPassphrase => Refused::new("this private key does not open with its passphrase", "check `passphrase`"),
-        KeyError::Unsupported { what, help } => Refused::new(format!("this private key cannot be read: {what}"), help),
-        KeyError::Damaged(what) => Refused::new(format!("this private key cannot be read: {what}"), WANTED),
-    })?;
+    let der = pem_key::from_block(block, passphrase)?;
     from_der(&der)
 }
 

@@ -76,8 +76,10 @@ impl Signer {
     /// The key cannot sign by that algorithm. `None`: by the one its JWK names, else the usual one for its kind.
     pub fn new(key: Key, algorithm: Option<Algorithm>) -> Result<Self, Refused> {
         let algorithm = algorithm.or(key.algorithm()).unwrap_or_else(|| key.usual());
-        key.fits(algorithm)?;
-        Ok(Self { key, algorithm })
+        match key.fits(algorithm) {
+            true => Ok(Self { key, algorithm }),
+            false => Err(key.misfit(Some(algorithm.name()), Some(key.usual().name()))),
+        }
     }
 
     pub fn key(&self) -> &Key {
@@ -129,6 +131,9 @@ pub fn thumbprint(jwk: &Map<String, Json>) -> String {
         REQUIRED.iter().filter_map(|name| Some(((*name).to_owned(), jwk.get(*name)?.clone()))).collect();
     base64url(digest(&SHA256, Json::Object(members).to_string().as_bytes()).as_ref())
 }
+
+#[cfg(test)]
+pub use tests::verifies;
 
 #[cfg(test)]
 mod tests;

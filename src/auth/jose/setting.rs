@@ -56,20 +56,32 @@ impl SigningKey {
     /// scheme's own names of algorithms.
     pub fn read(fields: &Fields<'_>, decode: &mut Decode<'_>, what: &str, known: &'static Words) -> Option<Self> {
         let algorithm = fields.get("algorithm").map_or(Some(None), |node| decode.choice(node, "algorithm", known).map(Some));
+        Self::with(fields, decode, what, algorithm?, known)
+    }
+
+    /// [`SigningKey::read`], where the scheme settles the algorithm itself.
+    pub fn with(
+        fields: &Fields<'_>,
+        decode: &mut Decode<'_>,
+        what: &str,
+        algorithm: Option<Algorithm>,
+        known: &'static Words,
+    ) -> Option<Self> {
         let passphrase = fields.get("passphrase").map_or(Some(None), |node| decode.text(node).map(Value::from).map(Some));
         let (node, text, form) = Self::material(fields, decode, what)?;
-        let own = Self { text, passphrase: passphrase?, form, algorithm: algorithm?, known, made: Mutex::default() };
+        let own = Self { text, passphrase: passphrase?, form, algorithm, known, made: Mutex::default() };
         if own.is_live() {
             return Some(own);
         }
-        let place = fields.get("algorithm").map_or(node.place, |node| node.place);
-        match own.make(&own.text.now()?, own.passphrase.as_ref().and_then(Value::now).as_ref()) {
+        let named = fields.get("algorithm").map_or(node.place, |node| node.place);
+        let made = own.key(&own.text.now()?, own.passphrase.as_ref().and_then(Value::now).as_ref());
+        let made = made.map_err(|refused| (refused, node.place));
+        match made.and_then(|key| own.signer(key).map_err(|refused| (refused, named))) {
             Ok(signer) => {
                 warn_of_a_short_secret(&signer, node.place, decode);
                 Some(own)
             }
-            Err(refused) => {
-                let place = if refused.message.contains("cannot sign by") { place } else { node.place };
+            Err((refused, place)) => {
                 decode.report.error("private-key", place, refused.message).help(refused.help);
                 None
             }
@@ -133,20 +145,25 @@ impl SigningKey {
         {
             return Ok(made.signer.clone());
         }
-        let key = match self.form {
-            Form::Shared(encoding) => shared(text, encoding)?,
-            Form::Private => Key::read(text.expose(), passphrase)?,
-        };
-        let signer = Arc::new(Signer::new(key, self.algorithm)?);
-        if !self.known.iter().any(|(_, algorithm)| *algorithm == signer.algorithm()) {
-            let names: Vec<&str> = self.known.iter().map(|(name, _)| *name).collect();
-            return Err(Refused {
-                message: format!("{} is not among the algorithms here", signer.algorithm().name()),
-                help: format!("take a key for one of {}", names.join(", ")),
-            });
-        }
+        let signer = Arc::new(self.signer(self.key(text, passphrase)?)?);
         *made = Some(Made { text: text.clone(), passphrase: passphrase.cloned(), signer: signer.clone() });
         Ok(signer)
+    }
+
+    fn key(&self, text: &Secret, passphrase: Option<&Secret>) -> Result<Key, Refused> {
+        match self.form {
+            Form::Shared(encoding) => shared(text, encoding),
+            Form::Private => Key::read(text.expose(), passphrase),
+        }
+    }
+
+    fn signer(&self, key: Key) -> Result<Signer, Refused> {
+        let name = |algorithm| self.known.iter().find(|(_, own)| *own == algorithm).map(|(name, _)| *name);
+        let algorithm = self.algorithm.or(key.algorithm()).unwrap_or_else(|| key.usual());
+        match name(algorithm) {
+            Some(_) if key.fits(algorithm) => Signer::new(key, Some(algorithm)),
+            named => Err(key.misfit(named, name(key.usual()))),
+        }
     }
 }
 

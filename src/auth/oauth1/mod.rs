@@ -1,0 +1,394 @@
+//! `oauth1` (RFC 5849): requests signed with a consumer's and a token's secret. The bytes of query and body
+//! stay as they are; what is signed over is made of them.
+
+mod base;
+#[cfg_attr(not(feature = "openssl"), path = "no_sha1.rs")]
+mod sha1;
+
+use std::sync::Arc;
+
+use aws_lc_rs::{digest, hmac};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, header};
+use percent_encoding::utf8_percent_encode;
+use zeroize::Zeroizing;
+
+use self::base::Pair;
+use self::sha1::Sha1Key;
+use super::jose::{Algorithm, SigningKey, Words};
+use super::live::Value;
+use super::{Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Spot, at_hand, covered, header_value};
+use crate::config::{Decode, Fields, Node};
+use crate::draft::{Body, Draft, Held, UNRESERVED};
+use crate::failure::{Cause, Failure};
+use crate::moment::{NonceKind, random_hex};
+use crate::proof::challenge;
+use crate::secret::Secret;
+
+pub static SCHEME: Scheme = Scheme {
+    name: "oauth1",
+    doc: "OAuth 1.0 (RFC 5849): each request is signed over method, URL, query and form body.",
+    settings: &[
+        ("consumer_key", "required", "the client's identifier, a SECRET"),
+        ("consumer_secret", "empty", "a SECRET; not for RSA"),
+        ("token", "none", "a SECRET; left out where only the client is known (two-legged)"),
+        ("token_secret", "empty", "a SECRET"),
+        ("signature_method", "HMAC-SHA1", "HMAC-SHA1, HMAC-SHA256, HMAC-SHA512, RSA-SHA1, RSA-SHA256, RSA-SHA512 or PLAINTEXT"),
+        ("private_key", "required for RSA", "a file or a text: PEM or a private JWK"),
+        ("passphrase", "none", "of the private key, a SECRET"),
+        ("realm", "none", "in the header, not signed"),
+        ("in", "header", "header, query or body; body: form bodies, and the header for other requests"),
+        ("body_hash", "false", "sign a hash of bodies that are no forms (oauth_body_hash); they are held before they are sent"),
+        ("version", "1.0", "`oauth_version`; empty for none"),
+        ("callback", "none", "`oauth_callback`, for the request of temporary credentials"),
+        ("verifier", "none", "`oauth_verifier`, for the request of a token"),
+    ],
+    build,
+};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Method {
+    Hmac(Hash),
+    Rsa(Hash),
+    Plaintext,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hash {
+    Sha1,
+    Sha256,
+    Sha512,
+}
+
+const METHODS: [(&str, Method); 7] = [
+    ("HMAC-SHA1", Method::Hmac(Hash::Sha1)),
+    ("HMAC-SHA256", Method::Hmac(Hash::Sha256)),
+    ("HMAC-SHA512", Method::Hmac(Hash::Sha512)),
+    ("RSA-SHA1", Method::Rsa(Hash::Sha1)),
+    ("RSA-SHA256", Method::Rsa(Hash::Sha256)),
+    ("RSA-SHA512", Method::Rsa(Hash::Sha512)),
+    ("PLAINTEXT", Method::Plaintext),
+];
+
+impl Method {
+    fn name(self) -> &'static str {
+        METHODS.iter().find(|(_, method)| *method == self).map_or("", |(name, _)| name)
+    }
+
+    fn hash(self) -> Hash {
+        match self {
+            Method::Hmac(hash) | Method::Rsa(hash) => hash,
+            Method::Plaintext => Hash::Sha1,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Where {
+    Header,
+    Query,
+    Body,
+}
+
+/// What the RSA methods sign with.
+enum RsaKey {
+    Jose(SigningKey),
+    Sha1(Sha1Key),
+}
+
+impl RsaKey {
+    fn is_live(&self) -> bool {
+        match self {
+            RsaKey::Jose(key) => key.is_live(),
+            RsaKey::Sha1(key) => key.is_live(),
+        }
+    }
+
+    async fn ready(&self) -> Result<(), Failure> {
+        match self {
+            RsaKey::Jose(key) => key.ready().await,
+            RsaKey::Sha1(key) => key.ready().await,
+        }
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Failure> {
+        match self {
+            RsaKey::Jose(key) => key.now()?.sign(message),
+            RsaKey::Sha1(key) => key.sign(message),
+        }
+    }
+}
+
+struct OAuth1 {
+    consumer_key: Value,
+    consumer_secret: Option<Value>,
+    token: Option<Value>,
+    token_secret: Option<Value>,
+    method: Method,
+    private_key: Option<RsaKey>,
+    realm: Option<String>,
+    at: Where,
+    body_hash: bool,
+    /// Parameters that are always the same: `oauth_version`, `oauth_callback`, `oauth_verifier`.
+    more: Vec<Pair>,
+}
+
+fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
+    let known: Vec<&str> = SCHEME.settings.iter().map(|(name, ..)| *name).collect();
+    let fields = decode.fields(node, "oauth1", &known)?;
+    let consumer_key = decode.required(&fields, "oauth1", "consumer_key").and_then(|node| decode.text(node));
+    let mut secret = |name: &str| fields.get(name).map_or(Some(None), |node| decode.text(node).map(Value::from).map(Some));
+    let [consumer_secret, token, token_secret] = ["consumer_secret", "token", "token_secret"].map(&mut secret);
+    let method = fields
+        .get("signature_method")
+        .map_or(Some(Method::Hmac(Hash::Sha1)), |node| decode.choice(node, "signature method", &METHODS));
+    let words = [("header", Where::Header), ("query", Where::Query), ("body", Where::Body)];
+    let at = fields.get("in").map_or(Some(Where::Header), |node| decode.choice(node, "place for oauth1", &words));
+    let body_hash = fields.get("body_hash").map_or(Some(false), |node| decode.boolean(node));
+    let realm = fields.get("realm").map_or(Some(None), |node| decode.string(node).map(Some));
+    let more = more(&fields, decode);
+    let method = method?;
+    let private_key = private_key(&fields, decode, method)?;
+    Some(Arc::new(OAuth1 {
+        consumer_key: Value::from(consumer_key?),
+        consumer_secret: consumer_secret?,
+        // An empty one is none, as a variable that is not set gives it.
+        token: token?.filter(|value| value.fixed().is_none_or(|text| !text.is_empty())),
+        token_secret: token_secret?,
+        method,
+        private_key,
+        realm: realm?,
+        at: at?,
+        body_hash: body_hash?,
+        more: more?,
+    }))
+}
+
+fn more(fields: &Fields<'_>, decode: &mut Decode<'_>) -> Option<Vec<Pair>> {
+    let version = fields.get("version").map_or(Some("1.0".to_owned()), |node| decode.string(node));
+    let [callback, verifier] =
+        ["callback", "verifier"].map(|name| fields.get(name).map_or(Some(String::new()), |node| decode.string(node)));
+    let all = [("oauth_version", version?), ("oauth_callback", callback?), ("oauth_verifier", verifier?)];
+    Some(all.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| Pair::new(name, &value)).collect())
+}
+
+/// The outer `None`: a mistake, which is told.
+fn private_key(fields: &Fields<'_>, decode: &mut Decode<'_>, method: Method) -> Option<Option<RsaKey>> {
+    const SHA256: &Words = &[("RSA-SHA256", Algorithm::Rs256)];
+    const SHA512: &Words = &[("RSA-SHA512", Algorithm::Rs512)];
+    let known = match method {
+        Method::Rsa(Hash::Sha1) => return Sha1Key::read(fields, decode).map(RsaKey::Sha1).map(Some),
+        Method::Rsa(Hash::Sha256) => SHA256,
+        Method::Rsa(Hash::Sha512) => SHA512,
+        Method::Hmac(_) | Method::Plaintext => {
+            if let Some(node) = fields.get("private_key") {
+                let message = format!("{} signs with secrets, not with a private key", method.name());
+                decode.report.error("no-use", node.place, message).help("set `signature_method: RSA-SHA256`, or take it out");
+                return None;
+            }
+            return Some(None);
+        }
+    };
+    SigningKey::with(fields, decode, "oauth1", Some(known[0].1), known).map(RsaKey::Jose).map(Some)
+}
+
+/// What the protocol adds to every request (RFC 5849 §3.1).
+const NAMES: [&str; 8] = [
+    "oauth_consumer_key",
+    "oauth_token",
+    "oauth_signature_method",
+    "oauth_timestamp",
+    "oauth_nonce",
+    "oauth_version",
+    "oauth_body_hash",
+    "oauth_signature",
+];
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    kind.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}
+
+/// A larger form is not taken to pieces, in bytes.
+const FORM: u64 = 8 * 1024 * 1024;
+
+fn form(draft: &Draft) -> Result<Vec<u8>, Failure> {
+    if let Body::Held(held) = &draft.body
+        && held.len() > FORM
+    {
+        let message = format!("oauth1 signs over every field of a form, and this one is larger than {FORM} bytes");
+        return Err(Failure::new(Cause::BodyTooLarge, message).hint("send it as another type of body, which is not signed over"));
+    }
+    let mut body = Vec::new();
+    covered(&draft.body, |piece| body.extend_from_slice(piece))?;
+    Ok(body)
+}
+
+impl OAuth1 {
+    fn values(&self) -> impl Iterator<Item = &Value> {
+        let rest = [&self.consumer_secret, &self.token, &self.token_secret].into_iter().filter_map(Option::as_ref);
+        std::iter::once(&self.consumer_key).chain(rest)
+    }
+
+    /// The parameters that are added, and replaced where the client sent them.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        NAMES.into_iter().chain(self.more.iter().map(Pair::name))
+    }
+
+    fn is_ours(&self, pair: &Pair) -> bool {
+        self.names().any(|name| name == pair.name())
+    }
+
+    /// Where this request carries its parameters.
+    fn at(&self, draft: &Draft) -> Where {
+        if self.at == Where::Body && !is_form(&draft.headers) { Where::Header } else { self.at }
+    }
+
+    /// RFC 5849 §3.1, without the signature.
+    fn parameters(&self, draft: &Draft, round: &Round<'_>) -> Result<Vec<Pair>, Failure> {
+        let mut all = vec![Pair::new("oauth_consumer_key", at_hand(&self.consumer_key)?.expose())];
+        if let Some(token) = &self.token {
+            all.push(Pair::new("oauth_token", at_hand(token)?.expose()));
+        }
+        all.push(Pair::new("oauth_signature_method", self.method.name()));
+        all.push(Pair::new("oauth_timestamp", &round.moment.unix().to_string()));
+        all.push(Pair::new("oauth_nonce", &round.moment.nonce(NonceKind::Oauth1, random_hex::<16>)));
+        all.extend(self.more.iter().cloned());
+        if self.body_hash && !is_form(&draft.headers) {
+            all.push(Pair::new("oauth_body_hash", &self.hash(&draft.body)?));
+        }
+        Ok(all)
+    }
+
+    /// draft-eaton-oauth-bodyhash-00 §3.2.
+    fn hash(&self, body: &Body) -> Result<String, Failure> {
+        let mut hash = digest::Context::new(match self.method.hash() {
+            Hash::Sha1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
+            Hash::Sha256 => &digest::SHA256,
+            Hash::Sha512 => &digest::SHA512,
+        });
+        covered(body, |piece| hash.update(piece))?;
+        Ok(BASE64_STANDARD.encode(hash.finish()))
+    }
+
+    fn base_string(&self, draft: &Draft, parameters: &[Pair]) -> Result<String, Failure> {
+        let body = if is_form(&draft.headers) { form(draft)? } else { Vec::new() };
+        let sent = [draft.query().unwrap_or("").as_bytes(), &body].into_iter().flat_map(base::pairs);
+        let all = sent.filter(|pair| !self.is_ours(pair)).chain(parameters.iter().cloned());
+        Ok(base::string(draft, all.collect()))
+    }
+
+    fn signature(&self, base: &str) -> Result<String, Failure> {
+        let secret = |value: &Option<Value>| value.as_ref().map_or(Ok(Secret::new("")), at_hand);
+        let (consumer, token) = (secret(&self.consumer_secret)?, secret(&self.token_secret)?);
+        let key = Zeroizing::new(format!("{}&{}", encoded(consumer.expose()), encoded(token.expose())));
+        let algorithm = match self.method {
+            Method::Plaintext => return Ok(key.to_string()),
+            Method::Rsa(_) => {
+                let key = self.private_key.as_ref().ok_or_else(|| Failure::new(Cause::Internal, "there is no private key"))?;
+                return Ok(BASE64_STANDARD.encode(key.sign(base.as_bytes())?));
+            }
+            Method::Hmac(Hash::Sha1) => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+            Method::Hmac(Hash::Sha256) => hmac::HMAC_SHA256,
+            Method::Hmac(Hash::Sha512) => hmac::HMAC_SHA512,
+        };
+        Ok(BASE64_STANDARD.encode(hmac::sign(&hmac::Key::new(algorithm, key.as_bytes()), base.as_bytes())))
+    }
+
+    /// RFC 5849 §3.5.
+    fn place(&self, draft: &mut Draft, parameters: &[Pair]) -> Result<(), Failure> {
+        let joined = || parameters.iter().map(Pair::joined).collect::<Vec<_>>().join("&");
+        match self.at(draft) {
+            Where::Query => draft.append_query(&joined()),
+            Where::Header => {
+                let realm =
+                    self.realm.as_ref().map(|realm| format!("realm=\"{}\"", realm.replace('\\', "\\\\").replace('"', "\\\"")));
+                let all = realm.into_iter().chain(parameters.iter().map(Pair::quoted)).collect::<Vec<_>>();
+                draft.headers.insert(header::AUTHORIZATION, header_value(&format!("OAuth {}", all.join(", ")), "realm")?);
+            }
+            Where::Body => {
+                let body = form(draft)?;
+                let kept = body.split(|byte| *byte == b'&').filter(|piece| !piece.is_empty());
+                let kept = kept.filter(|piece| !base::pairs(piece).iter().any(|pair| self.is_ours(pair)));
+                let added = joined();
+                let whole = kept.chain(std::iter::once(added.as_bytes())).collect::<Vec<_>>().join(&b'&');
+                draft.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(whole.len()));
+                draft.body = Body::Held(Held::Memory(Bytes::from(whole)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The parameters that a signed request carries.
+    fn sent(&self, draft: &Draft) -> Option<Vec<Pair>> {
+        let ours = |pairs: Vec<Pair>| -> Vec<Pair> { pairs.into_iter().filter(|pair| self.is_ours(pair)).collect() };
+        let mut all = match self.at(draft) {
+            Where::Query => ours(base::pairs(draft.query()?.as_bytes())),
+            Where::Body => ours(base::pairs(&form(draft).ok()?)),
+            Where::Header => {
+                let field = challenge::parse(draft.headers.get(header::AUTHORIZATION)?.to_str().ok()?).into_iter().next()?;
+                field.params.iter().filter(|(name, _)| name != "realm").map(|(name, value)| Pair::encoded(name, value)).collect()
+            }
+        };
+        all.retain(|pair| pair.name() != "oauth_signature");
+        Some(all)
+    }
+}
+
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, UNRESERVED).to_string()
+}
+
+impl Authorizer for OAuth1 {
+    fn needs(&self) -> Needs {
+        let live = self.values().any(|value| value.fixed().is_none()) || self.private_key.as_ref().is_some_and(RsaKey::is_live);
+        Needs { prepare: live, body: if self.at == Where::Body { BodyNeed::Rewrite } else { BodyNeed::Hash }, ..Needs::default() }
+    }
+    fn writes(&self) -> Vec<Spot> {
+        match self.at {
+            Where::Header => vec![Spot::Header(header::AUTHORIZATION)],
+            Where::Query => NAMES.iter().map(|name| Spot::Query((*name).to_owned())).collect(),
+            Where::Body => {
+                let fields = NAMES.iter().map(|name| Spot::BodyField((*name).to_owned()));
+                fields.chain([Spot::Header(header::AUTHORIZATION)]).collect()
+            }
+        }
+    }
+    fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(async {
+            for value in self.values() {
+                value.ready().await?;
+            }
+            match &self.private_key {
+                Some(key) => key.ready().await,
+                None => Ok(()),
+            }
+        })
+    }
+    fn body_need(&self, draft: &Draft) -> BodyNeed {
+        match (is_form(&draft.headers), self.at) {
+            (true, Where::Body) => BodyNeed::Rewrite,
+            (true, _) => BodyNeed::Hash,
+            (false, _) if self.body_hash => BodyNeed::Hash,
+            (false, _) => BodyNeed::None,
+        }
+    }
+    fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure> {
+        for name in self.names().filter(|name| draft.has_query(name)).collect::<Vec<_>>() {
+            draft.remove_query(name);
+        }
+        let mut parameters = self.parameters(draft, round)?;
+        let signature = self.signature(&self.base_string(draft, &parameters)?)?;
+        parameters.push(Pair::new("oauth_signature", &signature));
+        self.place(draft, &parameters)
+    }
+    fn canonical(&self, draft: &Draft, _: &Round<'_>) -> Option<String> {
+        // The parameters stand in the draft already; a form body that carries them was signed without them.
+        self.base_string(draft, &self.sent(draft)?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! RSA-SHA1 (RFC 5849 §3.4.3). aws-lc does not sign with SHA-1; OpenSSL does, in builds that have it.
+
+use zeroize::Zeroizing;
+
+use crate::auth::at_hand;
+use crate::auth::jose::Refused;
+use crate::auth::live::Value;
+use crate::config::{Decode, Fields};
+use crate::failure::Failure;
+use crate::secret::Secret;
+use crate::tls::openssl::rsa_sha1_sign;
+use crate::tls::{key, pem};
+
+pub struct Sha1Key {
+    text: Value,
+    passphrase: Option<Value>,
+}
+
+impl Sha1Key {
+    /// Reads `private_key` and `passphrase`; a key that is at hand is tried out.
+    pub fn read(fields: &Fields<'_>, decode: &mut Decode<'_>) -> Option<Self> {
+        let node = decode.required(fields, "oauth1", "private_key")?;
+        let text = Value::from(decode.key_material(node)?);
+        let passphrase = fields.get("passphrase").map_or(Some(None), |node| decode.text(node).map(Value::from).map(Some))?;
+        let own = Self { text, passphrase };
+        if !own.is_live()
+            && let Err(failure) = own.sign(b"")
+        {
+            decode.report.error("private-key", node.place, failure.details).help = failure.hint;
+            return None;
+        }
+        Some(own)
+    }
+
+    pub fn is_live(&self) -> bool {
+        self.text.fixed().is_none() || self.passphrase.as_ref().is_some_and(|value| value.fixed().is_none())
+    }
+
+    /// # Errors
+    /// A command that prints the key or its passphrase fails.
+    pub async fn ready(&self) -> Result<(), Failure> {
+        self.text.ready().await?;
+        if let Some(passphrase) = &self.passphrase {
+            passphrase.ready().await?;
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// It is no RSA key, or OpenSSL does not sign with SHA-1 on this machine.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Failure> {
+        let text = at_hand(&self.text)?;
+        let passphrase = self.passphrase.as_ref().map(at_hand).transpose()?;
+        let opened = opened(&text, passphrase.as_ref())?;
+        rsa_sha1_sign(opened.as_bytes(), message).map_err(|error| Refused::from(error).into())
+    }
+}
+
+/// The key without its passphrase.
+fn opened(text: &Secret, passphrase: Option<&Secret>) -> Result<Zeroizing<String>, Refused> {
+    let blocks = pem::read(text.expose().as_bytes());
+    let block = blocks.iter().find(|block| block.is_private_key()).ok_or_else(|| Refused {
+        message: "RSA-SHA1 signs with a private key in PEM, and this is none".to_owned(),
+        help: "give the path of a PEM file, or its text".to_owned(),
+    })?;
+    let key = key::from_block(block, passphrase)?;
+    Ok(Zeroizing::new(pem::encode("PRIVATE KEY", key.secret_der())))
+}
