@@ -47,6 +47,9 @@ pub mod config;
 
 // Words that everything above may use. Each uses only the words below it.
 
+/// Known texts swapped for others in what streams by.
+pub mod swap;
+
 /// A request being prepared.
 pub mod draft;
 

@@ -62,6 +62,13 @@ pub struct Source {
 
 /// The output of a command, or a member of it.
 async fn run(command: &Command) -> Result<(Secret, Duration), Failure> {
+    fetch(command).await.map_err(|failure| match &command.mend {
+        Some(mend) => failure.hint(mend),
+        None => failure,
+    })
+}
+
+async fn fetch(command: &Command) -> Result<(Secret, Duration), Failure> {
     let Command { argv, directory, timeout, .. } = command;
     let run = Run { argv, directory, timeout: *timeout, stdin: "", environment: &[] };
     let text = run.output().await?;
@@ -244,6 +251,7 @@ mod tests {
             ttl: Duration::from_secs(60),
             timeout: Duration::from_secs(5),
             field: field.map(str::to_owned),
+            mend: None,
         })))
     }
 

@@ -23,6 +23,7 @@ mod none;
 mod ntlm;
 mod oauth1;
 pub mod oauth2;
+mod placeholder;
 pub mod stand_in;
 #[cfg(test)]
 mod testing;
@@ -42,6 +43,7 @@ use crate::draft::{Body, Draft, Recoding};
 use crate::failure::{Cause, Failure};
 use crate::moment::Moment;
 use crate::secret::Secret;
+use crate::swap::Pair;
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -75,6 +77,7 @@ pub static SCHEMES: &[&Scheme] = &[
     &ntlm::SCHEME,
     &aws_sigv4::SCHEME,
     &http_signature::SCHEME,
+    &placeholder::SCHEME,
     &exec::SCHEME,
 ];
 
@@ -132,6 +135,15 @@ pub trait Authorizer: Send + Sync {
     /// challenged? The body is then sent in a later round. Asked after `sign`, of connection-bound schemes.
     fn withholds_body(&self, _round: &Round<'_>) -> bool {
         false
+    }
+
+    /// What the client must not see in the answer to this request, and what it sees instead: swapped in fields and
+    /// text bodies. Asked right after `sign`.
+    ///
+    /// # Errors
+    /// As `sign`.
+    fn mask(&self, _draft: &Draft) -> Result<Vec<Pair>, Failure> {
+        Ok(Vec::new())
     }
 
     /// Looks at the head of every answer. `Again`: sign and send once more (bounded by the exchange).
@@ -193,6 +205,8 @@ pub enum Spot {
     Header(HeaderName),
     Query(String),
     Cookie(String),
+    /// Wherever the client wrote this text.
+    Placeholder(String),
     /// The cookies of a jar, whatever they are called; those that the client brought stay.
     Jar,
     /// A form field or top-level JSON member.

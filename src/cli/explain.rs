@@ -281,6 +281,7 @@ fn spot(spot: &Spot) -> String {
         Spot::Header(name) => format!("header {name}"),
         Spot::Query(name) => format!("query {name}"),
         Spot::Cookie(name) => format!("cookie {name}"),
+        Spot::Placeholder(text) => format!("wherever the client wrote {text}"),
         Spot::Jar => "captured cookies".to_owned(),
         Spot::BodyField(name) => format!("body field {name}"),
     }

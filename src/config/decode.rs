@@ -140,9 +140,9 @@ impl<'a> Decode<'a> {
 
     /// A SECRET in any of its forms: text, `{env:}`, `{file:}`, `{exec:}`, `{keyring:}`.
     pub fn text(&mut self, node: &Node) -> Option<Text> {
-        let Some(entries) = node.as_map() else {
+        if node.as_map().is_none() {
             return self.string(node).map(|text| Text::Known(Secret::new(text)));
-        };
+        }
         let fields = self.fields(node, "secret", &["env", "file", "exec", "ttl", "timeout", "format", "field", "keyring"])?;
         let forms: Vec<&str> = ["env", "file", "exec", "keyring"].into_iter().filter(|form| fields.get(form).is_some()).collect();
         match forms[..] {
@@ -152,14 +152,13 @@ impl<'a> Decode<'a> {
             }
             ["file"] => self.secret_file(fields.get("file")?).map(Text::Known),
             ["exec"] => self.command(&fields).map(|command| Text::Command(Arc::new(command))),
-            ["keyring"] => {
-                self.report
-                    .error("unsupported", entries[0].0.place, "secrets from the system's keyring are not supported by this build")
-                    .help("use `exec:` with the keyring's own command, as in `exec: [secret-tool, lookup, service, NAME]`");
-                None
-            }
+            ["keyring"] => self.keyring(&fields).map(|command| Text::Command(Arc::new(command))),
             _ => {
-                self.report.error("secret-form", node.place, "a secret is a text, or exactly one of `env`, `file`, `exec`");
+                self.report.error(
+                    "secret-form",
+                    node.place,
+                    "a secret is a text, or exactly one of `env`, `file`, `exec`, `keyring`",
+                );
                 None
             }
         }
@@ -181,7 +180,40 @@ impl<'a> Decode<'a> {
             }
             None => None,
         };
-        Some(Command { place: fields.place, argv, directory, ttl, timeout, field })
+        Some(Command { place: fields.place, argv, directory, ttl, timeout, field, mend: None })
+    }
+
+    /// An entry of the system's keyring, read by the system's own command: what it asks for, the user's session
+    /// may have to answer. `SERVICE/USER` are the attributes that keyring libraries use.
+    fn keyring(&mut self, fields: &Fields<'_>) -> Option<Command> {
+        let node = fields.get("keyring")?;
+        let text = self.string(node)?;
+        let Some((service, user)) = text.rsplit_once('/').filter(|(service, user)| !service.is_empty() && !user.is_empty())
+        else {
+            self.report
+                .error("keyring", node.place, "an entry of the keyring is named by its service and user")
+                .help("write it as `keyring: SERVICE/USER`");
+            return None;
+        };
+        let ttl = fields.get("ttl").map_or(Some(Duration::from_secs(600)), |node| self.duration(node))?;
+        // Long enough for somebody to unlock it.
+        let timeout = fields.get("timeout").map_or(Some(Duration::from_secs(60)), |node| self.duration(node))?;
+        for key in ["format", "field"] {
+            if let Some(node) = fields.get(key) {
+                self.report.error("no-use", node.place, format!("`{key}` belongs to `exec`")).help("take it out");
+                return None;
+            }
+        }
+        let (argv, mend): (Vec<&str>, String) = if cfg!(target_os = "macos") {
+            let argv = vec!["security", "find-generic-password", "-s", service, "-a", user, "-w"];
+            (argv, format!("store it with `security add-generic-password -s {service} -a {user} -w`"))
+        } else {
+            let argv = vec!["secret-tool", "lookup", "service", service, "username", user];
+            let mend = "store it with `secret-tool store --label=gatepass service";
+            (argv, format!("{mend} {service} username {user}`; secret-tool is in the package libsecret-tools, or libsecret"))
+        };
+        let argv = argv.into_iter().map(str::to_owned).collect();
+        Some(Command { place: fields.place, argv, directory: PathBuf::new(), ttl, timeout, field: None, mend: Some(mend) })
     }
 
     /// A program and its arguments, to be run without a shell, and the folder to run it in: that of the file that

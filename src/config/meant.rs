@@ -211,6 +211,8 @@ pub struct Command {
     pub timeout: Duration,
     /// `None`: the whole output, final newline cut. `Some(".a.b")`: that member of the JSON output.
     pub field: Option<String>,
+    /// What to do when it gives nothing; else: run it by hand.
+    pub mend: Option<String>,
 }
 
 /// A credential: its type's name and the settings as written. The scheme's own file in `auth` reads

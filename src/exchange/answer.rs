@@ -16,10 +16,12 @@ use hyper::body::Incoming;
 
 use super::context::{Busy, Context};
 use super::headers;
+use super::masked::{self, Masked};
 use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Plan};
 use crate::observe::{Client, Counters, Kind, Record};
 use crate::origin::{Host, Origin, Scheme};
+use crate::swap::Pair;
 use crate::upstream::Lease;
 use crate::upstream::body::{Flow, clean_trailers};
 
@@ -44,6 +46,8 @@ pub struct Ledger {
     /// What the client should know about the origin's answer.
     remark: Option<&'static str>,
     client: Option<Client>,
+    /// What the client must not see in the answer.
+    masks: Vec<Pair>,
     _busy: Busy,
 }
 
@@ -69,6 +73,7 @@ impl Ledger {
             error: None,
             remark: None,
             client: None,
+            masks: Vec::new(),
             _busy: busy,
         }
     }
@@ -124,6 +129,20 @@ impl Ledger {
         self.first_byte = Some(self.started.elapsed());
     }
 
+    /// What the client must not see in the answer to the request as it now leaves.
+    pub fn mask(&mut self, pairs: Vec<Pair>) {
+        self.masks = pairs;
+    }
+
+    /// Can be taken out of an answer what must be?
+    ///
+    /// # Errors
+    /// It is coded in a way that cannot be looked into.
+    pub fn readable(&self, response: &Response<Incoming>, peeked: &Peeked) -> Result<(), Failure> {
+        let is_empty = peeked.0.is_empty() && response.body().is_end_stream();
+        if self.masks.is_empty() || is_empty { Ok(()) } else { masked::readable(response.headers()) }
+    }
+
     /// Our own answer for a failure.
     pub fn refuse(mut self, client: &Client, failure: &Failure) -> Response<Reply> {
         Counters::add(&self.context.observe.counters.failures);
@@ -136,6 +155,7 @@ impl Ledger {
     pub fn own(mut self, client: &Client, mut response: Response<Reply>) -> Response<Reply> {
         self.status = Some(response.status());
         self.client = Some(client.clone());
+        masked::mask_fields(response.headers_mut(), &self.masks);
         response.body_mut().tail = Some(Box::new(Tail { lease: None, ledger: self }));
         response
     }
@@ -153,8 +173,10 @@ impl Ledger {
         self.tell_refused(parts.status, &mut parts.headers);
         self.status = Some(parts.status);
         self.client = Some(client.clone());
+        let mut ahead = peeked.0;
+        let inner = masked::mask(&mut parts.headers, body, &mut ahead, std::mem::take(&mut self.masks));
         let tail = Box::new(Tail { lease, ledger: self });
-        Response::from_parts(parts, Reply { inner: Inner::Incoming(body), ahead: peeked.0, tail: Some(tail) })
+        Response::from_parts(parts, Reply { inner, ahead, tail: Some(tail) })
     }
 
     fn tell(&mut self) {
@@ -229,9 +251,10 @@ impl Peeked {
     }
 }
 
-enum Inner {
+pub enum Inner {
     Full(Option<Bytes>),
     Incoming(Incoming),
+    Masked(Box<Masked>),
 }
 
 /// What happens when the last byte has left.
@@ -266,6 +289,7 @@ impl Drop for Reply {
         let complete = match &self.inner {
             Inner::Full(_) => true,
             Inner::Incoming(body) => self.ahead.is_empty() && body.is_end_stream(),
+            Inner::Masked(body) => body.is_end_stream(),
         };
         if let (false, Some(tail)) = (complete, &mut self.tail)
             && tail.ledger.error.is_none()
@@ -282,7 +306,7 @@ impl Body for Reply {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
-        let body = match &mut this.inner {
+        let frame = match &mut this.inner {
             Inner::Full(bytes) => {
                 let bytes = bytes.take();
                 if let (Some(bytes), Some(tail)) = (&bytes, &mut this.tail) {
@@ -290,12 +314,13 @@ impl Body for Reply {
                 }
                 return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
             }
-            Inner::Incoming(body) => body,
+            Inner::Incoming(body) => match this.ahead.pop_front() {
+                Some(frame) => Poll::Ready(Some(Ok(frame))),
+                None => Pin::new(body).poll_frame(cx),
+            },
+            Inner::Masked(body) => body.poll(cx),
         };
-        let frame = match this.ahead.pop_front() {
-            Some(frame) => Some(Ok(frame)),
-            None => std::task::ready!(Pin::new(body).poll_frame(cx)),
-        };
+        let frame = std::task::ready!(frame);
         match &frame {
             None => this.finish(true),
             Some(Ok(frame)) => {
@@ -317,6 +342,7 @@ impl Body for Reply {
         match &self.inner {
             Inner::Full(bytes) => bytes.is_none(),
             Inner::Incoming(body) => self.ahead.is_empty() && body.is_end_stream(),
+            Inner::Masked(body) => body.is_end_stream(),
         }
     }
 
@@ -327,6 +353,7 @@ impl Body for Reply {
                 let ahead: u64 = self.ahead.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
                 body.size_hint().exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + ahead))
             }
+            Inner::Masked(_) => SizeHint::default(),
         }
     }
 }

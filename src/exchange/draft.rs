@@ -10,6 +10,7 @@ use crate::config::OnExisting;
 use crate::draft::{Body, Draft, Recoding};
 use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Gate, HeaderText, Plan};
+use crate::swap::Pair;
 
 /// A draft with the client's head, its hop's fields taken out and the `Host` ours.
 ///
@@ -109,6 +110,20 @@ pub async fn sign(
     Ok(recodings)
 }
 
+/// What the client must not see in the answer, by every authorizer that signed.
+///
+/// # Errors
+/// A credential cannot be had; the request must not leave then.
+pub fn masks(draft: &Draft, decision: &Decision, standing_back: &[usize]) -> Result<Vec<Pair>, Failure> {
+    let mut pairs = Vec::new();
+    for (at, bound) in decision.auth.iter().enumerate() {
+        if !standing_back.contains(&at) {
+            pairs.extend(bound.authorizer.mask(draft)?);
+        }
+    }
+    Ok(pairs)
+}
+
 fn has(draft: &Draft, spot: &Spot) -> bool {
     match spot {
         Spot::Header(name) => draft.headers.contains_key(name),
@@ -118,7 +133,8 @@ fn has(draft: &Draft, spot: &Spot) -> bool {
             text.split(';').any(|pair| pair.trim().split('=').next() == Some(name))
         }),
         // Replaced in the body itself by the scheme; a jar leaves the client's cookies alone.
-        Spot::BodyField(_) | Spot::Jar => false,
+        // And a placeholder is there to be replaced.
+        Spot::BodyField(_) | Spot::Jar | Spot::Placeholder(_) => false,
     }
 }
 
@@ -129,6 +145,7 @@ fn refused(spot: &Spot, draft: &Draft) -> Failure {
         Spot::Cookie(name) => format!("cookie `{name}`"),
         Spot::BodyField(name) => format!("body field `{name}`"),
         Spot::Jar => "its cookies".to_owned(),
+        Spot::Placeholder(text) => format!("place of `{text}`"),
     };
     Failure::new(Cause::ExistingCredential, format!("the client sent its own credential to {} in {place}", draft.origin))
         .hint("take it out of the client, or set `on_existing_auth: replace` or `keep` in the rule")

@@ -9,6 +9,7 @@ mod draft;
 mod headers;
 mod hold;
 mod inbound;
+mod masked;
 mod own;
 pub mod relay;
 mod send;
@@ -113,7 +114,10 @@ impl Session {
         let busy = self.activity.busy();
         let mut ledger = Ledger::new(&self.context, started, &request, busy);
         Ok(match self.carry(request, &mut ledger).await {
-            Ok(Carried::Passed(response, peeked, lease)) => ledger.pass(&self.client, response, peeked, lease),
+            Ok(Carried::Passed(response, peeked, lease)) => match ledger.readable(&response, &peeked) {
+                Ok(()) => ledger.pass(&self.client, response, peeked, lease),
+                Err(failure) => ledger.refuse(&self.client, &failure),
+            },
             Ok(Carried::Switched(response) | Carried::Answered(response)) => ledger.own(&self.client, response),
             Err(failure) => ledger.refuse(&self.client, &failure),
         })

@@ -95,6 +95,7 @@ pub async fn carry(
         let certificate = lease.peer_certificate.clone();
         let round = session.round(&moment, attempt, memory, certificate.as_deref());
         let recodings = drafting::sign(&mut draft, decision, &round, back).await?;
+        ledger.mask(drafting::masks(&draft, decision, back)?);
         let kept = send::copy(&draft);
         let withheld = decision.auth.iter().any(|bound| bound.authorizer.withholds_body(&round));
         let outbound = if withheld {

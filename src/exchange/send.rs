@@ -40,6 +40,7 @@ pub async fn carry(case: &Case<'_>, mut draft: Draft, payload: &mut Payload, led
     loop {
         let round = session.round(&moment, attempt, &memory, None);
         let recodings = drafting::sign(&mut draft, decision, &round, &back).await?;
+        ledger.mask(drafting::masks(&draft, decision, &back)?);
         // A draft that may be needed again is copied; the common one is spent.
         let again = decision.wants_answers.then(|| copy(&draft));
         let (mut response, lease) = dispatch(case, draft, payload, &recodings, ledger).await?;

@@ -89,6 +89,7 @@ pub async fn carry(case: &Case<'_>, upgrade: Upgrade, mut draft: Draft, ledger: 
         let certificate = lease.peer_certificate.clone();
         let round = session.round(&moment, attempt, &memory, certificate.as_deref());
         drafting::sign(&mut draft, decision, &round, &back).await?;
+        ledger.mask(drafting::masks(&draft, decision, &back)?);
         let (request, key) = ask(&upgrade, &draft, plan, &lease);
         let sending = lease.send(request);
         let response = match send::timed(gate, sending, &decision.way).await? {

@@ -400,11 +400,20 @@ fn query(edit: &QueryEdit) -> LiveQuery {
 
 /// The first place that both write, in words.
 fn shared_spot(a: &Bound, b: &Bound) -> Option<String> {
-    let spot = a.spots.iter().find(|spot| b.spots.contains(spot))?;
+    let overlap = |spot: &auth::Spot| match spot {
+        // Of two placeholders, one in the other, it could not be said which was meant.
+        auth::Spot::Placeholder(text) => b.spots.iter().any(|other| match other {
+            auth::Spot::Placeholder(other) => text.contains(other.as_str()) || other.contains(text.as_str()),
+            _ => false,
+        }),
+        spot => b.spots.contains(spot),
+    };
+    let spot = a.spots.iter().find(|spot| overlap(spot))?;
     Some(match spot {
         auth::Spot::Header(name) => format!("the header `{name}`"),
         auth::Spot::Query(name) => format!("the query parameter `{name}`"),
         auth::Spot::Cookie(name) => format!("the cookie `{name}`"),
+        auth::Spot::Placeholder(text) => format!("in place of the placeholder `{text}`"),
         auth::Spot::Jar => "captured cookies".to_owned(),
         auth::Spot::BodyField(name) => format!("the body field `{name}`"),
     })

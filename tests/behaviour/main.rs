@@ -11,6 +11,7 @@ mod messages;
 mod oauth2;
 mod onboarding;
 mod operation;
+mod placeholders;
 mod signing;
 mod upgrades;
 mod waiting;

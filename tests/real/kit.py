@@ -155,7 +155,9 @@ class Lab:
         return port, open_port
 
     def apache(self):
-        """Basic on the first port; client certificate and Basic, and git, on the second."""
+        """Basic on the first port; client certificate and Basic, and git, on the second. Started once, shared by the groups."""
+        if hasattr(self, "_apache"):
+            return self._apache
         need("apache2", "htpasswd", "git")
         basic, both = free_ports(2)
         d = self.dir / "apache"
@@ -225,6 +227,7 @@ Options +ExecCGI
         self.start(["apache2", "-f", d / "httpd.conf", "-D", "FOREGROUND"], "apache")
         wait_port(basic)
         wait_port(both)
+        self._apache = basic, both
         return basic, both
 
     def git_backend(self):

@@ -193,6 +193,24 @@ fn the_three_line_config_and_its_defaults() {
 }
 
 #[test]
+fn an_entry_of_the_keyring_is_read_by_the_systems_own_command() {
+    let yaml = "upstream_proxy: { url: \"http://p:1\", password: { keyring: https://api/v1/svc, ttl: 1h } }";
+    let UpstreamProxy::To(via) = good(yaml, &[]).upstream_proxy else { panic!("no proxy") };
+    let Some(Text::Command(command)) = &via.password else { panic!("no command") };
+    assert!(
+        command.argv.contains(&"https://api/v1".to_owned()) && command.argv.contains(&"svc".to_owned()),
+        "{:?}",
+        command.argv
+    );
+    assert_eq!(command.ttl, std::time::Duration::from_secs(3600));
+    assert!(command.mend.as_ref().is_some_and(|mend| mend.contains("store it with")));
+    let proxy = |form: &str| format!("upstream_proxy: {{ url: \"http://p:1\", password: {form} }}\n");
+    says(&proxy("{ keyring: nobody }"), &["named by its service and user", "keyring: SERVICE/USER", "gatepass.yaml:1:"]);
+    says(&proxy("{ keyring: a/b, field: .x }"), &["`field` belongs to `exec`"]);
+    says(&proxy("{ keyring: a/b, env: X }"), &["exactly one of `env`, `file`, `exec`, `keyring`"]);
+}
+
+#[test]
 fn secrets_come_in_every_form_that_is_documented() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("s"), "from-file\r\n").unwrap();

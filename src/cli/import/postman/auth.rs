@@ -302,10 +302,7 @@ fn extra(auth: &Auth<'_>, name: &str, texts: &mut Texts) -> Vec<(&'static str, S
             }
             _ => Vec::new(),
         },
-        "jwt" if auth.is_on("isSecretBase64Encoded") => {
-            texts.note(format!("the key of `{name}` (jwt) is base64 in Postman; set its variable to the decoded text"));
-            Vec::new()
-        }
+        "jwt" if auth.is_on("isSecretBase64Encoded") => vec![("key_encoding", "base64".to_owned())],
         "oauth2" => grant(auth, name, texts),
         _ => Vec::new(),
     }
