@@ -6,12 +6,17 @@ COPY Cargo.toml Cargo.lock ./
 COPY src ./src
 # Cargo wants every target it lists to be there.
 COPY benches ./benches
+# For the feature `negotiate`.
+RUN apt-get update && apt-get install -y --no-install-recommends libkrb5-dev libclang-dev && rm -rf /var/lib/apt/lists/*
 RUN cargo build --release --locked --features full --bin gatepass \
- && mkdir -p /out/data && cp target/release/gatepass /out/
+ && mkdir -p /out/data /out/lib && cp target/release/gatepass /out/ \
+ && ldd /out/gatepass | awk '/krb5|gssapi|k5crypto|com_err|keyutils/ { print $3 }' | xargs -I{} cp {} /out/lib/
 
 # No shell, no package manager; certificates of the public CAs are in it. The user is `nonroot` (65532).
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /out/gatepass /usr/local/bin/gatepass
+# Kerberos' libraries, which the base image lacks.
+COPY --from=build /out/lib/ /usr/lib/
 COPY --from=build --chown=nonroot:nonroot /out/data /var/lib/gatepass
 ENV GATEPASS_HOME=/var/lib/gatepass
 VOLUME /var/lib/gatepass

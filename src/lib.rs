@@ -42,6 +42,9 @@ pub mod observe;
 /// Answers to challenges: what proves the user to an origin or a proxy.
 pub mod proof;
 
+/// Secrets at hand: known from the start, or fetched by a program.
+pub mod live;
+
 /// Text to meaning: YAML to `Config`, or a report of every mistake with its place.
 pub mod config;
 

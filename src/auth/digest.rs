@@ -1,8 +1,8 @@
 //! `digest` (RFC 7616, and RFC 2069 where a server names no qop). The first request to an origin is
 //! answered with a challenge; later ones bring their credential along, with the nonce count rising.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
@@ -42,8 +42,40 @@ struct Digest {
     username: Value,
     password: Value,
     preemptive: bool,
-    /// The last challenge of each origin.
-    spaces: Mutex<HashMap<Arc<Origin>, Space>>,
+    spaces: Mutex<HashMap<Arc<Origin>, Known>>,
+}
+
+/// What is known of an origin.
+#[derive(Default)]
+struct Known {
+    /// The nonce that requests bring along.
+    shared: String,
+    /// The last nonces, and how often each was used.
+    spaces: VecDeque<Space>,
+}
+
+/// Nonces counted at once; a burst of requests is given one each.
+const NONCES: usize = 256;
+
+impl Known {
+    fn space(&mut self, nonce: &str) -> Option<&mut Space> {
+        self.spaces.iter_mut().find(|space| space.nonce() == nonce)
+    }
+
+    fn add(&mut self, space: Space) {
+        if self.shared.is_empty() {
+            self.shared = space.nonce().to_owned();
+        }
+        match self.space(space.nonce()) {
+            Some(old) => *old = space.replacing(Some(old)),
+            None => {
+                if self.spaces.len() >= NONCES {
+                    self.spaces.pop_front();
+                }
+                self.spaces.push_back(space);
+            }
+        }
+    }
 }
 
 const INFO: HeaderName = HeaderName::from_static("authentication-info");
@@ -53,26 +85,54 @@ impl Digest {
         Self { username, password, preemptive, spaces: Mutex::default() }
     }
 
-    fn spaces(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<Origin>, Space>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<Arc<Origin>, Known>> {
         self.spaces.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     fn remember(&self, origin: &Arc<Origin>, space: Space) {
-        let mut spaces = self.spaces();
-        if spaces.len() >= SPACES && !spaces.contains_key(origin) {
-            spaces.clear();
+        let mut known = self.known();
+        if known.len() >= SPACES && !known.contains_key(origin) {
+            known.clear();
         }
-        let space = space.replacing(spaces.get(origin));
-        spaces.insert(origin.clone(), space);
+        known.entry(origin.clone()).or_default().add(space);
     }
 
-    /// `nextnonce` (RFC 7616 §3.5): the server wants the next request to use it.
-    fn learn_next(&self, answer: &Answer<'_>) {
-        let Some(text) = answer.headers.get(INFO).and_then(|value| value.to_str().ok()) else { return };
-        if let Some(space) = self.spaces().get_mut(&answer.draft.origin) {
-            space.learn(text);
+    /// The server took `nonce`, or names the one it wants next (`nextnonce`, RFC 7616 §3.5): later requests use that.
+    fn learn(&self, answer: &Answer<'_>, nonce: Option<String>) {
+        let info = answer.headers.get(INFO).and_then(|value| value.to_str().ok());
+        if info.is_none() && nonce.is_none() {
+            return;
+        }
+        let mut all = self.known();
+        let Some(known) = all.get_mut(&answer.draft.origin) else { return };
+        if let Some(nonce) = nonce {
+            known.shared = nonce;
+        }
+        let shared = known.shared.clone();
+        if let Some(info) = info
+            && let Some(mut next) = known.space(&shared).map(|space| space.clone())
+        {
+            next.learn(info);
+            known.shared = next.nonce().to_owned();
+            known.add(next);
         }
     }
+
+    /// Did other requests use this nonce too? Then it may have been refused for the order in which they came.
+    fn is_contended(&self, origin: &Arc<Origin>, nonce: &str) -> bool {
+        self.known().get_mut(origin).and_then(|known| known.space(nonce).map(|space| space.count() > 1)).unwrap_or(false)
+    }
+}
+
+/// The nonce that this exchange was challenged with: no other request uses it before it has been taken once, so that
+/// counts arrive in their order.
+fn own_nonce(round: &Round<'_>) -> Option<String> {
+    let memory = round.memory.lock().unwrap_or_else(|e| e.into_inner());
+    memory.as_ref()?.downcast_ref::<String>().cloned()
+}
+
+fn keep_nonce(round: &Round<'_>, nonce: &str) {
+    *round.memory.lock().unwrap_or_else(|e| e.into_inner()) = Some(Box::new(nonce.to_owned()));
 }
 
 impl Authorizer for Digest {
@@ -100,8 +160,10 @@ impl Authorizer for Digest {
         let cnonce = round.moment.nonce(NonceKind::Cnonce, random_hex::<16>);
         // The count is taken under the lock: no two requests use the same one with a nonce.
         let space = {
-            let mut spaces = self.spaces();
-            let Some(space) = spaces.get_mut(&draft.origin) else { return Ok(()) };
+            let mut all = self.known();
+            let Some(known) = all.get_mut(&draft.origin) else { return Ok(()) };
+            let nonce = own_nonce(round).unwrap_or_else(|| known.shared.clone());
+            let Some(space) = known.space(&nonce) else { return Ok(()) };
             space.next(&cnonce)
         };
         let (username, password) = (super::at_hand(&self.username)?, super::at_hand(&self.password)?);
@@ -116,20 +178,21 @@ impl Authorizer for Digest {
     }
 
     fn answers(&self, answer: &Answer<'_>, round: &Round<'_>) -> Verdict {
+        let own = own_nonce(round);
         if answer.status != StatusCode::UNAUTHORIZED {
-            self.learn_next(answer);
+            self.learn(answer, own);
             return Verdict::Final;
         }
         let challenges = challenge::read(answer.headers, &header::WWW_AUTHENTICATE);
         let Some(space) = Space::choose(&challenges) else { return Verdict::Final };
-        let stale = digest::is_stale(&challenges);
-        let signed = answer.draft.headers.contains_key(header::AUTHORIZATION);
-        self.remember(&answer.draft.origin, space);
-        // A fresh nonce that is refused without being called stale means a wrong password.
-        match (signed, round.attempt) {
-            (false, 0) => Verdict::Again,
-            (true, 0) => Verdict::Again,
-            (_, attempt) if stale && attempt < 3 => Verdict::Again,
+        let origin = &answer.draft.origin;
+        let excusable = digest::is_stale(&challenges) || own.is_some_and(|nonce| self.is_contended(origin, &nonce));
+        keep_nonce(round, space.nonce());
+        self.remember(origin, space);
+        // A fresh nonce that is refused without an excuse means a wrong password.
+        match round.attempt {
+            0 => Verdict::Again,
+            attempt if excusable && attempt < 3 => Verdict::Again,
             _ => Verdict::Final,
         }
     }

@@ -10,14 +10,14 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 
 use super::making::Making;
-use crate::config::{ConnectTo, UpstreamProxy};
+use crate::config::ConnectTo;
 use crate::failure::{Cause, Failure};
 use crate::origin::{Origin, Scheme, parse_authority};
 use crate::tls::Problem;
 use crate::tls::client::ClientSpec;
 use crate::tls::identity::Identity;
 use crate::tls::trust::Trust;
-use crate::upstream::{Ask, Ground, Outbound, Spec, Upstream};
+use crate::upstream::{Ask, Ground, Outbound, Route, Spec, Upstream};
 
 /// An http or https URL without user information and fragment.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -86,13 +86,13 @@ impl Client {
     /// As there.
     pub fn over(
         ground: &Arc<Ground>,
-        via: UpstreamProxy,
+        via: impl Into<Route>,
         connect_to: Option<ConnectTo>,
         identity: Option<Arc<Identity>>,
         trust: Arc<Trust>,
     ) -> Result<Self, Problem> {
         let tls = ClientSpec { identities: identity.into_iter().collect(), ..ClientSpec::plain(trust) };
-        let upstream = Upstream::build(Spec { tls, connect_to, via, ruled: true }, ground.clone())?;
+        let upstream = Upstream::build(Spec { tls, connect_to, via: via.into(), ruled: true }, ground.clone())?;
         Ok(Self { upstream: Arc::new(upstream) })
     }
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 
 use super::live::Value;
-use crate::config::{self, Decode, Node, Pem, UpstreamProxy};
+use crate::config::{self, Decode, Node, Pem};
 use crate::tls::Problem;
 use crate::tls::identity::{self, Identity};
 use crate::tls::trust::Trust;
-use crate::upstream::Ground;
+use crate::upstream::{Ground, Route};
 
 pub struct Making<'a> {
     /// The credential's name; `None` for one written in a rule.
@@ -24,7 +24,7 @@ pub struct Making<'a> {
     /// Whom to believe unless a setting says otherwise.
     pub trust: &'a Arc<Trust>,
     /// `upstream_proxy`.
-    pub via: &'a UpstreamProxy,
+    pub via: &'a Route,
     pub ground: &'a Arc<Ground>,
     /// Where tokens and cookies are kept; made when first needed.
     pub state: &'a Path,

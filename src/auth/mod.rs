@@ -13,12 +13,11 @@ mod exec;
 pub mod fetch;
 mod hawk;
 mod headers;
-mod helper;
 mod http_signature;
 pub mod jose;
 mod jwt;
-pub mod live;
 mod making;
+mod negotiate;
 mod none;
 mod ntlm;
 mod oauth1;
@@ -37,6 +36,9 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 pub use making::Making;
+
+pub use crate::live;
+use crate::live::helper;
 
 use crate::config::{Decode, Node, Place};
 use crate::draft::{Body, Draft, Recoding};
@@ -78,6 +80,7 @@ pub static SCHEMES: &[&Scheme] = &[
     &aws_sigv4::SCHEME,
     &http_signature::SCHEME,
     &placeholder::SCHEME,
+    &negotiate::SCHEME,
     &exec::SCHEME,
 ];
 
@@ -144,6 +147,14 @@ pub trait Authorizer: Send + Sync {
     /// As `sign`.
     fn mask(&self, _draft: &Draft) -> Result<Vec<Pair>, Failure> {
         Ok(Vec::new())
+    }
+
+    /// Does the answer come from whom it should? Asked before [`Authorizer::answers`], of connection-bound schemes.
+    ///
+    /// # Errors
+    /// It does not; the client does not get it.
+    fn verify(&self, _answer: &Answer<'_>, _round: &Round<'_>) -> Result<(), Failure> {
+        Ok(())
     }
 
     /// Looks at the head of every answer. `Again`: sign and send once more (bounded by the exchange).

@@ -14,7 +14,7 @@ use crate::limits::Limits;
 use crate::moment::{Moment, NonceKind};
 use crate::origin::{Origin, Scheme as UrlScheme, parse_authority};
 use crate::tls::trust::Trust;
-use crate::upstream::{Dialer, Ground};
+use crate::upstream::{Dialer, Ground, Route};
 
 /// The scheme from its settings as YAML (or JSON, which is YAML); else the report of mistakes.
 pub fn build(scheme: &Scheme, settings: &str) -> Result<Arc<dyn Authorizer>, String> {
@@ -35,7 +35,7 @@ pub fn build_with(scheme: &Scheme, settings: &str) -> (Option<Arc<dyn Authorizer
         identities: &HashMap::new(),
         bundles: &HashMap::new(),
         trust: &Arc::new(Trust::of(&[]).unwrap()),
-        via: &UpstreamProxy::None,
+        via: &Route::from(UpstreamProxy::None),
         ground: &Arc::new(ground),
         state: "".as_ref(),
     };

@@ -247,8 +247,9 @@ impl Told<'_> {
         if let Some(to) = &spec.connect_to {
             lines.push(format!("dials {}:{}", to.host, to.port.unwrap_or(self.origin.port)));
         }
-        if let UpstreamProxy::To(via) = &spec.via {
-            lines.push(format!("via {}:{}", via.host, via.port));
+        if let UpstreamProxy::To(via) = &spec.via.proxy {
+            let user = via.username.as_deref().map_or_else(String::new, |user| format!(" as {user}"));
+            lines.push(format!("via {}:{}{user}", via.host, via.port));
         }
         lines
     }

@@ -7,12 +7,12 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use clap::Args;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Common, Error, explain};
-use crate::auth::Round;
+use crate::auth::{Answer, Round};
 use crate::draft::{Body, Draft, Held, Recoding};
 use crate::exchange;
 use crate::failure::Failure;
@@ -37,6 +37,9 @@ pub struct SignArgs {
     /// Use this text for a random value (cnonce, oauth1, hawk, jti, …)
     #[arg(long, value_name = "KIND=TEXT")]
     nonce: Vec<String>,
+    /// Answer this challenge of the server, as its `WWW-Authenticate` field has it; repeatable
+    #[arg(long, value_name = "CHALLENGE")]
+    challenge: Vec<String>,
     /// Show what the signature was computed over
     #[arg(short, long)]
     verbose: bool,
@@ -62,7 +65,16 @@ pub async fn run(common: &Common, args: &SignArgs) -> Result<ExitCode, Error> {
     let back = exchange::standing_back(&draft, &decision).map_err(fail)?;
     let memory = Mutex::new(None);
     let round = Round { moment: &moment, attempt: 0, user: None, peer: None, channel_binding: None, memory: &memory };
-    let recodings = exchange::sign(&mut draft, &decision, &round, &back).await.map_err(fail)?;
+    let mut recodings = exchange::sign(&mut draft, &decision, &round, &back).await.map_err(fail)?;
+    if !args.challenge.is_empty() {
+        let challenges = challenges(&args.challenge)?;
+        let answer = Answer { draft: &draft, status: StatusCode::UNAUTHORIZED, headers: &challenges };
+        if !exchange::wants_another_round(&decision, &answer, b"", &round, &back) {
+            return Err(Error::new("this challenge is none that the credential of these rules answers"));
+        }
+        let round = Round { attempt: 1, ..round };
+        recodings = exchange::sign(&mut draft, &decision, &round, &back).await.map_err(fail)?;
+    }
     recode(&mut draft, &recodings).map_err(fail)?;
     print!("{}", head(&draft));
     if args.verbose {
@@ -71,6 +83,15 @@ pub async fn run(common: &Common, args: &SignArgs) -> Result<ExitCode, Error> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn challenges(fields: &[String]) -> Result<http::HeaderMap, Error> {
+    let mut headers = http::HeaderMap::new();
+    for field in fields {
+        let value = HeaderValue::from_str(field).map_err(|_| Error::new("--challenge: a header cannot carry this"))?;
+        headers.append(http::header::WWW_AUTHENTICATE, value);
+    }
+    Ok(headers)
 }
 
 fn head(draft: &Draft) -> String {

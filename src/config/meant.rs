@@ -153,8 +153,24 @@ pub struct Via {
     pub port: u16,
     pub username: Option<String>,
     pub password: Option<Text>,
+    /// The user's domain, for NTLM, where the user name does not say it.
+    pub domain: Option<String>,
+    /// `None`: the strongest that the proxy offers, once it asks.
+    pub auth: Option<ProxyAuth>,
+    /// Whom to believe and what to show where the proxy itself speaks TLS.
+    pub ca_bundle: Option<Arc<BundleSource>>,
+    pub client_certificates: Vec<Arc<CertificateSource>>,
     /// Entries in the forms of `NO_PROXY`.
     pub no_proxy: Vec<String>,
+}
+
+/// How the user is proved to a proxy.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ProxyAuth {
+    Basic,
+    Digest,
+    Ntlm,
+    Negotiate,
 }
 
 impl Via {
@@ -180,7 +196,18 @@ impl Via {
             Some((name, password)) => (Some(decode(name)), Some(Text::Known(Secret::new(decode(password))))),
             None => (None, None),
         };
-        Some(Via { scheme, host, port, username, password, no_proxy: Vec::new() })
+        Some(Via {
+            scheme,
+            host,
+            port,
+            username,
+            password,
+            domain: None,
+            auth: None,
+            ca_bundle: None,
+            client_certificates: Vec::new(),
+            no_proxy: Vec::new(),
+        })
     }
 }
 

@@ -12,7 +12,7 @@ pub mod token;
 pub mod yaml;
 
 pub use decode::{Decode, Fields, Scope, nearest, parse_duration};
-pub use load::{Loaded, Request, bundle, certificate, header_name, load};
+pub use load::{Loaded, NEGOTIATE, Request, bundle, certificate, header_name, load};
 pub use meant::*;
 pub use report::{Diagnostic, Place, Report, Severity};
 pub use spiffe::SpiffeId;

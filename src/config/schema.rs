@@ -65,7 +65,7 @@ pub static TOP: &[Field] = &[
     f(
         "upstream_proxy",
         Shape::Any,
-        "env (the default: HTTPS_PROXY and its kin), none, a URL (http, https, socks5), or a map of url, username, password, no_proxy",
+        "env (the default: HTTPS_PROXY and its kin), none, a URL (http, https, socks5), or a map of url, username, password, auth and more: see [upstream_proxy, via](#upstream_proxy-via)",
     ),
     f("include", Shape::Texts, "further files, read before this one"),
     f("vars", Shape::Texts2, "variables, used as ${name} or {{name}}"),
@@ -221,8 +221,16 @@ pub static LOG: &[Field] = &[
 pub static EGRESS: &[Field] = &[f("deny", Shape::Texts, "private, link_local, loopback, or address ranges")];
 pub static PROXY: &[Field] = &[
     f("url", Shape::Text, "http://, https:// or socks5:// HOST:PORT"),
-    f("username", Shape::Text, "for the proxy"),
+    f("username", Shape::Text, "for the proxy; for NTLM `DOMAIN\\user` or `user@domain`, or the user beside `domain`"),
     f("password", Shape::Secret, "for the proxy"),
+    f("domain", Shape::Text, "the user's domain, for NTLM"),
+    f(
+        "auth",
+        Shape::Words(&["basic", "digest", "ntlm", "negotiate"]),
+        "how the user is proved to an http or https proxy; left out: once the proxy asks, by the strongest way that it offers and user name and password allow (digest, ntlm, basic)",
+    ),
+    f("ca_bundle", Shape::Any, "whom to believe where the proxy itself speaks TLS (https://), as in a rule"),
+    f("client_certificate", Shape::Any, "what to show to such a proxy, as in a rule"),
     f("no_proxy", Shape::Texts, "hosts that are reached without it"),
 ];
 

@@ -26,6 +26,7 @@ use hyper::body::Incoming;
 pub use answer::{Reply, count_cut, refusal};
 pub use context::{Activity, Busy, Context, Overdue};
 pub use draft::{apply, sign, standing_back};
+pub use send::wants_another_round;
 
 use crate::auth::Round;
 use crate::config::Action;

@@ -128,6 +128,9 @@ pub async fn carry(
         body_left |= !withheld;
         let peeked = send::peek(decision, &mut response, &kept, back).await;
         let answer = Answer { draft: &kept, status: response.status(), headers: response.headers() };
+        for bound in decision.auth.iter().enumerate().filter(|(at, _)| !back.contains(at)).map(|(_, bound)| bound) {
+            bound.authorizer.verify(&answer, &round)?;
+        }
         let again = send::wants_another_round(decision, &answer, &peeked.bytes(), &round, back);
         let possible = !body_left || payload.is_repeatable();
         if !(again && possible) {

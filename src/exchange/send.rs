@@ -142,9 +142,24 @@ async fn dispatch(
             }
         });
     }
-    let mut left = RESENDINGS;
+    let (mut left, mut rounds) = (RESENDINGS, ROUNDS);
     loop {
+        lease.address(&mut request).await?;
+        let with_body = !http_body::Body::is_end_stream(request.body());
         let mut error = match timed(gate, lease.send(request), way).await? {
+            Ok(response) if lease.is_to_be_sent_again(&response)? => {
+                rounds = rounds.checked_sub(1).ok_or_else(|| kept_asking(way))?;
+                // A body that was on its way leaves the connection of no further use.
+                if with_body || !empty(response).await || !lease.is_open() {
+                    lease = lease.move_on().await?;
+                    ledger.leased(&lease);
+                }
+                lease.reused = true;
+                let draft = spare.as_ref().map(copy).ok_or_else(|| kept_asking(way))?;
+                let body = outbound(payload, &draft, recodings, ledger).ok_or_else(too_large_for_proxy)?;
+                request = self::request(draft, body, plan, false);
+                continue;
+            }
             Ok(mut response) => {
                 // An answer to half a request is worth nothing.
                 if let Some(failure) = ledger.broke_off() {
@@ -165,16 +180,19 @@ async fn dispatch(
             lease.retire();
         }
         let again = match (error.take_message(), &spare) {
-            (Some(request), _) if lease.reused => Some(request),
-            (None, Some(spare))
-                if undone || (lease.reused && broke_before_answer(error.error()) && may_repeat(spare, payload)) =>
+            // What was made for a proxy is made anew.
+            (Some(request), _) if lease.reused && !lease.is_forwarded() => Some(request),
+            (unsent, Some(spare))
+                if undone
+                    || (lease.reused && unsent.is_some())
+                    || (lease.reused && broke_before_answer(error.error()) && may_repeat(spare, payload)) =>
             {
                 outbound(payload, spare, recodings, ledger).map(|body| self::request(copy(spare), body, plan, false))
             }
             _ => None,
         };
         let Some(again) = again.filter(|_| left > 0) else {
-            return Err(way.failure(error.error(), lease.handshake.as_deref()));
+            return Err(lease.named(way.failure(error.error(), lease.handshake.as_deref())));
         };
         left -= 1;
         drop(lease);
@@ -184,13 +202,26 @@ async fn dispatch(
     }
 }
 
+fn kept_asking(way: &Way) -> Failure {
+    Failure::new(Cause::Credential, format!("the upstream proxy on the way to {} kept asking for its user", way.origin()))
+}
+
+fn too_large_for_proxy() -> Failure {
+    Failure::new(
+        Cause::Credential,
+        "the upstream proxy asked for its user while a body was on its way that is too large to be sent twice",
+    )
+    .hint("send the request again: what the proxy asked for is known now")
+}
+
 /// The draft, for another sending, where one could be called for: a server may leave any request on a shared
-/// connection undone; a new connection of its own is not expected to be dead.
+/// connection undone, and a proxy may ask for its user; a new connection of its own is not expected to be dead.
 fn spare(draft: &Draft, lease: &Lease, payload: &Payload) -> Option<Draft> {
-    if lease.is_h2() {
+    let shared = lease.is_h2() || lease.is_forwarded();
+    if shared {
         payload.keep();
     }
-    (lease.is_h2() || (lease.reused && may_repeat(draft, payload))).then(|| copy(draft))
+    (shared || (lease.reused && may_repeat(draft, payload))).then(|| copy(draft))
 }
 
 /// Done twice, it does what it does once.
@@ -239,7 +270,8 @@ impl ContinueGate {
 
 fn continue_gate(draft: &Draft, outbound: &mut Outbound, lease: &Lease) -> Option<Arc<ContinueGate>> {
     let expects = draft.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    if !expects || lease.is_h2() {
+    // A proxy that will ask for its user first is given the time to say so.
+    if !(expects || lease.may_be_challenged()) || lease.is_h2() {
         return None;
     }
     let streamed = outbound.streamed()?;

@@ -12,14 +12,14 @@ use super::{Gate, LiveAccess, LiveRule};
 use crate::auth::{self, Making, live};
 use crate::config::{
     BundleSource, CertificateSource, Config, Credential, Decode, HeaderEdit, Listener, Material, Pem, Place, QueryEdit, Report,
-    Rule, Scope, Text, UpstreamProxy,
+    Rule, Scope, Text, UpstreamProxy, Via,
 };
 use crate::tls::authority::Authority;
 use crate::tls::client::ClientSpec;
 use crate::tls::identity::{self, Identity};
 use crate::tls::trust::Trust;
 use crate::tls::{self, Loaded, Problem, svid};
-use crate::upstream::{Dialer, Ground, Spec};
+use crate::upstream::{Dialer, Ground, Route, Spec};
 use crate::workload::{Agents, Update};
 
 /// Builds a gate, or reports why not. `listeners` say who may call where.
@@ -43,7 +43,7 @@ pub async fn build(
         authorizers: HashMap::new(),
         trust: None,
         ground: ground.clone(),
-        via: config.upstream_proxy.clone(),
+        via: Route::default(),
         state: config.state.clone(),
         named_identities: HashMap::new(),
         named_bundles: HashMap::new(),
@@ -61,6 +61,7 @@ pub async fn build(
         builder.named_bundles.insert(name.clone(), trust.clone());
         bundles.extend(trust.map(|trust| (name.clone(), trust)));
     }
+    builder.via = builder.route(config.upstream_proxy).await;
     let mut credentials = Vec::new();
     for (name, credential) in &config.credentials {
         credentials.extend(builder.authorizer(credential, None).map(|bound| (name.clone(), bound)));
@@ -71,7 +72,7 @@ pub async fn build(
     for (rule, label) in config.rules.into_iter().zip(labels) {
         rules.push(builder.rule(rule, label.into()).await);
     }
-    let trust = builder.trust.take();
+    let (trust, via) = (builder.trust.take(), std::mem::take(&mut builder.via));
     let (files, agents) = (std::mem::take(&mut builder.files), builder.agents.clone());
     if report.has_errors() {
         return None;
@@ -95,7 +96,7 @@ pub async fn build(
         callers_matter: rules.iter().any(|live| !live.rule.clients.is_empty()),
         rules,
         upstreams: Mutex::new(upstreams),
-        default_spec: Spec { tls: ClientSpec::plain(trust?), connect_to: None, via: config.upstream_proxy, ruled: false },
+        default_spec: Spec { tls: ClientSpec::plain(trust?), connect_to: None, via, ruled: false },
         ground,
         plans: RwLock::default(),
         access: Arc::new(
@@ -168,7 +169,7 @@ struct Builder<'a> {
     /// What authorizers are made with.
     trust: Option<Arc<Trust>>,
     ground: Arc<Ground>,
-    via: UpstreamProxy,
+    via: Route,
     state: PathBuf,
     named_identities: HashMap<String, Option<Arc<Identity>>>,
     named_bundles: HashMap<String, Option<Arc<Trust>>>,
@@ -206,6 +207,10 @@ impl Builder<'_> {
             Some(source) => self.bundle(source).await,
             None => None,
         };
+        let via = match &rule.via {
+            None => None,
+            Some(proxy) => Some(self.route(proxy.clone()).await),
+        };
         let crls = rule.tls.crl.as_ref().and_then(|files| self.crls(files));
         let headers = rule.headers.iter().filter_map(|edit| self.header(edit)).collect();
         let query = rule.query.iter().map(query).collect();
@@ -217,9 +222,29 @@ impl Builder<'_> {
             identities,
             trust,
             crls,
+            via,
             headers,
             query,
         }
+    }
+
+    /// With what TLS toward the proxy needs, by content: where the config names it must not make two routes differ.
+    async fn route(&mut self, proxy: UpstreamProxy) -> Route {
+        let UpstreamProxy::To(via) = &proxy else { return proxy.into() };
+        if via.ca_bundle.is_none() && via.client_certificates.is_empty() {
+            return proxy.into();
+        }
+        let trust = match &via.ca_bundle {
+            Some(source) => self.bundle(source).await,
+            None => self.trust.clone(),
+        };
+        let mut identities = Vec::new();
+        for source in &via.client_certificates {
+            identities.extend(self.identity(source).await);
+        }
+        let tls = trust.map(|trust| ClientSpec { identities, ..ClientSpec::plain(trust) });
+        let bare = Via { ca_bundle: None, client_certificates: Vec::new(), ..Via::clone(via) };
+        Route { proxy: UpstreamProxy::To(Arc::new(bare)), tls }
     }
 
     fn authorizers(&mut self, list: &[Arc<Credential>], rule: &Rule) -> Vec<Arc<Bound>> {

@@ -147,7 +147,7 @@ fn merge_way(spec: &mut Spec, live: &super::LiveRule) {
     if let Some(said) = &live.rule.connect_to {
         spec.connect_to = Some(said.clone());
     }
-    if let Some(said) = &live.rule.via {
+    if let Some(said) = &live.via {
         spec.via = said.clone();
     }
 }

@@ -63,6 +63,7 @@ pub struct LiveRule {
     pub identities: Option<Vec<Arc<crate::tls::identity::Identity>>>,
     pub trust: Option<Arc<crate::tls::trust::Trust>>,
     crls: Option<Arc<crate::tls::crl::Crls>>,
+    via: Option<crate::upstream::Route>,
     /// Of the identities, by name where they have one.
     certificate_label: Arc<str>,
     headers: Vec<LiveHeader>,

@@ -157,6 +157,15 @@ impl Space {
         })
     }
 
+    pub fn nonce(&self) -> &str {
+        &self.nonce
+    }
+
+    /// Requests made with it.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
     /// In place of `old`: a nonce that is the same goes on being counted (a server may hand one to many at once).
     pub fn replacing(mut self, old: Option<&Self>) -> Self {
         if let Some(old) = old.filter(|old| old.nonce == self.nonce) {

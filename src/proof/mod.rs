@@ -4,4 +4,6 @@
 pub mod binding;
 pub mod challenge;
 pub mod digest;
+#[cfg_attr(not(feature = "negotiate"), path = "gss_absent.rs")]
+pub mod gss;
 pub mod ntlm;

@@ -1,7 +1,7 @@
 //! From a host and a port to a connected socket: resolve, check each address, connect, or go by way
 //! of an upstream proxy. The address that was checked is the address that is dialled.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -12,9 +12,12 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::config::EgressDeny;
+use super::proxy::Proxy;
+use crate::config::{EgressDeny, Via};
 use crate::failure::{Cause, Failure, Retry};
 use crate::origin::Host;
+use crate::tls::Problem;
+use crate::tls::client::ClientSpec;
 
 /// RFC 8305 §5: how long one address may keep the next waiting.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -27,14 +30,32 @@ pub struct Dialer {
     pub environment: BTreeMap<String, String>,
     /// The last connections made, both ends, once [`Dialer::remember`] was called.
     made: OnceLock<Mutex<VecDeque<(SocketAddr, SocketAddr)>>>,
+    /// Upstream proxies by all that makes one differ from another, shared by the ways out: what one of them asks for
+    /// is asked once.
+    proxies: Mutex<HashMap<ProxyKey, Arc<Proxy>>>,
 }
+
+type ProxyKey = (Arc<Via>, Option<ClientSpec>);
 
 /// A connection that comes back to a transparent listener does so at once.
 const REMEMBERED: usize = 1024;
 
 impl Dialer {
     pub fn new(environment: BTreeMap<String, String>) -> Arc<Self> {
-        Arc::new(Self { own: ArcSwap::default(), environment, made: OnceLock::new() })
+        Arc::new(Self { own: ArcSwap::default(), environment, made: OnceLock::new(), proxies: Mutex::default() })
+    }
+
+    /// The proxy that this is, made when first asked for; those that no way out uses any more are let go.
+    pub(super) fn proxy(&self, via: Arc<Via>, tls: Option<ClientSpec>, sessions: usize) -> Result<Arc<Proxy>, Problem> {
+        let mut proxies = self.proxies.lock().unwrap_or_else(|e| e.into_inner());
+        let key = (via, tls);
+        if let Some(proxy) = proxies.get(&key) {
+            return Ok(proxy.clone());
+        }
+        proxies.retain(|_, proxy| Arc::strong_count(proxy) > 1);
+        let proxy = Arc::new(Proxy::new(key.0.clone(), key.1.as_ref(), sessions)?);
+        proxies.insert(key, proxy.clone());
+        Ok(proxy)
     }
 
     pub fn own_listeners(&self, addresses: Vec<SocketAddr>) {

@@ -6,9 +6,13 @@
 
 pub mod body;
 pub mod dial;
+mod dialogue;
+mod forward;
 mod pool;
+mod proxy;
+mod route;
 mod stream;
-mod via;
+mod tunnel;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,9 +22,10 @@ use std::time::{Duration, Instant};
 pub use body::Outbound;
 pub use dial::{Dialer, Policy};
 pub use pool::{Ask, Lease, Sender, Way};
+pub use route::Route;
 pub use stream::Stream;
 
-use crate::config::{Alpn, ConnectTo, EgressDeny, UpstreamProxy};
+use crate::config::{Alpn, ConnectTo, EgressDeny};
 use crate::failure::{Cause, Failure, Retry};
 use crate::limits::Limits;
 use crate::origin::{Host, Origin, Scheme};
@@ -32,7 +37,7 @@ use crate::tls::handshake::Handshake;
 pub struct Spec {
     pub tls: tls::client::ClientSpec,
     pub connect_to: Option<ConnectTo>,
-    pub via: UpstreamProxy,
+    pub via: Route,
     /// A rule names the hosts that go this way.
     pub ruled: bool,
 }
@@ -40,6 +45,7 @@ pub struct Spec {
 pub struct Upstream {
     spec: Spec,
     client: tls::client::Client,
+    exit: route::Exit,
     ground: Arc<Ground>,
     ways: Mutex<HashMap<Arc<Origin>, Arc<Way>>>,
 }
@@ -63,7 +69,8 @@ impl Upstream {
     /// The TLS settings cannot be made into a configuration.
     pub fn build(spec: Spec, ground: Arc<Ground>) -> Result<Self, tls::Problem> {
         let client = tls::client::Client::build(&spec.tls, ground.limits.tls_sessions)?;
-        Ok(Self { spec, client, ground, ways: Mutex::default() })
+        let exit = route::Exit::new(&spec.via, &ground.dialer, ground.limits.tls_sessions)?;
+        Ok(Self { spec, client, exit, ground, ways: Mutex::default() })
     }
 
     pub fn spec(&self) -> &Spec {
@@ -119,38 +126,60 @@ impl Upstream {
         };
         let policy = Policy { deny: &self.ground.egress, ruled: self.spec.ruled };
         let within = self.limits().connect;
-        match via::choose(&self.spec.via, &self.ground.dialer.environment, host, port, scheme) {
+        match self.exit.proxy(host, port, scheme) {
             None => {
                 let goal = at.as_ref().unwrap_or(host);
                 Ok(Stream::Tcp(self.ground.dialer.connect(goal, port, &policy, within).await?))
             }
-            Some(via) => via::tunnel(&via, &self.ground.dialer, host, port, within, self.limits()).await,
+            Some(proxy) => tunnel::open(proxy, &self.ground.dialer, host, port, self.limits()).await,
         }
     }
 
-    /// A connected stream, TLS done where the scheme asks for it, and the protocol that was agreed on.
-    async fn open(&self, origin: &Origin, alpn: &[Alpn]) -> Result<Opened, Failure> {
-        match self.open_once(origin, alpn).await {
+    /// The proxy that takes requests for this origin as they are: in clear, in absolute form (RFC 9112 §3.2.2). Many
+    /// proxies open tunnels to port 443 only.
+    fn forwarder(&self, origin: &Origin) -> Option<&Arc<proxy::Proxy>> {
+        if origin.scheme == Scheme::Https || self.spec.connect_to.is_some() {
+            return None;
+        }
+        self.exit.proxy(&origin.host, origin.port, Scheme::Http).filter(|proxy| proxy.forwards())
+    }
+
+    /// A connected stream, TLS done where the scheme asks for it, and the protocol that was agreed on. `plain`: it is
+    /// for HTTP/1.1 requests one by one, so that a proxy may be given them.
+    async fn open(&self, origin: &Origin, alpn: &[Alpn], plain: bool) -> Result<Opened, Failure> {
+        match self.open_once(origin, alpn, plain).await {
             // Once: the server wants another of several certificates, and now it is known which.
-            Err(failure) if failure.retry == Retry::NothingSent => self.open_once(origin, alpn).await,
+            Err(failure) if failure.retry == Retry::NothingSent => self.open_once(origin, alpn, plain).await,
             done => done,
         }
     }
 
-    async fn open_once(&self, origin: &Origin, alpn: &[Alpn]) -> Result<Opened, Failure> {
+    async fn open_once(&self, origin: &Origin, alpn: &[Alpn], plain: bool) -> Result<Opened, Failure> {
         let started = Instant::now();
-        let stream = self.reach(&origin.host, origin.port, origin.scheme).await?;
-        let connect = started.elapsed();
-        if origin.scheme == Scheme::Http {
-            return Ok(Opened { stream, agreed: None, handshake: None, timing: Timing { connect, tls: Duration::ZERO } });
+        let in_clear = |stream, forward| Opened {
+            stream,
+            agreed: None,
+            handshake: None,
+            timing: Timing { connect: started.elapsed(), tls: Duration::ZERO },
+            forward,
+        };
+        if let Some(proxy) = self.forwarder(origin).filter(|_| plain) {
+            let stream = proxy.connect(&self.ground.dialer, self.limits()).await?;
+            let forward = Box::new(forward::Forward::new(proxy.clone(), &stream));
+            return Ok(in_clear(stream, Some(forward)));
         }
+        let stream = self.reach(&origin.host, origin.port, origin.scheme).await?;
+        if origin.scheme == Scheme::Http {
+            return Ok(in_clear(stream, None));
+        }
+        let connect = started.elapsed();
         let handshake = self.handshake(stream, origin, alpn);
         let bound = self.limits().tls_handshake;
         let (stream, agreed, handshake) = tokio::time::timeout(bound, handshake).await.map_err(|_| {
             Failure::new(Cause::ConnectionTimeout, format!("the TLS handshake with {origin} took longer than {bound:?}"))
         })??;
         let timing = Timing { connect, tls: started.elapsed() - connect };
-        Ok(Opened { stream, agreed, handshake: Some(handshake), timing })
+        Ok(Opened { stream, agreed, handshake: Some(handshake), timing, forward: None })
     }
 
     async fn handshake(
@@ -179,6 +208,8 @@ struct Opened {
     /// What the TLS handshake showed; `None` in clear.
     handshake: Option<Arc<Handshake>>,
     timing: Timing,
+    /// It ends at a proxy, which is given requests in absolute form.
+    forward: Option<Box<forward::Forward>>,
 }
 
 /// What a connection's error means: TLS alerts (a refused client certificate shows only at the first

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
+use super::forward::Forward;
 use super::{Opened, Outbound, Stream, Timing, Upstream};
 use crate::config::Alpn;
 use crate::failure::Failure;
@@ -36,6 +37,7 @@ struct Idle {
     sender: http1::SendRequest<Outbound>,
     address: Option<std::net::SocketAddr>,
     handshake: Option<Arc<Handshake>>,
+    forward: Option<Box<Forward>>,
     since: Instant,
 }
 
@@ -102,10 +104,12 @@ pub struct Lease {
     pub handshake: Option<Arc<Handshake>>,
     /// The certificate the origin showed, DER; only for [`Ask::Own`].
     pub peer_certificate: Option<Vec<u8>>,
+    /// It ends at a proxy, which is given requests in absolute form.
+    pub(super) forward: Option<Box<Forward>>,
 }
 
 impl Lease {
-    pub fn way(&self) -> &Way {
+    pub fn way(&self) -> &Arc<Way> {
         &self.way
     }
 
@@ -158,7 +162,13 @@ impl Lease {
             && self.pooled
             && !sender.is_closed()
         {
-            self.way.keep(sender, self.address, self.handshake);
+            self.way.keep(Idle {
+                sender,
+                address: self.address,
+                handshake: self.handshake,
+                forward: self.forward,
+                since: Instant::now(),
+            });
         }
     }
 }
@@ -217,7 +227,8 @@ impl Way {
 
     async fn take_idle(self: &Arc<Self>) -> Option<Lease> {
         loop {
-            let Idle { mut sender, address, handshake, since } = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop()?;
+            let Idle { mut sender, address, handshake, forward, since } =
+                self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop()?;
             if since.elapsed() > self.upstream.limits().upstream_idle || sender.is_closed() {
                 continue;
             }
@@ -234,22 +245,18 @@ impl Way {
                     address,
                     handshake,
                     peer_certificate: None,
+                    forward,
                 });
             }
         }
     }
 
-    fn keep(
-        &self,
-        sender: http1::SendRequest<Outbound>,
-        address: Option<std::net::SocketAddr>,
-        handshake: Option<Arc<Handshake>>,
-    ) {
+    fn keep(&self, connection: Idle) {
         let mut idle = self.idle.lock().unwrap_or_else(|e| e.into_inner());
         if idle.len() >= self.upstream.limits().upstream_idle_connections {
             idle.remove(0);
         }
-        idle.push(Idle { sender, address, handshake, since: Instant::now() });
+        idle.push(connection);
     }
 
     async fn lease_h2(self: &Arc<Self>, alpn: &[Alpn]) -> Result<Lease, Failure> {
@@ -266,7 +273,7 @@ impl Way {
                 None => self.connect(alpn).await,
             };
         }
-        let opened = self.upstream.open(&self.origin, alpn).await?;
+        let opened = self.upstream.open(&self.origin, alpn, false).await?;
         let agreed = opened.agreed;
         let timing = opened.timing;
         let speaks_h2 = agreed == Some(Alpn::H2) || self.origin.scheme == Scheme::Http;
@@ -292,11 +299,12 @@ impl Way {
             address: connection.address,
             handshake: connection.handshake.clone(),
             peer_certificate: None,
+            forward: None,
         }
     }
 
     async fn connect(self: &Arc<Self>, alpn: &[Alpn]) -> Result<Lease, Failure> {
-        let opened = self.upstream.open(&self.origin, alpn).await?;
+        let opened = self.upstream.open(&self.origin, alpn, true).await?;
         let agreed = opened.agreed;
         let timing = opened.timing;
         if agreed != Some(Alpn::H2) {
@@ -311,7 +319,7 @@ impl Way {
     }
 
     async fn connect_h1(self: &Arc<Self>, alpn: &[Alpn], pooled: bool) -> Result<Lease, Failure> {
-        let opened = self.upstream.open(&self.origin, alpn).await?;
+        let opened = self.upstream.open(&self.origin, alpn, false).await?;
         let certificate = opened.stream.peer_certificate().map(<[u8]>::to_vec);
         let mut lease = self.start_h1(opened, pooled).await?;
         lease.peer_certificate = certificate;
@@ -319,7 +327,7 @@ impl Way {
     }
 
     async fn start_h1(self: &Arc<Self>, opened: Opened, pooled: bool) -> Result<Lease, Failure> {
-        let Opened { stream, handshake, timing, .. } = opened;
+        let Opened { stream, handshake, timing, forward, .. } = opened;
         let address = stream.peer_addr();
         let limits = self.upstream.limits();
         let (sender, connection) = http1::Builder::new()
@@ -334,7 +342,17 @@ impl Way {
             }
         });
         let sender = Sender::H1(sender);
-        Ok(Lease { sender, way: self.clone(), reused: false, pooled, timing, address, handshake, peer_certificate: None })
+        Ok(Lease {
+            sender,
+            way: self.clone(),
+            reused: false,
+            pooled,
+            timing,
+            address,
+            handshake,
+            peer_certificate: None,
+            forward,
+        })
     }
 
     async fn start_h2(&self, opened: Opened) -> Result<Shared, Failure> {

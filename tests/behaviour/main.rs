@@ -12,6 +12,7 @@ mod oauth2;
 mod onboarding;
 mod operation;
 mod placeholders;
+mod proxies;
 mod signing;
 mod upgrades;
 mod waiting;

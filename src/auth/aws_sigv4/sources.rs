@@ -12,6 +12,7 @@ use crate::auth::live::Value;
 use crate::config::{Decode, Fields, Place, UpstreamProxy};
 use crate::files;
 use crate::secret::Secret;
+use crate::upstream::Route;
 
 /// What the settings say of credentials, and the region that goes with them.
 pub fn build(fields: &Fields<'_>, decode: &mut Decode<'_>, making: &Making<'_>) -> Option<(Source, Option<String>)> {
@@ -176,11 +177,11 @@ impl Finder<'_, '_, '_> {
         }
         let file = self.env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").map(|file| Token::File(PathBuf::from(file)));
         let token = file.or_else(|| self.env("AWS_CONTAINER_AUTHORIZATION_TOKEN").map(|text| Token::Text(Secret::new(text))));
-        let client = self.client(UpstreamProxy::None)?;
+        let client = self.client(UpstreamProxy::None.into())?;
         Some(Source::fetched(Provider::Container(Container { client, url, token })))
     }
 
-    fn client(&mut self, via: UpstreamProxy) -> Option<Client> {
+    fn client(&mut self, via: Route) -> Option<Client> {
         let Making { ground, trust, .. } = self.making;
         match Client::over(ground, via, None, None, (*trust).clone()) {
             Ok(client) => Some(client),

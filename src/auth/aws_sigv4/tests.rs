@@ -525,7 +525,7 @@ fn built(yaml: &str, env: &[(&str, &str)]) -> (Option<Arc<dyn Authorizer>>, Stri
         identities: &HashMap::new(),
         bundles: &HashMap::new(),
         trust: &crate::tls::trust::Trust::system().ok().unwrap(),
-        via: &crate::config::UpstreamProxy::None,
+        via: &crate::upstream::Route::from(crate::config::UpstreamProxy::None),
         ground: &ground,
         state: std::path::Path::new("."),
     };

@@ -7,7 +7,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
-pub use parts::{bundle, certificate};
+pub use parts::{NEGOTIATE, bundle, certificate};
 pub use rules::header_name;
 
 use std::collections::BTreeMap;
@@ -266,7 +266,7 @@ fn build(decode: &mut Decode<'_>, root: &Node, request: &Request) -> Option<Conf
     Some(Config {
         listeners: listeners::listeners(decode, &top, request),
         unmatched: parts::unmatched(decode, &top),
-        upstream_proxy: top.get("upstream_proxy").and_then(|node| parts::proxy(decode, node)).unwrap_or_default(),
+        upstream_proxy: top.get("upstream_proxy").and_then(|node| parts::proxy(decode, node, &names)).unwrap_or_default(),
         credentials: names.credentials,
         client_certificates: names.certificates,
         ca_bundles: names.bundles,

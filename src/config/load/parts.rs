@@ -187,18 +187,19 @@ pub fn unmatched(decode: &mut Decode<'_>, top: &Fields<'_>) -> Unmatched {
 }
 
 /// `env`, `none`, a URL, or a map.
-pub fn proxy(decode: &mut Decode<'_>, node: &Node) -> Option<UpstreamProxy> {
+pub fn proxy(decode: &mut Decode<'_>, node: &Node, names: &Names) -> Option<UpstreamProxy> {
     if node.as_map().is_some() {
         let fields = decode.fields(node, "upstream proxy", &schema::names(PROXY))?;
         let url = decode.required(&fields, "an upstream proxy", "url")?;
         let text = decode.string(url)?;
         let mut via = via(decode, &text, url.place)?;
         if let Some(node) = fields.get("username") {
-            via.username = decode.string(node);
+            via.username = Some(decode.string(node)?);
         }
         if let Some(node) = fields.get("password") {
-            via.password = decode.text(node);
+            via.password = Some(decode.text(node)?);
         }
+        proxy_settings(decode, &fields, &mut via, names)?;
         if let Some(node) = fields.get("no_proxy") {
             via.no_proxy = decode
                 .strings(node)?
@@ -213,6 +214,49 @@ pub fn proxy(decode: &mut Decode<'_>, node: &Node) -> Option<UpstreamProxy> {
         "none" => Some(UpstreamProxy::None),
         url => via(decode, url, node.place).map(|via| UpstreamProxy::To(Arc::new(via))),
     }
+}
+
+/// The builds that have Kerberos.
+pub const NEGOTIATE: &str = "the image and the released binaries have it; build with `--features negotiate` to have it";
+
+/// How the user is proved to the proxy, and TLS toward it.
+fn proxy_settings(decode: &mut Decode<'_>, fields: &Fields<'_>, via: &mut Via, names: &Names) -> Option<()> {
+    let words = [
+        ("basic", ProxyAuth::Basic),
+        ("digest", ProxyAuth::Digest),
+        ("ntlm", ProxyAuth::Ntlm),
+        ("negotiate", ProxyAuth::Negotiate),
+    ];
+    if let Some(node) = fields.get("domain") {
+        via.domain = Some(decode.string(node)?);
+    }
+    if let Some(node) = fields.get("auth") {
+        via.auth = Some(decode.choice(node, "word for `auth` of a proxy", &words)?);
+        if via.scheme == ViaScheme::Socks5 {
+            decode
+                .report
+                .error("proxy-auth", node.place, "a SOCKS 5 proxy takes a user name and password and nothing else")
+                .help("leave `auth` out");
+        } else if via.auth != Some(ProxyAuth::Negotiate) && via.username.is_none() {
+            decode.report.error("missing-key", node.place, "this way of authenticating needs `username` and `password`");
+        }
+    }
+    if let Some(node) = fields.get("auth").filter(|_| via.auth == Some(ProxyAuth::Negotiate) && !cfg!(feature = "negotiate")) {
+        decode.report.error("not-in-this-build", node.place, "Kerberos is not in this build").help(NEGOTIATE);
+    }
+    if let Some(node) = fields.get("ca_bundle") {
+        via.ca_bundle = Some(rules::bundle(decode, node, names)?);
+    }
+    if let Some(node) = fields.get("client_certificate") {
+        via.client_certificates = rules::certificates(decode, node, names)?;
+    }
+    for key in ["ca_bundle", "client_certificate"] {
+        if let Some(node) = fields.get(key).filter(|_| via.scheme != ViaScheme::Https) {
+            let message = format!("`{key}` is for TLS toward the proxy, and this proxy is spoken to in clear");
+            decode.report.error("proxy-tls", node.place, message).help("write its URL as https://HOST:PORT if it speaks TLS");
+        }
+    }
+    Some(())
 }
 
 fn via(decode: &mut Decode<'_>, url: &str, place: Place) -> Option<Via> {

@@ -91,7 +91,7 @@ fn rule(decode: &mut Decode<'_>, node: &Node, names: &Names, known: &[&str], ind
         rule.tls = tls(decode, node);
     }
     rule.accept_invalid_certs = fields.get("danger").and_then(|node| danger(decode, node));
-    rule.via = fields.get("via").and_then(|node| parts::proxy(decode, node));
+    rule.via = fields.get("via").and_then(|node| parts::proxy(decode, node, names));
     let actions = [("allow", Action::Allow), ("deny", Action::Deny), ("tunnel", Action::Tunnel)];
     rule.action = fields.get("action").and_then(|node| decode.choice(node, "action", &actions));
     if rule.action == Some(Action::Tunnel) && (!rule.paths.is_empty() || !rule.methods.is_empty()) {
@@ -263,7 +263,7 @@ fn named<T>(
     None
 }
 
-fn certificates(decode: &mut Decode<'_>, node: &Node, names: &Names) -> Option<Vec<Arc<CertificateSource>>> {
+pub fn certificates(decode: &mut Decode<'_>, node: &Node, names: &Names) -> Option<Vec<Arc<CertificateSource>>> {
     if node.as_text() == Some("none") {
         return Some(Vec::new());
     }
@@ -281,7 +281,7 @@ fn certificates(decode: &mut Decode<'_>, node: &Node, names: &Names) -> Option<V
     all.into_iter().collect()
 }
 
-fn bundle(decode: &mut Decode<'_>, node: &Node, names: &Names) -> Option<Arc<BundleSource>> {
+pub fn bundle(decode: &mut Decode<'_>, node: &Node, names: &Names) -> Option<Arc<BundleSource>> {
     match node.as_text() {
         // A text is a name, or plainly a file.
         Some(text) if !names.bundles.contains_key(text) && !text.contains(['/', '.', '$', '\n']) => {

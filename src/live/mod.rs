@@ -1,15 +1,17 @@
 //! Secrets at hand: known from the start, or fetched when needed and kept for a while.
 
+pub mod helper;
+
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::helper::Run;
 use crate::config::{Command, Text};
 use crate::failure::Failure;
 use crate::moment::random_bytes;
 use crate::secret::Secret;
+use helper::Run;
 
 /// A secret that is here, or can be had.
 #[derive(Clone)]

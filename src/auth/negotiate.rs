@@ -1,0 +1,162 @@
+//! `negotiate` (RFC 4559): the user's Kerberos ticket, as SPNEGO. A token goes along with every request, since some servers
+//! ask for one each; others take it for the connection, which is therefore the client's own.
+
+use std::any::Any;
+use std::sync::{Arc, MutexGuard};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::{HeaderMap, StatusCode, header};
+use zeroize::Zeroizing;
+
+use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Spot, Verdict, header_value};
+use crate::config::{Decode, NEGOTIATE, Node};
+use crate::draft::Draft;
+use crate::failure::{Cause, Failure};
+use crate::proof::challenge;
+use crate::proof::gss::{self, Context, Service, Wish};
+
+pub static SCHEME: Scheme = Scheme {
+    name: "negotiate",
+    doc: "The user's Kerberos ticket (from `kinit`, or a keytab that KRB5_CLIENT_KTNAME names), sent with the first request already; the server's answer is checked in turn. It may authenticate the connection: each client connection has an upstream connection of its own, HTTP/1.1. Needs a build with the feature `negotiate`.",
+    settings: &[
+        ("spn", "HTTP/HOST", "the service, where the KDC knows it by another name; `HTTP/NAME` or `HTTP/NAME@REALM`"),
+        ("delegate", "false", "hand the ticket on, so that the server can act as the user elsewhere"),
+    ],
+    build,
+};
+
+fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
+    let fields = decode.fields(node, "negotiate", &["spn", "delegate"])?;
+    let spn = match fields.get("spn") {
+        None => None,
+        Some(node) => Some(decode.string(node)?),
+    };
+    let delegate = fields.get("delegate").map_or(Some(false), |node| decode.boolean(node))?;
+    if !cfg!(feature = "negotiate") {
+        decode.report.error("not-in-this-build", node.place, "Kerberos is not in this build").help(NEGOTIATE);
+        return None;
+    }
+    Some(Arc::new(Negotiate { spn, delegate }))
+}
+
+struct Negotiate {
+    spn: Option<String>,
+    delegate: bool,
+}
+
+/// Of the request under way.
+struct Begun {
+    context: Context,
+    /// To be sent; taken when it is.
+    token: Option<Vec<u8>>,
+    /// A second leg.
+    continued: bool,
+    failure: Option<Failure>,
+}
+
+type Memory<'a> = MutexGuard<'a, Option<Box<dyn Any + Send>>>;
+
+fn memory<'a>(round: &Round<'a>) -> Memory<'a> {
+    round.memory.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+fn begun<'m>(memory: &'m mut Memory<'_>) -> Option<&'m mut Begun> {
+    memory.as_mut()?.downcast_mut()
+}
+
+/// The server's token; `Some(None)`: it offers the scheme without one.
+fn token(headers: &HeaderMap) -> Option<Option<Vec<u8>>> {
+    let challenges = challenge::read(headers, &header::WWW_AUTHENTICATE);
+    let offered = challenges.into_iter().find(|challenge| challenge.scheme == "negotiate")?;
+    Some(offered.token68.and_then(|text| BASE64_STANDARD.decode(text).ok()))
+}
+
+impl Negotiate {
+    fn service(&self, draft: &Draft) -> Service {
+        match &self.spn {
+            None => Service::Host(draft.origin.host.to_string()),
+            Some(name) => Service::Principal(name.clone()),
+        }
+    }
+}
+
+impl Authorizer for Negotiate {
+    fn needs(&self) -> Needs {
+        Needs { prepare: true, answers: true, body: BodyNeed::Spare, own_connection: true }
+    }
+
+    fn writes(&self) -> Vec<Spot> {
+        vec![Spot::Header(header::AUTHORIZATION)]
+    }
+
+    fn prepare_for<'a>(&'a self, draft: &'a Draft, round: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(async move {
+            if begun(&mut memory(round)).is_some_and(|begun| begun.token.is_some() || begun.failure.is_some()) {
+                return Ok(());
+            }
+            let certificate = round.channel_binding.map(<[u8]>::to_vec);
+            let wish = Wish { service: self.service(draft), delegate: self.delegate, certificate };
+            let (context, token) = gss::begin(wish).await?;
+            *memory(round) = Some(Box::new(Begun { context, token: Some(token), continued: false, failure: None }));
+            Ok(())
+        })
+    }
+
+    fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure> {
+        draft.headers.remove(header::AUTHORIZATION);
+        let mut memory = memory(round);
+        let begun =
+            begun(&mut memory).ok_or_else(|| Failure::new(Cause::Credential, "the Kerberos ticket has not been fetched"))?;
+        if let Some(failure) = begun.failure.take() {
+            return Err(failure);
+        }
+        let token = begun.token.take().ok_or_else(|| Failure::new(Cause::Credential, "there is no Kerberos token to send"))?;
+        let text = Zeroizing::new(format!("Negotiate {}", BASE64_STANDARD.encode(token)));
+        draft.headers.insert(header::AUTHORIZATION, header_value(&text, "Kerberos token")?);
+        Ok(())
+    }
+
+    /// A server that lets the user in proves itself, unless it leaves that out.
+    fn verify(&self, answer: &Answer<'_>, round: &Round<'_>) -> Result<(), Failure> {
+        let (Some(Some(token)), false) = (token(answer.headers), answer.status == StatusCode::UNAUTHORIZED) else {
+            return Ok(());
+        };
+        let mut memory = memory(round);
+        let Some(begun) = begun(&mut memory) else { return Ok(()) };
+        begun.context.answer(&token).map(|_| ()).map_err(|why| {
+            let origin = &answer.draft.origin;
+            Failure::new(
+                Cause::CertificateError,
+                format!("{origin} did not prove that it is the service the ticket is for: {why}"),
+            )
+            .hint("look at who answers there; a wrong `spn` shows this too")
+        })
+    }
+
+    fn answers(&self, answer: &Answer<'_>, round: &Round<'_>) -> Verdict {
+        if answer.status != StatusCode::UNAUTHORIZED {
+            return Verdict::Final;
+        }
+        let origin = &answer.draft.origin;
+        let mut memory = memory(round);
+        let Some(begun) = begun(&mut memory) else { return Verdict::Final };
+        match token(answer.headers) {
+            None => {
+                let offers = challenge::offered(answer.headers, &header::WWW_AUTHENTICATE)
+                    .unwrap_or_else(|| "no way of authenticating".to_owned());
+                let failure = Failure::new(Cause::Credential, format!("{origin} does not offer Negotiate; it offers {offers}"));
+                begun.failure = Some(failure.hint("give its rule a credential of a type that the server offers"));
+                Verdict::Again
+            }
+            Some(Some(token)) if !begun.continued => match begun.context.answer(&token) {
+                Ok(Some(next)) => {
+                    (begun.token, begun.continued) = (Some(next), true);
+                    Verdict::Again
+                }
+                _ => Verdict::Final,
+            },
+            Some(_) => Verdict::Final,
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! An upstream proxy: how it is reached, whom it is told we are, and what it is known to want.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::{Dialer, Policy, Stream};
+use crate::config::{Alpn, ProxyAuth, Via, ViaScheme};
+use crate::failure::{Cause, Failure};
+use crate::limits::Limits;
+use crate::live::Value;
+use crate::proof::digest::Space;
+use crate::secret::Secret;
+use crate::tls::Problem;
+use crate::tls::client::{Client, ClientSpec};
+
+/// Rounds of one dialogue with a proxy: NTLM needs three, a stale nonce one more.
+pub const ROUNDS: u8 = 5;
+
+pub struct Proxy {
+    via: Arc<Via>,
+    /// Where it speaks TLS itself.
+    client: Option<Client>,
+    password: Option<Value>,
+    known: Mutex<Known>,
+}
+
+/// What the proxy asked for when last it asked.
+#[derive(Default)]
+pub struct Known {
+    pub auth: Option<ProxyAuth>,
+    pub space: Option<Space>,
+    /// It let a request through without asking.
+    pub silent: bool,
+}
+
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "upstream proxy {}:{}", self.via.host, self.via.port)
+    }
+}
+
+/// Squid ends the TLS of a client with a certificate that resumes a session; few connections would gain from it.
+fn without_resumption(spec: &ClientSpec) -> ClientSpec {
+    let mut spec = spec.clone();
+    spec.settings.resumption = Some(false);
+    spec
+}
+
+impl Proxy {
+    /// # Errors
+    /// The TLS settings cannot be made into a configuration.
+    pub fn new(via: Arc<Via>, tls: Option<&ClientSpec>, sessions: usize) -> Result<Self, Problem> {
+        let client = tls.map(|spec| Client::build(&without_resumption(spec), sessions)).transpose()?;
+        let password = via.password.clone().map(Value::from);
+        Ok(Self { via, client, password, known: Mutex::default() })
+    }
+
+    pub fn via(&self) -> &Via {
+        &self.via
+    }
+
+    /// Can it be sent requests in absolute form?
+    pub fn forwards(&self) -> bool {
+        self.via.scheme != ViaScheme::Socks5
+    }
+
+    /// How the user is proved, as the config says or the proxy asked; `None`: not known yet.
+    pub fn auth(&self) -> Option<ProxyAuth> {
+        self.via.auth.or(self.known().auth)
+    }
+
+    pub fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Fetches the password, where a program gives it.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    pub async fn prepare(&self) -> Result<(), Failure> {
+        match &self.password {
+            Some(password) => password.ready().await.map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    /// User name and password; `None`: there is no user.
+    ///
+    /// # Errors
+    /// The password has not been fetched.
+    pub fn account(&self) -> Result<Option<(&str, Secret)>, Failure> {
+        let Some(username) = &self.via.username else { return Ok(None) };
+        let password = match &self.password {
+            None => Secret::new(""),
+            Some(value) => value.now().ok_or_else(|| Failure::new(Cause::Credential, format!("{self}: no password at hand")))?,
+        };
+        Ok(Some((username, password)))
+    }
+
+    /// A connection to it, TLS done where it speaks TLS.
+    ///
+    /// # Errors
+    /// It cannot be reached, or is not to be believed.
+    pub async fn connect(&self, dialer: &Dialer, limits: &Limits) -> Result<Stream, Failure> {
+        let policy = Policy { deny: &[], ruled: true };
+        let named = |failure| self.named(failure);
+        let tcp = dialer.connect(&self.via.host, self.via.port, &policy, limits.connect).await.map_err(named)?;
+        let Some(client) = &self.client else { return Ok(Stream::Tcp(tcp)) };
+        let handshake = client.connect(tcp, &self.via.host, &[Alpn::Http11]);
+        match tokio::time::timeout(limits.tls_handshake, handshake).await {
+            Ok(Ok(secured)) => Ok(Stream::Tls(secured.stream)),
+            Ok(Err(failure)) => Err(named(failure)),
+            Err(_) => Err(Failure::new(Cause::ConnectionTimeout, format!("{self}: the TLS handshake took too long"))),
+        }
+    }
+
+    /// A failure on a connection to it, with its name and, where TLS says so, what it misses.
+    pub fn named(&self, mut failure: Failure) -> Failure {
+        if !failure.details.starts_with("upstream proxy") {
+            failure.details = format!("{self}: {}", failure.details);
+        }
+        let wants_certificate = ["alert: Certificate", "alert: BadCertificate", "alert: UnknownCA"];
+        if failure.hint.is_none() && wants_certificate.iter().any(|alert| failure.details.contains(alert)) {
+            failure.hint = Some("it wants a client certificate that it knows; set `client_certificate` beside `url`".to_owned());
+        }
+        failure
+    }
+
+    pub fn refuses(&self, what: &str) -> Failure {
+        Failure::new(Cause::Credential, format!("{self} refuses {what}"))
+            .hint("check the user name and password in its URL, or `username` and `password` beside it")
+    }
+
+    pub fn wants_user(&self, offers: &str) -> Failure {
+        Failure::new(Cause::Credential, format!("{self} wants a user name and password; it offers {offers}"))
+            .hint("put them into its URL, or set `username` and `password` beside `url` in `upstream_proxy` or `via`")
+    }
+}
