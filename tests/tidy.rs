@@ -75,6 +75,7 @@ fn the_confined_things_stay_where_they_are_confined() {
             ".expose()",
             &[
                 "secret.rs",
+                "cli/exec/variables.rs",
                 "auth",
                 "cookie",
                 "config/decode.rs",

@@ -39,6 +39,7 @@ pub struct Config {
     pub files: Vec<PathBuf>,
 }
 
+#[derive(Clone)]
 pub struct Listener {
     pub place: Place,
     pub address: ListenAddress,

@@ -12,6 +12,7 @@ use super::{Entrance, access, connect, pages, serve_http};
 use crate::exchange::{Activity, Reply, Session, refusal};
 use crate::failure::Failure;
 use crate::gate::Caller;
+use crate::observe::Counters;
 
 pub async fn serve<S>(entrance: Arc<Entrance>, stream: S, visitor: Visitor)
 where
@@ -68,6 +69,8 @@ impl Visit {
 
     fn refuse(&self, failure: &Failure) -> Response<Reply> {
         let _busy = self.activity.busy();
+        Counters::add(&self.entrance.context.observe.counters.refused);
+        tracing::debug!(visitor = %self.visitor, %failure, "a caller is not let in");
         connect::with_reason(refusal(failure), failure)
     }
 

@@ -1,6 +1,7 @@
 //! What is told of an exchange, and to whom: one [`Record`] each, one access-log line a record.
 
 mod access;
+mod notices;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use http::{Method, StatusCode};
 
 pub use access::AccessLog;
+pub use notices::Notices;
 
 use crate::origin::Origin;
 
@@ -61,6 +63,7 @@ pub struct Client {
 #[derive(Default)]
 pub struct Observe {
     access: Option<AccessLog>,
+    notices: Option<Notices>,
     pub counters: Counters,
 }
 
@@ -69,6 +72,8 @@ pub struct Counters {
     pub connections: AtomicU64,
     pub exchanges: AtomicU64,
     pub failures: AtomicU64,
+    /// Callers that a listener did not let in.
+    pub refused: AtomicU64,
     pub tunnels: AtomicU64,
     pub cut: AtomicU64,
 }
@@ -81,17 +86,25 @@ impl Counters {
 
 impl Observe {
     pub fn new(access: Option<AccessLog>) -> Self {
-        Self { access, counters: Counters::default() }
+        Self { access, ..Self::default() }
+    }
+
+    /// No access log, but each thing that goes wrong said once.
+    pub fn noticing() -> Self {
+        Self { notices: Some(Notices::default()), ..Self::default() }
     }
 
     /// Is anybody listening? Records are not even made when not.
     pub fn wants_records(&self) -> bool {
-        self.access.is_some()
+        self.access.is_some() || self.notices.is_some()
     }
 
     pub fn tell(&self, record: &Record) {
         if let Some(access) = &self.access {
             access.write(record);
+        }
+        if let Some(notices) = &self.notices {
+            notices.hear(record);
         }
     }
 }

@@ -36,6 +36,8 @@ pub struct Built {
     pub admin: Option<SocketAddr>,
     pub log: config::Log,
     pub files: Vec<PathBuf>,
+    /// The folder for what gatepass keeps between runs.
+    pub state: PathBuf,
     pub dialer: Arc<Dialer>,
 }
 
@@ -52,9 +54,9 @@ async fn build_over(request: &Request, dialer: Arc<Dialer>, previous: Option<&ga
     let (mut report, scope, files) = (loaded.report, loaded.scope, loaded.files);
     let Some(mut config) = loaded.config else { return Err(Box::new(report)) };
     let listeners = std::mem::take(&mut config.listeners);
-    let (admin, log) = (config.admin, config.log.clone());
+    let (admin, log, state) = (config.admin, config.log.clone(), config.state.clone());
     match gate::build(config, &listeners, &scope, &mut report, &dialer, previous).await {
-        Some(gate) if !report.has_errors() => Ok(Built { gate, report, listeners, admin, log, files, dialer }),
+        Some(gate) if !report.has_errors() => Ok(Built { gate, report, listeners, admin, log, files, state, dialer }),
         _ => Err(Box::new(report)),
     }
 }

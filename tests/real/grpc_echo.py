@@ -1,4 +1,4 @@
-"""grpc_echo.py serve PORT CERT KEY CA | ask TARGET CA|-: generic methods, so no code is generated."""
+"""grpc_echo.py serve PORT CERT KEY CA | ask TARGET CA|-|-env: generic methods, so no code is generated."""
 import sys
 import time
 from concurrent import futures
@@ -44,7 +44,7 @@ def serve(port, cert, key, ca):
 
 
 def ask(target, ca):
-    channel = grpc.insecure_channel(target) if ca == "-" else grpc.secure_channel(target, grpc.ssl_channel_credentials(open(ca, "rb").read()))
+    channel = grpc.insecure_channel(target) if ca == "-" else grpc.secure_channel(target, grpc.ssl_channel_credentials(None if ca == "-env" else open(ca, "rb").read()))
     call = channel.unary_unary("/t/Unary").with_call(b"hi", timeout=10)
     assert call[0] == b"echo hi Bearer grpc-token", call[0]
     print("unary ok")

@@ -252,4 +252,36 @@ def redirected(lab, r, inside):
     r.check("a loop is broken at once, and said", "own connection was redirected" in told() and told().count("own connection was redirected") < 4, (out, told()[-600:]))
 
 
-GROUPS = {"ways-in": every_way, "systemd-socket": systemd, "transparent": transparent}
+def borrowed(lab, r):
+    "what `gatepass exec` adds is for its own command: other users of the machine cannot borrow it"
+    need_root()
+    import json
+
+    port, _ = servers(lab)
+    config = lab.dir / "borrowed.yaml"
+    config.write_text(json.dumps({"rules": [rule(lab, "api.gp.test", port, client_certificate=certificate(lab, "alice"), bearer="real-token")]}))
+    env = {"GATEPASS_HOME": str(lab.dir / "borrowed-home")}
+    fetch = 'curl -sS -k --max-time 10 -x "%s" https://api.gp.test/secret'
+    bare = "http://${https_proxy##*@}"
+
+    def run(script, *flags):
+        return sh(GATEPASS, "exec", *flags, "-c", config, "--", "sh", "-c", script, env=env)[1]
+
+    other = " ".join(as_other())
+    out = run(fetch % "$https_proxy")
+    r.check("with the password of the run: welcomed", "welcome CN=alice" in out, out)
+    out = run(fetch % bare)
+    r.check("a process of the same user without it: welcomed", "welcome CN=alice" in out, out)
+    out = run(f"{other} " + fetch % bare)
+    r.check("another user without it: refused, and exec says so", "welcome" not in out and "407" in out and "this run's password" in out, out)
+    out = run(f"{other} " + fetch % "$https_proxy")
+    r.check("the password is what lets another user in", "welcome CN=alice" in out, out)
+    out = run(f"{other} " + fetch % bare, "--no-token")
+    r.check("--no-token does not let another user in either", "welcome" not in out, out)
+    out = run("curl -sS --cacert /etc/ssl/certs/ca-certificates.crt https://api.gp.test/secret")
+    r.check("a client that does not trust the CA is told of on stderr", "does not trust gatepass's CA" in out, out)
+    out = run("curl -sS https://nowhere.invalid/; curl -sS -o /dev/null https://nowhere.invalid/")
+    r.check("what gatepass refuses is said once", out.count("nowhere.invalid:443: cannot") <= 1 and "nowhere.invalid" in out, out)
+
+
+GROUPS = {"exec-token": borrowed, "ways-in": every_way, "systemd-socket": systemd, "transparent": transparent}

@@ -3,25 +3,32 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::Error;
+use super::super::Error;
+use super::variables::Proxy;
 use crate::files;
 use crate::moment::random_hex;
 use crate::tls::trust;
 
-/// A private folder, gone when the command has ended.
+/// A folder for the clients, gone when the command has ended.
 pub struct Kit {
     folder: PathBuf,
     keep: bool,
+    /// Our CA alone, and with what NODE_EXTRA_CA_CERTS named before.
     pub ca: PathBuf,
+    pub extra_ca: PathBuf,
     pub bundle: PathBuf,
     pub truststore: Option<PathBuf>,
+    pub preload: PathBuf,
+    pub php: PathBuf,
+    pub wgetrc: PathBuf,
+    pub apt: PathBuf,
 }
 
 /// A bundle is never larger.
 const BOUND: usize = 16 * 1024 * 1024;
 
 /// Variables that may already name a bundle: what is in there stays believed.
-const INHERITED: [&str; 8] = [
+const INHERITED: [&str; 9] = [
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
     "CURL_CA_BUNDLE",
@@ -29,21 +36,46 @@ const INHERITED: [&str; 8] = [
     "PIP_CERT",
     "CARGO_HTTP_CAINFO",
     "AWS_CA_BUNDLE",
+    "npm_config_cafile",
     "NODE_EXTRA_CA_CERTS",
 ];
 
 impl Kit {
-    /// `keep`: the folder outlives us, since variables that name it were printed.
-    pub fn write(ca_pem: &str, env: &BTreeMap<String, String>, keep: bool) -> Result<Self, Error> {
-        let folder = std::env::temp_dir().join(format!("gatepass-{}", random_hex::<8>()));
-        files::create_private_dir(&folder)?;
-        let mut kit = Self { ca: folder.join("ca.pem"), bundle: folder.join("bundle.pem"), truststore: None, folder, keep };
+    pub(super) fn at(folder: PathBuf, keep: bool) -> Self {
+        Self {
+            ca: folder.join("ca.pem"),
+            extra_ca: folder.join("extra-ca.pem"),
+            bundle: folder.join("bundle.pem"),
+            truststore: Some(folder.join("truststore.p12")),
+            preload: folder.join("preload.cjs"),
+            php: folder.join("php"),
+            wgetrc: folder.join("wgetrc"),
+            apt: folder.join("apt.conf"),
+            folder,
+            keep,
+        }
+    }
+
+    /// `keep`: a folder that outlives us, since variables that name it were printed.
+    pub fn write(ca_pem: &str, proxy: &Proxy, env: &BTreeMap<String, String>, keep: Option<PathBuf>) -> Result<Self, Error> {
+        let kept = keep.is_some();
+        let folder = keep.unwrap_or_else(|| std::env::temp_dir().join(format!("gatepass-{}", random_hex::<8>())));
+        let mut kit = Self::at(folder, kept);
+        files::create_private_dir(&kit.php)?;
+        // apt reads the bundle as another user; what holds the password is readable by its owner alone.
+        files::set_mode(&kit.folder, 0o711)?;
         files::write_public(&kit.ca, ca_pem.as_bytes())?;
+        files::write_public(&kit.extra_ca, extra(ca_pem, env).as_bytes())?;
         files::write_public(&kit.bundle, merged(ca_pem, env).as_bytes())?;
-        if let Some(store) = java_truststore(ca_pem) {
-            let path = kit.folder.join("truststore.p12");
-            files::write_public(&path, &store)?;
-            kit.truststore = Some(path);
+        files::write_public(&kit.preload, include_bytes!("preload.cjs"))?;
+        files::write_private(&kit.wgetrc, wgetrc(&kit.bundle, env).as_bytes())?;
+        files::write_private(&kit.apt, apt(&proxy.url(), &kit.bundle, env).as_bytes())?;
+        let prepend = kit.php.join("prepend.php");
+        files::write_public(&prepend, include_bytes!("prepend.php"))?;
+        files::write_public(&kit.php.join("gatepass.ini"), php(&kit.bundle, &prepend).as_bytes())?;
+        match (java_truststore(ca_pem), &kit.truststore) {
+            (Some(store), Some(path)) => files::write_public(path, &store)?,
+            _ => kit.truststore = None,
         }
         Ok(kit)
     }
@@ -54,11 +86,40 @@ impl Drop for Kit {
         if self.keep {
             return;
         }
-        for file in files::list(&self.folder).unwrap_or_default() {
-            let _ = files::remove(&file);
+        for folder in [&self.php, &self.folder] {
+            for file in files::list(folder).unwrap_or_default() {
+                let _ = files::remove(&file);
+            }
+            let _ = files::remove_dir(folder);
         }
-        let _ = files::remove_dir(&self.folder);
     }
+}
+
+fn extra(ca_pem: &str, env: &BTreeMap<String, String>) -> String {
+    let before = env.get("NODE_EXTRA_CA_CERTS").filter(|path| !path.is_empty());
+    let before = before.and_then(|path| files::read_text(Path::new(path), BOUND).ok()).unwrap_or_default();
+    format!("{}\n{ca_pem}", before.trim_end())
+}
+
+/// Replaces `~/.wgetrc`, so that goes along.
+fn wgetrc(bundle: &Path, env: &BTreeMap<String, String>) -> String {
+    let own = env.get("WGETRC").map(PathBuf::from).or_else(|| env.get("HOME").map(|home| Path::new(home).join(".wgetrc")));
+    let own = own.and_then(|path| files::read_text(&path, BOUND).ok()).unwrap_or_default();
+    format!("{}\nca_certificate = {}\n", own.trim_end(), bundle.display())
+}
+
+fn apt(proxy: &str, bundle: &Path, env: &BTreeMap<String, String>) -> String {
+    let before = env.get("APT_CONFIG").and_then(|path| files::read_text(Path::new(path), BOUND).ok()).unwrap_or_default();
+    format!(
+        "{}\nAcquire::http::Proxy \"{proxy}\";\nAcquire::https::Proxy \"{proxy}\";\nAcquire::https::CAInfo \"{}\";\n",
+        before.trim_end(),
+        bundle.display()
+    )
+}
+
+fn php(bundle: &Path, prepend: &Path) -> String {
+    let (bundle, prepend) = (bundle.display(), prepend.display());
+    format!("curl.cainfo = \"{bundle}\"\nopenssl.cafile = \"{bundle}\"\nauto_prepend_file = \"{prepend}\"\n")
 }
 
 /// What the client believed before (inherited bundles, else the system's roots), and our CA.

@@ -2,6 +2,8 @@
 //! the command's own exit code.
 
 mod files;
+mod print;
+mod quick;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -9,37 +11,37 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Common, Error};
+use crate::config::{Access, ListenAddress, Listener, Place, Text};
 use crate::gate::Gate;
-use crate::observe::Observe;
+use crate::moment::random_hex;
+use crate::observe::{Counters, Observe};
 use crate::origin::Host;
+use crate::secret::Secret;
 use crate::serve::{self, Running};
 use files::Kit;
 
 #[derive(Args)]
 pub struct ExecArgs {
-    /// Bearer token for a host, from an environment variable
-    #[arg(long, value_name = "HOST=ENVVAR")]
-    bearer: Vec<String>,
-    /// Client certificate for a host: a PEM file with its key, or CERT,KEY
-    #[arg(long, value_name = "HOST=FILE[,KEY]")]
-    cert: Vec<String>,
-    /// CA bundle for a host
-    #[arg(long, value_name = "HOST=FILE")]
-    ca: Vec<String>,
+    #[command(flatten)]
+    quick: quick::QuickRules,
     /// Use the gatepass that runs at this address instead of starting one
     #[arg(long, value_name = "ADDRESS")]
     attach: Option<SocketAddr>,
     /// Print the variables instead of running a command; needs --attach
     #[arg(long, value_enum, value_name = "FORM", requires = "attach")]
-    print_env: Option<Shell>,
-    /// Leave these out: java, node
-    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
-    without: Vec<String>,
+    print_env: Option<print::Form>,
+    /// Leave these clients' own settings out
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "NAMES")]
+    without: Vec<variables::Family>,
+    /// Put no password into the proxy's URL, for clients that cannot send one. On Linux the command's own user is still
+    /// told from others; elsewhere every user of this machine may then use the proxy while the command runs
+    #[arg(long)]
+    no_token: bool,
     /// Log of the proxy, on stderr: error, warn, info, debug
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     log: String,
@@ -48,41 +50,37 @@ pub struct ExecArgs {
     command: Vec<String>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Shell {
-    Sh,
-    Fish,
-    Dotenv,
-    Docker,
-    Github,
-}
-
 pub async fn run(common: &Common, args: &ExecArgs) -> Result<ExitCode, Error> {
     let mut request = super::request(common);
-    request.listen = Some("127.0.0.1:0".to_owned());
-    request.overlay = overlay(args)?;
+    let token = (!args.no_token && args.attach.is_none()).then(|| Secret::new(random_hex::<16>()));
+    request.instead = Some(listener(token.clone()));
+    request.overlay = args.quick.overlay()?;
     if request.env.get("GATEPASS").is_some_and(|value| value == "1") && args.attach.is_none() {
         return Err(
             Error::new("this already runs under `gatepass exec`").help("run the command without it; the proxy is set for it")
         );
     }
     let mut env = request.env.clone();
-    let built = super::build(&request).await?;
+    let mut built = super::build(&request).await?;
+    // That of a gatepass that runs beside us, with the same configuration.
+    built.admin = None;
     proxied(&built.gate, &mut env);
     let pem = built.gate.authority.certificate_pem().to_owned();
+    let keep = args.print_env.is_some().then(|| built.state.join("clients"));
     let (running, address) = match args.attach {
         Some(address) => (None, address),
         None => {
             start_logging(&args.log)?;
-            let running = serve::start(built, request, Observe::default()).await?;
+            let running = serve::start(built, request, Observe::noticing()).await?;
             let address = running.addresses[0].0;
             (Some(running), address)
         }
     };
-    let kit = Kit::write(&pem, &env, args.print_env.is_some())?;
-    let variables = variables::table(address, &kit, &env, &args.without);
-    if let Some(shell) = args.print_env {
-        print!("{}", print(shell, &variables));
+    let proxy = variables::Proxy { address, token };
+    let kit = Kit::write(&pem, &proxy, &env, keep)?;
+    let variables = variables::table(&proxy, &kit, &env, &args.without);
+    if let Some(form) = args.print_env {
+        print!("{}", form.print(&variables));
         return Ok(ExitCode::SUCCESS);
     }
     let code = command(args, &variables, running.as_ref()).await;
@@ -92,6 +90,16 @@ pub async fn run(common: &Common, args: &ExecArgs) -> Result<ExitCode, Error> {
         running.stop().await;
     }
     code
+}
+
+/// On a free port of this machine, for whoever has this run's password; and for processes of the same user, some of
+/// which cannot send one (Java). Other users of the machine are to borrow nothing.
+fn listener(token: Option<Secret>) -> Listener {
+    let users = token.into_iter().map(|token| (variables::USER.to_owned(), Text::Known(token))).collect::<BTreeMap<_, _>>();
+    let told_apart = !users.is_empty() || cfg!(target_os = "linux");
+    let access = told_apart.then(|| Access { users, same_user: true, ..Access::default() });
+    let address = ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+    Listener { access, ..Listener::forward(Place::default(), address) }
 }
 
 /// Takes hosts that rules name out of the inherited NO_PROXY: they must come here. Says so, since
@@ -125,33 +133,6 @@ fn proxied(gate: &Gate, env: &mut BTreeMap<String, String>) {
     env.insert("no_proxy".to_owned(), list.join(","));
 }
 
-/// Quick rules, as a document laid over the configuration.
-fn overlay(args: &ExecArgs) -> Result<Option<String>, Error> {
-    let mut rules = Vec::new();
-    let pair = |flag: &str, text: &str| {
-        text.split_once('=')
-            .map(|(host, value)| (host.to_owned(), value.to_owned()))
-            .ok_or_else(|| Error::new(format!("--{flag} {text}: write it as HOST=…")))
-    };
-    for text in &args.bearer {
-        let (host, variable) = pair("bearer", text)?;
-        rules.push(serde_json::json!({ "host": host, "auth": { "bearer": { "token": { "env": variable } } } }));
-    }
-    for text in &args.cert {
-        let (host, file) = pair("cert", text)?;
-        let certificate = match file.split_once(',') {
-            Some((cert, key)) => serde_json::json!({ "cert": cert, "key": key }),
-            None => serde_json::json!({ "cert": file }),
-        };
-        rules.push(serde_json::json!({ "host": host, "client_certificate": certificate }));
-    }
-    for text in &args.ca {
-        let (host, file) = pair("ca", text)?;
-        rules.push(serde_json::json!({ "host": host, "ca_bundle": { "files": [file] } }));
-    }
-    Ok((!rules.is_empty()).then(|| serde_json::json!({ "rules": rules }).to_string()))
-}
-
 pub fn start_logging(level: &str) -> Result<(), Error> {
     let filter = tracing_subscriber::EnvFilter::builder()
         .parse(format!("{},{level}", super::run::QUIET))
@@ -177,19 +158,30 @@ async fn command(args: &ExecArgs, variables: &[(String, String)], running: Optio
             }
         })?;
     let status = wait(&mut child).await.map_err(|cause| Error::new(format!("cannot wait for `{program}`: {cause}")))?;
-    let failures =
-        running.map_or(0, |running| running.context.observe.counters.failures.load(std::sync::atomic::Ordering::Relaxed));
-    if failures > 0 && !status.success() {
-        eprintln!(
-            "gatepass: {failures} request{} answered by gatepass itself; `--log debug` shows why",
-            if failures == 1 { " was" } else { "s were" }
-        );
+    if let (Some(running), false) = (running, status.success()) {
+        tell(&running.context.observe.counters);
     }
     Ok(match (status.code(), status.signal()) {
         (Some(code), _) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
         (None, Some(signal)) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(1)),
         (None, None) => ExitCode::FAILURE,
     })
+}
+
+/// A command that failed may have met what its clients do not show.
+fn tell(counters: &Counters) {
+    let [failures, refused] =
+        [&counters.failures, &counters.refused].map(|counter| counter.load(std::sync::atomic::Ordering::Relaxed));
+    let were = |n| if n == 1 { " was" } else { "s were" };
+    if failures > 0 {
+        eprintln!("gatepass: {failures} request{} answered by gatepass itself; `--log debug` shows each", were(failures));
+    }
+    if refused > 0 {
+        eprintln!(
+            "gatepass: {refused} request{} refused for want of this run's password; `--no-token` is for clients that cannot send one",
+            were(refused)
+        );
+    }
 }
 
 pub async fn wait(child: &mut Child) -> std::io::Result<std::process::ExitStatus> {
@@ -212,20 +204,4 @@ fn forward(child: &Child, signal: rustix::process::Signal) {
     if let Some(pid) = pid {
         let _ = rustix::process::kill_process(pid, signal);
     }
-}
-
-fn print(shell: Shell, variables: &[(String, String)]) -> String {
-    let quoted = |value: &str| format!("'{}'", value.replace('\'', "'\\''"));
-    let line = |(name, value): &(String, String)| match shell {
-        Shell::Sh => format!("export {name}={}\n", quoted(value)),
-        Shell::Fish => format!("set -gx {name} '{}'\n", value.replace('\\', "\\\\").replace('\'', "\\'")),
-        Shell::Dotenv => format!("{name}=\"{}\"\n", value.replace('\\', "\\\\").replace('"', "\\\"")),
-        Shell::Docker => format!("--env {} ", quoted(&format!("{name}={value}"))),
-        Shell::Github => format!("{name}={value}\n"),
-    };
-    let mut text: String = variables.iter().map(line).collect();
-    if matches!(shell, Shell::Docker) {
-        text.push('\n');
-    }
-    text
 }

@@ -38,6 +38,9 @@ pub fn listeners(decode: &mut Decode<'_>, top: &Fields<'_>, request: &Request) -
             }
         }
     }
+    if let Some(only) = &request.instead {
+        found = vec![only.clone()];
+    }
     if found.is_empty() {
         found.push(forward(top.place, ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 8118)))));
     }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::decode::{Decode, Scope};
-use super::meant::Config;
+use super::meant::{Config, Listener};
 use super::report::{Place, Report};
 use super::schema::{self, TOP};
 use super::yaml::{self, Key, Node, Value};
@@ -34,6 +34,8 @@ pub struct Request {
     pub profile: Option<String>,
     /// `--listen`: replaces the forward listener's address.
     pub listen: Option<String>,
+    /// The one listener, whatever is configured (`exec`).
+    pub instead: Option<Listener>,
     /// The environment that `${NAME}`, XDG folders and proxy variables are read from.
     pub env: BTreeMap<String, String>,
     /// An interception CA that is kept nowhere (demo, tests).
