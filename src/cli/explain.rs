@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{Common, Error, Format};
 use crate::auth::Spot;
-use crate::config::{Action, OnExisting, Unmatched, UpstreamProxy};
+use crate::config::{Action, Ocsp, OnExisting, TlsBackend, Unmatched, UpstreamProxy};
 use crate::gate::{Caller, Decision, Gate, HeaderText, LiveRule, Reach};
 use crate::origin::{Origin, Scheme, parse_authority};
 use crate::tls::inspect;
@@ -238,6 +238,9 @@ impl Told<'_> {
         if spec.settings.pins.is_some() {
             lines.push("and a pinned key".to_owned());
         }
+        if spec.settings.ocsp == Some(Ocsp::Require) {
+            lines.push("and an OCSP response that holds".to_owned());
+        }
         lines
     }
 
@@ -250,6 +253,9 @@ impl Told<'_> {
         if let UpstreamProxy::To(via) = &spec.via.proxy {
             let user = via.username.as_deref().map_or_else(String::new, |user| format!(" as {user}"));
             lines.push(format!("via {}:{}{user}", via.host, via.port));
+        }
+        if spec.tls.settings.backend == Some(TlsBackend::Openssl) {
+            lines.push("TLS by OpenSSL".to_owned());
         }
         lines
     }

@@ -11,7 +11,7 @@ use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::answer::{Ledger, Peeked, Reply};
+use super::answer::{Ledger, Peeked, Reply, remark};
 use super::{Carried, Case, Session, draft as drafting, headers, relay, send};
 use crate::auth::Answer;
 use crate::draft::Draft;
@@ -92,11 +92,12 @@ pub async fn carry(case: &Case<'_>, upgrade: Upgrade, mut draft: Draft, ledger: 
         ledger.mask(drafting::masks(&draft, decision, &back)?);
         let (request, key) = ask(&upgrade, &draft, plan, &lease);
         let sending = lease.send(request);
-        let response = match send::timed(gate, sending, &decision.way).await? {
+        let mut response = match send::timed(gate, sending, &decision.way).await? {
             Ok(response) => response,
             Err(error) => return Err(decision.way.failure(error.error(), lease.handshake.as_deref())),
         };
         ledger.answered();
+        remark(&mut response, &lease);
         if switched(&response, key.as_ref())? {
             return Ok(Carried::Switched(hand_over(session, upgrade, response, lease, gate)));
         }

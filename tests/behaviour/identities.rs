@@ -99,6 +99,32 @@ async fn kept_connections_are_used_again_and_streams_share_one() {
 }
 
 #[tokio::test]
+async fn a_403_is_explained_where_the_certificate_was_never_asked_for() {
+    let pki = Pki::new();
+    for (asks, certificate, explained) in [(false, true, true), (true, true, false), (false, false, false)] {
+        let origin = Origin::answering(&pki, OriginOptions { ask: asks, ..OriginOptions::default() }, |seen| {
+            let mut answer = text("the origin's words");
+            if seen.line.contains("/forbidden") {
+                *answer.status_mut() = http::StatusCode::FORBIDDEN;
+            }
+            answer
+        })
+        .await;
+        let shown = if certificate { "client_certificate: { cert: \"${ALICE}\" }" } else { "bearer: t" };
+        let yaml = format!("rules:\n{}", rule("a.test", origin.address, shown));
+        let gatepass = Gatepass::start(&yaml, &[("CA", &pki.ca_pem), ("ALICE", &pki.client("alice"))]).await;
+        let remark = "proxy-status: gatepass; details=\"a client certificate is configured but the server never asked for it";
+        for _ in 0..2 {
+            let answer = gatepass.get("a.test", "/forbidden").await;
+            assert!(status(&answer) == 403 && answer.contains("the origin's words"), "{answer}");
+            assert_eq!(answer.contains(remark), explained, "{answer}");
+        }
+        let answer = gatepass.get("a.test", "/").await;
+        assert!(status(&answer) == 200 && !answer.contains("proxy-status"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn without_the_certificate_the_error_says_what_is_missing() {
     let pki = Pki::new();
     let origin = Origin::start(&pki, OriginOptions { ask: true, ..OriginOptions::default() }).await;

@@ -203,6 +203,10 @@ def old_and_odd(lab, r):
     mallory = lab.gatepass({"rules": [rule(lab, HOST, versions["1.3"], client_certificate=stranger(lab), tls={"backend": "openssl", "max_version": "1.3"})]}, name="odd-wrong", binary=kit.FULL)
     out = mallory.curl(f"https://{HOST}/", "-i")[1]
     r.check("openssl, TLS 1.3: a wrong certificate is told as such", "502" in out and 'refused the client certificate "mallory"' in out, out)
+    both = [stranger(lab), certificate(lab, "alice")]
+    gate = lab.gatepass({"rules": [rule(lab, HOST, versions["1.2"], client_certificate=both, tls={"backend": "openssl"})]}, name="odd-both", binary=kit.FULL)
+    outs = [gate.curl(f"https://{HOST}/")[1] for _ in range(2)]
+    r.check("openssl: of two certificates the one whose issuer the server names", all(re.search("Subject: CN ?= ?alice", out) for out in outs), outs)
     run(lab, "pkcs12", "-export", "-in", "pss.pem", "-inkey", "pss.key", "-passout", "pass:geheim", "-out", "pss.pfx")
     pfx = {"pfx": str(lab.pem("pss.pfx")), "passphrase": "geheim"}
     gate = lab.gatepass({"rules": [rule(lab, HOST, versions["1.2"], client_certificate=pfx, tls={"backend": "openssl"})]}, name="odd-pfx", binary=kit.FULL)
