@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::keyring;
 use super::meant::{Command, Pem, Text};
 use super::report::{Place, Report};
 use super::yaml::{Key, Node, Value};
@@ -152,7 +153,7 @@ impl<'a> Decode<'a> {
             }
             ["file"] => self.secret_file(fields.get("file")?).map(Text::Known),
             ["exec"] => self.command(&fields).map(|command| Text::Command(Arc::new(command))),
-            ["keyring"] => self.keyring(&fields).map(|command| Text::Command(Arc::new(command))),
+            ["keyring"] => keyring::command(self, &fields).map(|command| Text::Command(Arc::new(command))),
             _ => {
                 self.report.error(
                     "secret-form",
@@ -181,39 +182,6 @@ impl<'a> Decode<'a> {
             None => None,
         };
         Some(Command { place: fields.place, argv, directory, ttl, timeout, field, mend: None })
-    }
-
-    /// An entry of the system's keyring, read by the system's own command: what it asks for, the user's session
-    /// may have to answer. `SERVICE/USER` are the attributes that keyring libraries use.
-    fn keyring(&mut self, fields: &Fields<'_>) -> Option<Command> {
-        let node = fields.get("keyring")?;
-        let text = self.string(node)?;
-        let Some((service, user)) = text.rsplit_once('/').filter(|(service, user)| !service.is_empty() && !user.is_empty())
-        else {
-            self.report
-                .error("keyring", node.place, "an entry of the keyring is named by its service and user")
-                .help("write it as `keyring: SERVICE/USER`");
-            return None;
-        };
-        let ttl = fields.get("ttl").map_or(Some(Duration::from_secs(600)), |node| self.duration(node))?;
-        // Long enough for somebody to unlock it.
-        let timeout = fields.get("timeout").map_or(Some(Duration::from_secs(60)), |node| self.duration(node))?;
-        for key in ["format", "field"] {
-            if let Some(node) = fields.get(key) {
-                self.report.error("no-use", node.place, format!("`{key}` belongs to `exec`")).help("take it out");
-                return None;
-            }
-        }
-        let (argv, mend): (Vec<&str>, String) = if cfg!(target_os = "macos") {
-            let argv = vec!["security", "find-generic-password", "-s", service, "-a", user, "-w"];
-            (argv, format!("store it with `security add-generic-password -s {service} -a {user} -w`"))
-        } else {
-            let argv = vec!["secret-tool", "lookup", "service", service, "username", user];
-            let mend = "store it with `secret-tool store --label=gatepass service";
-            (argv, format!("{mend} {service} username {user}`; secret-tool is in the package libsecret-tools, or libsecret"))
-        };
-        let argv = argv.into_iter().map(str::to_owned).collect();
-        Some(Command { place: fields.place, argv, directory: PathBuf::new(), ttl, timeout, field: None, mend: Some(mend) })
     }
 
     /// A program and its arguments, to be run without a shell, and the folder to run it in: that of the file that

@@ -3,6 +3,7 @@
 //! stop the reading: all of them are collected in a [`Report`].
 
 pub mod decode;
+mod keyring;
 pub mod load;
 pub mod meant;
 pub mod report;
