@@ -1,6 +1,7 @@
-//! `gatepass certs list`: every certificate of the configuration, with its end.
+//! `gatepass certs`: every certificate of the configuration, its end, and what uses it.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clap::Subcommand;
@@ -8,12 +9,12 @@ use serde_json::json;
 
 use super::{Common, Error, Format};
 use crate::config::parse_duration;
-use crate::serve::Built;
+use crate::gate::Held;
 use crate::tls::inspect::{self, Details};
 
 #[derive(Subcommand)]
 pub enum CertsCommand {
-    /// Every client certificate and CA, with subject, issuer and end
+    /// Every client certificate, CA and listener certificate, with subject, issuer and end
     List {
         /// Exit with 1 if any ends within this time, as 30d
         #[arg(long, value_name = "TIME")]
@@ -21,16 +22,25 @@ pub enum CertsCommand {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-}
-
-struct Row {
-    kind: &'static str,
-    name: String,
-    details: Details,
+    /// All about one of them, and the rules that use it
+    Show {
+        /// Its name in the configuration, as `certs list` shows it
+        name: String,
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
 }
 
 pub async fn run(common: &Common, command: &CertsCommand) -> Result<ExitCode, Error> {
-    let CertsCommand::List { expires_in, format } = command;
+    let built = super::build(&super::request(common)).await?;
+    let all = built.gate.certificates();
+    match command {
+        CertsCommand::List { expires_in, format } => list(&all, expires_in.as_deref(), *format),
+        CertsCommand::Show { name, format } => show(&all, name, *format),
+    }
+}
+
+fn list(all: &[Held], expires_in: Option<&str>, format: Format) -> Result<ExitCode, Error> {
     let within = match expires_in {
         None => None,
         Some(text) => Some(
@@ -38,43 +48,64 @@ pub async fn run(common: &Common, command: &CertsCommand) -> Result<ExitCode, Er
                 .ok_or_else(|| Error::new(format!("--expires-in {text}: not a time")).help("write it as 30d or 12h"))?,
         ),
     };
-    let built = super::build(&super::request(common)).await?;
-    let rows = rows(&built);
-    match format {
-        Format::Json => println!("{}", serde_json::Value::Array(rows.iter().map(json).collect())),
-        Format::Text => rows.iter().for_each(|row| println!("{}", line(row))),
-    }
-    let ending = within.is_some_and(|within| rows.iter().any(|row| row.details.not_after < SystemTime::now() + within));
+    print(all, format, |held| {
+        let short = ["subject", "issuer", "key", "until", "sha256", "used by"];
+        let mut lines = vec![format!("{}  {}", held.kind.words(), held.name)];
+        lines.extend(rows(held.details(), &held.rules).into_iter().filter(|(name, _)| short.contains(name)).map(line));
+        lines.join("\n")
+    });
+    let ending = within.is_some_and(|within| all.iter().any(|held| held.ends() < SystemTime::now() + within));
     Ok(if ending { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn rows(built: &Built) -> Vec<Row> {
-    let gate = &built.gate;
-    let mut rows = vec![Row { kind: "interception CA", name: "gatepass".to_owned(), details: gate.authority.details().clone() }];
-    let mut add = |row: Row| {
-        if !rows.iter().any(|old| {
-            old.kind == row.kind && old.details.fingerprint_sha256 == row.details.fingerprint_sha256 && old.name == row.name
-        }) {
-            rows.push(row);
-        }
-    };
-    for (name, identity) in &gate.identities {
-        add(Row { kind: "client certificate", name: name.clone(), details: identity.details().clone() });
+fn show(all: &[Held], name: &str, format: Format) -> Result<ExitCode, Error> {
+    let found: Vec<&Held> = all.iter().filter(|held| held.name == name).collect();
+    if found.is_empty() {
+        let mut names: Vec<&str> = all.iter().map(|held| held.name.as_str()).collect();
+        names.dedup();
+        return Err(Error::new(format!("there is no certificate `{name}`")).help(format!("there are: {}", names.join(", "))));
     }
-    for (name, trust) in &gate.bundles {
-        for details in trust.entries() {
-            add(Row { kind: "CA", name: name.clone(), details: details.clone() });
+    print(found, format, |held| {
+        let mut lines = vec![format!("{}  {}", held.kind.words(), held.name)];
+        lines.extend(rows(held.details(), &held.rules).into_iter().map(line));
+        for (at, above) in held.chain.iter().enumerate().skip(1) {
+            lines.push(format!("chain {at}"));
+            lines.extend(rows(above, &[]).into_iter().map(line));
         }
+        lines.join("\n")
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print<'a>(held: impl IntoIterator<Item = &'a Held>, format: Format, text: impl Fn(&Held) -> String) {
+    let held: Vec<&Held> = held.into_iter().collect();
+    match format {
+        Format::Json => println!("{}", serde_json::Value::Array(held.into_iter().map(json).collect())),
+        Format::Text => println!("{}", held.into_iter().map(text).collect::<Vec<_>>().join("\n\n")),
     }
-    for live in gate.rules() {
-        for identity in live.identities.iter().flatten() {
-            let named = gate.identities.iter().any(|(_, named)| named == identity);
-            if !named {
-                add(Row { kind: "client certificate", name: live.label.to_string(), details: identity.details().clone() });
-            }
-        }
+}
+
+fn rows(details: &Details, rules: &[Arc<str>]) -> Vec<(&'static str, String)> {
+    let left = days(details.not_after);
+    let end = if left < 0 { format!("EXPIRED {} days ago", -left) } else { format!("{left} days left") };
+    let mut rows = vec![("subject", details.subject.clone())];
+    if !details.sans.is_empty() {
+        rows.push(("names", details.sans.join(", ")));
+    }
+    rows.push(("issuer", details.issuer.clone()));
+    rows.push(("serial", details.serial.clone()));
+    rows.push(("key", details.key_type.clone()));
+    rows.push(("from", inspect::day(details.not_before)));
+    rows.push(("until", format!("{} ({end})", inspect::day(details.not_after))));
+    rows.push(("sha256", details.fingerprint_text()));
+    if !rules.is_empty() {
+        rows.push(("used by", rules.join(", ")));
     }
     rows
+}
+
+fn line((name, value): (&'static str, String)) -> String {
+    format!("  {name:<8} {value}")
 }
 
 fn days(time: SystemTime) -> i64 {
@@ -85,26 +116,21 @@ fn days(time: SystemTime) -> i64 {
     }
 }
 
-fn line(row: &Row) -> String {
-    let left = days(row.details.not_after);
-    let end = if left < 0 { format!("EXPIRED {} days ago", -left) } else { format!("{left} days left") };
-    format!(
-        "{}  {}\n  subject  {}\n  issuer   {}\n  key      {}\n  until    {} ({end})\n  sha256   {}",
-        row.kind,
-        row.name,
-        row.details.subject,
-        row.details.issuer,
-        row.details.key_type,
-        inspect::day(row.details.not_after),
-        row.details.fingerprint_text()
-    )
+fn json(held: &Held) -> serde_json::Value {
+    let mut value = json!({ "kind": held.kind.words(), "name": held.name });
+    let fields = json_details(held.details());
+    if let (Some(all), serde_json::Value::Object(fields)) = (value.as_object_mut(), fields) {
+        all.extend(fields);
+    }
+    value["rules"] = json!(held.rules.iter().map(|label| &**label).collect::<Vec<_>>());
+    value["chain"] = held.chain.iter().skip(1).map(json_details).collect();
+    value
 }
 
-fn json(row: &Row) -> serde_json::Value {
-    let details = &row.details;
+fn json_details(details: &Details) -> serde_json::Value {
     json!({
-        "kind": row.kind, "name": row.name, "subject": details.subject, "issuer": details.issuer, "serial": details.serial,
-        "names": details.sans, "key": details.key_type, "not_before": inspect::day(details.not_before),
-        "not_after": inspect::day(details.not_after), "days_left": days(details.not_after), "sha256": details.fingerprint_text(),
+        "subject": details.subject, "names": details.sans, "issuer": details.issuer, "serial": details.serial,
+        "key": details.key_type, "not_before": inspect::rfc3339(details.not_before), "not_after": inspect::rfc3339(details.not_after),
+        "days_left": days(details.not_after), "sha256": details.fingerprint_text(),
     })
 }

@@ -96,6 +96,13 @@ pub struct ListenerTls {
     pub client_ca: Option<PathBuf>,
 }
 
+impl ListenerTls {
+    /// What to watch.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        [Some(&self.cert), Some(&self.key), self.client_ca.as_ref()].into_iter().flatten().cloned()
+    }
+}
+
 /// Who may call. Any one of them suffices.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Access {
@@ -487,8 +494,12 @@ pub enum Action {
 /// Where the interception CA is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CaSource {
-    /// Made on first start in this folder, as `ca.pem` and `ca.key`.
-    Dir(PathBuf),
+    /// Made on first start in this folder, as `ca.pem` and `ca.key`; `constrain`: where it is said that it
+    /// may only issue for the hosts of the rules.
+    Dir {
+        directory: PathBuf,
+        constrain: Option<Place>,
+    },
     Files {
         cert: PathBuf,
         key: PathBuf,

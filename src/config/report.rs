@@ -52,6 +52,11 @@ impl Report {
         u16::try_from(self.files.len() - 1).unwrap_or(u16::MAX)
     }
 
+    /// The files longer than so many bytes.
+    pub fn files_over(&self, bytes: usize) -> Vec<PathBuf> {
+        self.files.iter().filter(|(_, text)| text.len() > bytes).map(|(path, _)| path.clone()).collect()
+    }
+
     pub fn error(&mut self, code: &'static str, place: impl Into<Option<Place>>, message: impl Into<String>) -> &mut Diagnostic {
         self.push(Severity::Error, code, place.into(), message.into())
     }

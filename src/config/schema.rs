@@ -75,7 +75,7 @@ pub static TOP: &[Field] = &[
     f("rules", Shape::Rules, "read top to bottom; every matching rule applies, and the later one wins in each thing it says"),
     f("profiles", Shape::Any, "names to further settings, laid over with --profile NAME; their rules are appended"),
     f("ca", Shape::Block(CA), "the interception CA; made on first start in the data folder unless said otherwise"),
-    f("admin", Shape::Block(ADMIN), "health endpoints on an address of their own"),
+    f("admin", Shape::Block(ADMIN), "health endpoints and metrics on an address of their own"),
     f("log", Shape::Block(LOG), "what is logged"),
     f("limits", Shape::Limits, "bounds"),
     f("egress", Shape::Block(EGRESS), "addresses that are never dialled"),
@@ -212,8 +212,9 @@ pub static CA: &[Field] = &[
     f("dir", Shape::Text, "folder of ca.pem and ca.key"),
     f("cert", Shape::Text, "your own CA: PEM file"),
     f("key", Shape::Text, "its private key"),
+    f("constrain", Shape::Bool, "make it so that it can issue only for the hosts of the rules (name constraints)"),
 ];
-pub static ADMIN: &[Field] = &[f("listen", Shape::Text, "address of /live and /ready")];
+pub static ADMIN: &[Field] = &[f("listen", Shape::Text, "address of /live, /ready and /metrics")];
 pub static LOG: &[Field] = &[
     f("format", Shape::Words(&["text", "json"]), "text (the default) or json"),
     f("level", Shape::Text, "error, warn, info (the default), debug, trace"),

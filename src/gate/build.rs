@@ -2,20 +2,24 @@
 //! the index. Every mistake goes to the report with its place; nothing is half built.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 
 use http::HeaderValue;
 
 use super::decision::{Bound, HeaderText, LiveHeader, LiveQuery};
+use super::kept::{BundleKey, IdentityKey, Kept, Recipe};
 use super::{Gate, LiveAccess, LiveRule};
 use crate::auth::{self, Making, live};
 use crate::config::{
-    BundleSource, CertificateSource, Config, Credential, Decode, HeaderEdit, Listener, Material, Pem, Place, QueryEdit, Report,
-    Rule, Scope, Text, UpstreamProxy, Via,
+    Action, BundleSource, CaSource, CertificateSource, Config, Credential, Decode, HeaderEdit, Listener, Material, Mode, Pem,
+    Place, QueryEdit, Report, Rule, Scope, Text, UpstreamProxy, Via,
 };
+use crate::pattern::HostPattern;
 use crate::tls::authority::Authority;
 use crate::tls::client::ClientSpec;
+use crate::tls::constraints::Constraints;
 use crate::tls::identity::{self, Identity};
 use crate::tls::trust::Trust;
 use crate::tls::{self, Loaded, Problem, svid};
@@ -23,6 +27,10 @@ use crate::upstream::{Dialer, Ground, Route, Spec};
 use crate::workload::{Agents, Update};
 
 /// Builds a gate, or reports why not. `listeners` say who may call where.
+///
+/// With a `previous` gate, what did not change is taken over from it; and a certificate, bundle or
+/// list whose files do not work at this moment (a key is written before its certificate) stays as it
+/// was, with a warning: one broken pair must not hold up the renewal of the others.
 pub async fn build(
     config: Config,
     listeners: &[Listener],
@@ -31,6 +39,8 @@ pub async fn build(
     dialer: &Arc<Dialer>,
     previous: Option<&Gate>,
 ) -> Option<Gate> {
+    let nothing = Kept::default();
+    let world = format!("{:?} {:?}", config.limits, config.egress);
     let ground = ground(dialer, config.limits.clone(), config.egress, previous);
     let mut builder = Builder {
         scope,
@@ -47,6 +57,11 @@ pub async fn build(
         state: config.state.clone(),
         named_identities: HashMap::new(),
         named_bundles: HashMap::new(),
+        old: previous.map_or(&nothing, |gate| &*gate.kept),
+        kept: Kept::default(),
+        taken: HashMap::new(),
+        world: String::new(),
+        pending: false,
     };
     builder.trust = builder.system_trust();
     let mut identities = Vec::new();
@@ -62,6 +77,7 @@ pub async fn build(
         bundles.extend(trust.map(|trust| (name.clone(), trust)));
     }
     builder.via = builder.route(config.upstream_proxy).await;
+    builder.world = format!("{world} {}", hash(&builder.via));
     let mut credentials = Vec::new();
     for (name, credential) in &config.credentials {
         credentials.extend(builder.authorizer(credential, None).map(|bound| (name.clone(), bound)));
@@ -72,12 +88,17 @@ pub async fn build(
     for (rule, label) in config.rules.into_iter().zip(labels) {
         rules.push(builder.rule(rule, label.into()).await);
     }
-    let (trust, via) = (builder.trust.take(), std::mem::take(&mut builder.via));
-    let (files, agents) = (std::mem::take(&mut builder.files), builder.agents.clone());
+    for listener in listeners {
+        builder.listener(listener);
+    }
+    let authority = match builder.report.has_errors() {
+        true => return None,
+        false => builder.authority(config.ca, config.limits.leaves, &rules, previous)?,
+    };
+    let Builder { files, agents, kept, pending, trust, via, .. } = builder;
     if report.has_errors() {
         return None;
     }
-    let authority = authority(&config.ca, &config.limits, report, previous);
     let upstreams = match previous {
         Some(gate) if Arc::ptr_eq(&gate.ground, &ground) => gate.upstreams.lock().unwrap_or_else(|e| e.into_inner()).clone(),
         _ => HashMap::new(),
@@ -88,10 +109,12 @@ pub async fn build(
         identities,
         bundles,
         credentials,
-        authority: authority?,
+        authority,
         limits: config.limits,
         files,
         agents,
+        kept: Arc::new(kept),
+        pending,
         index: Arc::new(crate::pattern::HostIndex::new(rules.iter().map(|live| live.rule.hosts.as_slice()))),
         callers_matter: rules.iter().any(|live| !live.rule.clients.is_empty()),
         rules,
@@ -121,28 +144,10 @@ fn ground(
     }
 }
 
-fn authority(
-    source: &crate::config::CaSource,
-    limits: &crate::limits::Limits,
-    report: &mut Report,
-    previous: Option<&Gate>,
-) -> Option<Arc<Authority>> {
-    let opened = match Authority::open(source, limits.leaves) {
-        Ok(opened) => opened,
-        Err(problem) => {
-            tell_error(report, problem);
-            return None;
-        }
-    };
-    // A CA in memory is made once.
-    if let (crate::config::CaSource::Memory, Some(gate)) = (source, previous) {
-        return Some(gate.authority.clone());
-    }
-    // The same CA keeps its leaves and its session tickets.
-    match previous.map(|gate| &gate.authority) {
-        Some(old) if old.certificate_pem() == opened.certificate_pem() => Some(old.clone()),
-        _ => Some(Arc::new(opened)),
-    }
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn tell_error(report: &mut Report, problem: Problem) {
@@ -161,8 +166,8 @@ struct Builder<'a> {
     bound: usize,
     files: Vec<PathBuf>,
     /// By what is read, not where it is named: 10,000 rules may name one file.
-    identities: HashMap<(Vec<Pem>, Option<String>, Option<Text>), Option<Arc<Identity>>>,
-    bundles: HashMap<(Vec<Pem>, bool, Option<PathBuf>), Option<Arc<Trust>>>,
+    identities: HashMap<IdentityKey, Option<Arc<Identity>>>,
+    bundles: HashMap<BundleKey, Option<Arc<Trust>>>,
     agents: Arc<Agents>,
     /// By the credential's address: a named one is shared by the rules that name it.
     authorizers: HashMap<usize, Option<Arc<Bound>>>,
@@ -173,6 +178,16 @@ struct Builder<'a> {
     state: PathBuf,
     named_identities: HashMap<String, Option<Arc<Identity>>>,
     named_bundles: HashMap<String, Option<Arc<Trust>>>,
+    /// From the gate before.
+    old: &'a Kept,
+    /// For the gate after.
+    kept: Kept,
+    /// How many of the old authorizers of a recipe have found their place.
+    taken: HashMap<Recipe, usize>,
+    /// What all authorizers depend on.
+    world: String,
+    /// Something old stays because its files do not work at this moment.
+    pending: bool,
 }
 
 impl Builder<'_> {
@@ -213,7 +228,7 @@ impl Builder<'_> {
         };
         let crls = rule.tls.crl.as_ref().and_then(|files| self.crls(files));
         let headers = rule.headers.iter().filter_map(|edit| self.header(edit)).collect();
-        let query = rule.query.iter().map(query).collect();
+        let query = rule.query.iter().map(|edit| self.query(edit)).collect();
         LiveRule {
             certificate_label: certificate_label(&rule, identities.as_deref()),
             rule: Arc::new(rule),
@@ -287,11 +302,65 @@ impl Builder<'_> {
         let mut decode = Decode::new(self.report, self.scope);
         let authorizer = (scheme.build)(&credential.settings, &mut decode, &making);
         let read = decode.into_files();
+        // Two alike in different rules are two: what one learns belongs to its rule's requests.
+        let around = format!("{} {}", self.world, making.requests);
+        let recipe = Recipe::of(credential, self.scope, &read, &around);
         self.files.extend(read);
         let authorizer = authorizer?;
-        let label = credential.name.as_deref().unwrap_or(scheme.name).into();
-        let (needs, spots) = (authorizer.needs(), authorizer.writes());
-        Some(Arc::new(Bound { authorizer, needs, spots, label, kind: scheme.name }))
+        // What was just made held no token yet and is let go where one of the same making is at work.
+        let bound = recipe.and_then(|recipe| self.at_work(recipe)).unwrap_or_else(|| {
+            let label = credential.name.as_deref().unwrap_or(scheme.name).into();
+            let (needs, spots) = (authorizer.needs(), authorizer.writes());
+            Arc::new(Bound { authorizer, needs, spots, label, kind: scheme.name })
+        });
+        if let Some(recipe) = recipe {
+            self.kept.authorizers.entry(recipe).or_default().push(bound.clone());
+        }
+        Some(bound)
+    }
+
+    /// The next of the old authorizers of this making; each goes to one place.
+    fn at_work(&mut self, recipe: Recipe) -> Option<Arc<Bound>> {
+        let next = self.taken.entry(recipe).or_default();
+        *next += 1;
+        self.old.authorizers.get(&recipe)?.get(*next - 1).cloned()
+    }
+
+    /// The value of a text; the output of a command is kept as long as it lives, also across reloads.
+    fn value(&mut self, text: &Text) -> live::Value {
+        if matches!(text, Text::Known(_)) {
+            return live::Value::from(text.clone());
+        }
+        let old = self.old.values.get(text).cloned();
+        self.kept.values.entry(text.clone()).or_insert_with(|| old.unwrap_or_else(|| live::Value::from(text.clone()))).clone()
+    }
+
+    /// What was loaded; the old one where that cannot be used, or is cut off and so perhaps half written.
+    fn settle<T>(&mut self, old: Option<Arc<T>>, loaded: Result<Loaded<T>, Vec<Problem>>) -> Option<Arc<T>> {
+        let Loaded { value, warnings } = match loaded {
+            Ok(loaded) => loaded,
+            Err(problems) => return self.or_old(old, problems),
+        };
+        let (cut_off, others): (Vec<_>, Vec<_>) = warnings.into_iter().partition(|problem| problem.code == "cut-off-entry");
+        if old.is_some() && !cut_off.is_empty() {
+            return self.or_old(old, cut_off);
+        }
+        cut_off.into_iter().chain(others).for_each(|problem| tell_warning(self.report, problem));
+        Some(Arc::new(value))
+    }
+
+    /// The old one, where there is one and the new cannot be used: told as a warning.
+    fn or_old<T>(&mut self, old: Option<Arc<T>>, problems: Vec<Problem>) -> Option<Arc<T>> {
+        for problem in problems {
+            if old.is_none() {
+                tell_error(self.report, problem);
+                continue;
+            }
+            self.pending = true;
+            let message = format!("{}; what was read before stays in use", problem.message);
+            tell_warning(self.report, Problem { message, ..problem });
+        }
+        old
     }
 
     async fn identity(&mut self, source: &CertificateSource) -> Option<Arc<Identity>> {
@@ -299,40 +368,32 @@ impl Builder<'_> {
         if let Some(known) = self.identities.get(&key) {
             return known.clone();
         }
-        let loaded = self.load_identity(source).await;
+        let old = self.old.identities.get(&key).cloned();
+        let loaded = self.load_identity(source).await.map_err(|problem| vec![problem]);
+        let loaded = self.settle(old, loaded);
         self.files.extend(key.0.iter().filter_map(|pem| pem.file().map(ToOwned::to_owned)));
+        // What an agent sends, it keeps itself.
+        let from_files = loaded.clone().filter(|identity| identity.origin().is_none());
+        self.kept.identities.extend(from_files.map(|identity| (key.clone(), identity)));
         self.identities.insert(key, loaded.clone());
         loaded
     }
 
-    async fn load_identity(&mut self, source: &CertificateSource) -> Option<Arc<Identity>> {
+    async fn load_identity(&self, source: &CertificateSource) -> Result<Loaded<Identity>, Problem> {
         let passphrase = match &source.passphrase {
             None => None,
-            Some(text) => match live::Value::from(text.clone()).ready().await {
-                Ok(secret) => Some(secret),
-                Err(failure) => {
-                    self.report.error("passphrase", source.place, failure.details).help = failure.hint;
-                    return None;
-                }
-            },
+            Some(text) => Some(live::Value::from(text.clone()).ready().await.map_err(|failure| {
+                let problem = Problem::new("passphrase", source.place, failure.details);
+                Problem { help: failure.hint, ..problem }
+            })?),
         };
-        let loaded = match &source.material {
+        match &source.material {
             Material::Pkcs11 { .. } => tls::token::load(source, passphrase.as_ref(), self.bound).await,
             Material::Spiffe { socket, spiffe_id, place } => {
                 let origin = svid::Origin { socket: socket.clone(), id: spiffe_id.clone(), place: *place };
                 self.sent(&origin).await.and_then(|update| svid::identity(&update, &origin))
             }
             _ => identity::load(source, passphrase.as_ref(), self.bound),
-        };
-        match loaded {
-            Ok(loaded) => {
-                loaded.warnings.into_iter().for_each(|problem| tell_warning(self.report, problem));
-                Some(Arc::new(loaded.value))
-            }
-            Err(problem) => {
-                tell_error(self.report, problem);
-                None
-            }
         }
     }
 
@@ -355,33 +416,86 @@ impl Builder<'_> {
         if let Some(known) = self.bundles.get(&key) {
             return known.clone();
         }
-        let loaded = match self.load_bundle(source).await {
-            Ok(loaded) => {
-                loaded.warnings.into_iter().for_each(|problem| tell_warning(self.report, problem));
-                Some(Arc::new(loaded.value))
-            }
-            Err(problems) => {
-                problems.into_iter().for_each(|problem| tell_error(self.report, problem));
-                None
-            }
-        };
+        let loaded = self.load_bundle(source).await;
+        let loaded = self.settle(self.old.bundles.get(&key).cloned(), loaded);
         self.files.extend(key.0.iter().filter_map(|pem| pem.file().map(ToOwned::to_owned)));
+        let from_files = loaded.clone().filter(|trust| trust.origin().is_none());
+        self.kept.bundles.extend(from_files.map(|trust| (key.clone(), trust)));
         self.bundles.insert(key, loaded.clone());
         loaded
     }
 
-    fn crls(&mut self, files: &[(PathBuf, Place)]) -> Option<Arc<tls::crl::Crls>> {
-        self.files.extend(files.iter().map(|(file, _)| file.clone()));
-        match tls::crl::Crls::load(files, self.bound) {
-            Ok(loaded) => {
-                loaded.warnings.into_iter().for_each(|problem| tell_warning(self.report, problem));
-                Some(Arc::new(loaded.value))
-            }
+    fn crls(&mut self, sources: &[(PathBuf, Place)]) -> Option<Arc<tls::crl::Crls>> {
+        let files: Vec<PathBuf> = sources.iter().map(|(file, _)| file.clone()).collect();
+        self.files.extend(files.iter().cloned());
+        let loaded = tls::crl::Crls::load(sources, self.bound).map_err(|problem| vec![problem]);
+        let loaded = self.settle(self.old.crls.get(&files).cloned(), loaded);
+        self.kept.crls.extend(loaded.clone().map(|crls| (files, crls)));
+        loaded
+    }
+
+    fn listener(&mut self, listener: &Listener) {
+        let Some(settings) = &listener.tls else { return };
+        self.files.extend(settings.files());
+        let same_files = |old: &&Arc<tls::server::Listening>| settings.files().eq(old.files.iter().cloned());
+        let name = (listener.address.clone(), listener.nth);
+        let old = self.old.listeners.get(&name).filter(same_files).cloned();
+        let loaded = tls::server::listening(settings, matches!(listener.mode, Mode::Reverse(_)), self.bound)
+            .map_err(|problem| vec![problem]);
+        let loaded = self.settle(old.clone(), loaded);
+        // The same certificate keeps the sessions of its callers.
+        let loaded = loaded.map(|new| old.filter(|old| **old == *new).unwrap_or(new));
+        self.kept.listeners.extend(loaded.map(|listening| (name, listening)));
+    }
+
+    fn authority(
+        &mut self,
+        source: CaSource,
+        leaves: usize,
+        rules: &[LiveRule],
+        previous: Option<&Gate>,
+    ) -> Option<Arc<Authority>> {
+        // A CA in memory is made once.
+        if let (CaSource::Memory, Some(gate)) = (&source, previous) {
+            return Some(gate.authority.clone());
+        }
+        let wanted = match constraints(&source, rules) {
+            Ok(wanted) => wanted,
             Err(problem) => {
                 tell_error(self.report, problem);
-                None
+                return None;
+            }
+        };
+        let old = previous.map(|gate| gate.authority.clone());
+        let authority = match Authority::open(&source, leaves, wanted.as_ref()) {
+            // The same CA keeps its leaves and its session tickets.
+            Ok(opened) => Some(old.filter(|old| **old == opened).unwrap_or_else(|| Arc::new(opened))),
+            Err(problem) => self.or_old(old.filter(|_| self.old.ca.as_ref() == Some(&source)), vec![problem]),
+        };
+        if let Some(authority) = &authority {
+            self.files.extend(authority.files());
+            authority.warnings().iter().cloned().for_each(|problem| tell_warning(self.report, problem));
+            let mend = "renew it: `gatepass ca renew`, or new files in the place of your own";
+            let ending = tls::expiry::warning(authority.details(), None, "the interception CA", mend);
+            ending.into_iter().for_each(|problem| tell_warning(self.report, problem));
+            if let (CaSource::Dir { constrain: Some(place), .. }, Some(wanted)) = (&source, &wanted) {
+                self.limits(authority, wanted, *place);
             }
         }
+        self.kept.ca = Some(source);
+        authority
+    }
+
+    /// A CA is limited when it is made; rules change.
+    fn limits(&mut self, authority: &Authority, wanted: &Constraints, place: Place) {
+        let message = match authority.constraints() {
+            Some(has) if has.covers(wanted) => return,
+            Some(has) => format!("the interception CA is limited to {}, which is not all that the rules name", has.text()),
+            None => "the interception CA was made without limits".to_owned(),
+        };
+        self.report
+            .warning("ca-limits", place, message)
+            .help("`gatepass ca renew` makes it anew for the hosts that the rules name now; clients must then trust it anew");
     }
 
     fn header(&mut self, edit: &HeaderEdit) -> Option<LiveHeader> {
@@ -401,9 +515,16 @@ impl Builder<'_> {
                     return None;
                 }
             },
-            Text::Command(_) => HeaderText::Live(live::Value::from(text.clone())),
+            Text::Command(_) => HeaderText::Live(self.value(text)),
         };
         Some(LiveHeader { name, value: Some(value) })
+    }
+
+    fn query(&mut self, edit: &QueryEdit) -> LiveQuery {
+        match edit {
+            QueryEdit::Remove(name) => LiveQuery { name: name.clone(), value: None },
+            QueryEdit::Set(name, text) => LiveQuery { name: name.clone(), value: Some(self.value(text)) },
+        }
     }
 }
 
@@ -416,11 +537,18 @@ fn certificate_label(rule: &Rule, identities: Option<&[Arc<Identity>]>) -> Arc<s
     names.collect::<Vec<_>>().join("|").into()
 }
 
-fn query(edit: &QueryEdit) -> LiveQuery {
-    match edit {
-        QueryEdit::Remove(name) => LiveQuery { name: name.clone(), value: None },
-        QueryEdit::Set(name, text) => LiveQuery { name: name.clone(), value: Some(live::Value::from(text.clone())) },
-    }
+/// The limits that the interception CA should have: the hosts of all rules that are intercepted.
+pub(super) fn constraints(source: &CaSource, rules: &[LiveRule]) -> Result<Option<Constraints>, Problem> {
+    let CaSource::Dir { constrain: Some(place), .. } = source else { return Ok(None) };
+    let intercepted = rules.iter().filter(|live| !matches!(live.rule.action, Some(Action::Deny | Action::Tunnel)));
+    // And this machine: TLS to gatepass itself is with a leaf of the CA, too.
+    let here = ["localhost", "127.0.0.1", "::1"].iter().filter_map(|text| HostPattern::parse(text).ok()).flatten();
+    let here: Vec<HostPattern> = here.collect();
+    let constraints = Constraints::of(intercepted.flat_map(|live| &live.rule.hosts).chain(&here)).map_err(|pattern| {
+        Problem::new("ca-limits", *place, format!("no CA can be limited to the rule host `{pattern}`"))
+            .help("name its hosts or their domain, or take `constrain` away")
+    })?;
+    Ok(Some(constraints))
 }
 
 /// The first place that both write, in words.

@@ -3,6 +3,8 @@
 
 mod build;
 mod decision;
+mod inventory;
+mod kept;
 mod plan;
 mod renew;
 
@@ -13,6 +15,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 pub use build::build;
 pub use decision::{Bound, Decision, HeaderText, LiveHeader, LiveQuery};
+pub use inventory::{Held, Kind};
 pub use plan::Plan;
 
 use crate::auth::live;
@@ -39,6 +42,9 @@ pub struct Gate {
     pub credentials: Vec<(String, Arc<Bound>)>,
     /// Agents that certificates and trust come from.
     pub agents: Arc<Agents>,
+    /// Some file does not work at this moment, and what was read from it before stays in use.
+    pub pending: bool,
+    kept: Arc<kept::Kept>,
     rules: Vec<LiveRule>,
     index: Arc<HostIndex>,
     /// Every way out that a rule can lead to, by what makes it the same.
@@ -128,6 +134,25 @@ impl Gate {
             Some(None) => Admission::All,
             None => Admission::None,
         }
+    }
+
+    /// Where the interception CA is.
+    pub fn ca_source(&self) -> &crate::config::CaSource {
+        self.kept.ca.as_ref().unwrap_or(&crate::config::CaSource::Memory)
+    }
+
+    /// The limits that the interception CA should have by the rules of now.
+    ///
+    /// # Errors
+    /// A rule names more than a CA can be limited to.
+    pub fn constraints_wanted(&self) -> Result<Option<crate::tls::constraints::Constraints>, crate::tls::Problem> {
+        build::constraints(self.ca_source(), &self.rules)
+    }
+
+    /// The TLS of a listener: `None` when it is no longer in the configuration, `Some(None)` when it speaks none.
+    pub fn listener_tls(&self, listener: &(ListenAddress, usize)) -> Option<Option<Arc<rustls::ServerConfig>>> {
+        self.access.get(listener)?;
+        Some(self.kept.listeners.get(listener).map(|listening| listening.config.clone()))
     }
 
     /// The plan for an origin. One read lock and one lookup when it is known; a walk through the

@@ -43,6 +43,8 @@ impl Gate {
             bundles,
             credentials: self.credentials.clone(),
             agents: self.agents.clone(),
+            pending: self.pending,
+            kept: self.kept.clone(),
             rules,
             index: self.index.clone(),
             upstreams: Mutex::new(upstreams),

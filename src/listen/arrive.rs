@@ -54,7 +54,7 @@ where
     };
     match spoken {
         Ok(Some(Spoken::Tls)) => secured(entrance, stream, visitor).await,
-        Ok(Some(_)) if entrance.tls.is_some() => in_clear(stream).await,
+        Ok(Some(_)) if entrance.tls().is_some() => in_clear(stream).await,
         Ok(Some(spoken)) => speak(entrance, stream, visitor, spoken).await,
         Ok(None) => tracing::debug!(visitor = %visitor, "a client connected and sent nothing"),
         Err(cause) => tracing::debug!(visitor = %visitor, %cause, "a client went away"),
@@ -85,8 +85,8 @@ where
     let reverse = matches!(entrance.mode, Mode::Reverse(_));
     let handshake = async {
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-        let config = match &entrance.tls {
-            Some(config) => config.clone(),
+        let config = match entrance.tls() {
+            Some(config) => config,
             None => {
                 let named = start.client_hello().server_name().and_then(|name| Host::parse(name).ok());
                 let host =

@@ -123,7 +123,10 @@ impl Tunnel {
     /// A rule says no, or the host cannot be reached.
     pub async fn open(&self, started: Instant) -> Result<Passage, Failure> {
         let (rule, opened) = match self.context.gate().reach(&self.host, self.port, &self.caller) {
-            Reach::Intercept => return Ok(Passage::Intercept),
+            Reach::Intercept => match self.context.gate().authority.permits(&self.host) {
+                Ok(()) => return Ok(Passage::Intercept),
+                Err(failure) => ("-".into(), Err(failure)),
+            },
             Reach::Deny { rule } => (rule.clone().unwrap_or_else(|| "-".into()), Err(denied(self, rule.as_deref()))),
             Reach::Tunnel { rule } => (rule, self.dial().await),
         };

@@ -78,7 +78,11 @@ fn untrusting(tunnel: &Tunnel, cause: &std::io::Error) {
     let tls = cause.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match tls {
         Some(Error::AlertReceived(A::UnknownCA | A::BadCertificate | A::CertificateUnknown | A::UnsupportedCertificate)) => {
-            tracing::warn!(%host, "the client does not trust gatepass's CA for {host}; start it with `gatepass exec`, or give it the file that `gatepass ca path` names");
+            let renewed = match tunnel.context.gate().authority.previous() {
+                Some(old) => format!(" (renewed; it may still trust only the one before, {})", old.fingerprint_text()),
+                None => String::new(),
+            };
+            tracing::warn!(%host, "the client does not trust gatepass's CA for {host}{renewed}; start it with `gatepass exec`, or give it the file that `gatepass ca path` names");
         }
         None if cause.kind() == std::io::ErrorKind::UnexpectedEof => {
             tracing::warn!(%host, "the client hung up during the TLS handshake for {host}; it probably does not trust gatepass's CA (`gatepass ca path`)");

@@ -30,6 +30,7 @@ pub struct Bound {
     /// As configured, and how many before it have the same; names its access table in the gate.
     pub name: (ListenAddress, usize),
     pub mode: Mode,
+    /// As at the start: for when the configuration speaks of this listener no more.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     pub proxy_protocol: Option<ProxyProtocol>,
 }
@@ -67,8 +68,15 @@ pub struct Entrance {
     pub context: Arc<Context>,
     pub name: (ListenAddress, usize),
     pub mode: Mode,
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Arc<rustls::ServerConfig>>,
     pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+impl Entrance {
+    /// The TLS to speak with a new connection; a listener's certificate is renewed like any other.
+    pub fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
+        self.context.gate().listener_tls(&self.name).unwrap_or_else(|| self.tls.clone())
+    }
 }
 
 /// Accepts until gatepass stops. Connections beyond `limits.connections` wait in the kernel's queue.

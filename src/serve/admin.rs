@@ -1,11 +1,11 @@
-//! Health endpoints on an address of their own: `/live` (the process serves) and `/ready` (it takes work).
+//! Endpoints on an address of their own: `/live` (the process serves), `/ready` (it takes work), `/metrics`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
@@ -13,10 +13,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
+use super::metrics;
+use super::reload::Reloader;
 use crate::exchange::Context;
 use crate::origin::{Host, parse_authority};
 
-pub async fn serve(listener: TcpListener, context: Arc<Context>, ready: Arc<AtomicBool>) {
+pub async fn serve(listener: TcpListener, context: Arc<Context>, reloader: Arc<Reloader>, ready: Arc<AtomicBool>) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -26,11 +28,12 @@ pub async fn serve(listener: TcpListener, context: Arc<Context>, ready: Arc<Atom
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let ready = ready.clone();
+        let (ready, context, reloader) = (ready.clone(), context.clone(), reloader.clone());
         tokio::spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
                 let ready = ready.load(Ordering::Relaxed);
-                async move { Ok::<_, Infallible>(answer(&request, ready)) }
+                let answer = answer(&request, ready, || metrics::text(&context, &reloader, ready));
+                async move { Ok::<_, Infallible>(answer) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -41,16 +44,21 @@ pub async fn serve(listener: TcpListener, context: Arc<Context>, ready: Arc<Atom
     }
 }
 
-fn answer(request: &Request<Incoming>, ready: bool) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, ready: bool, measured: impl FnOnce() -> String) -> Response<Full<Bytes>> {
     // A web page whose name points here must not read this (DNS rebinding).
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let local = matches!(parse_authority(host), Ok((Host::Ip(_), _))) || host.split(':').next() == Some("localhost");
+    if local && request.uri().path() == "/metrics" {
+        let mut response = Response::new(Full::new(Bytes::from(measured())));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+        return response;
+    }
     let (status, text) = match (local, request.uri().path()) {
         (false, _) => (StatusCode::MISDIRECTED_REQUEST, "not here\n"),
         (true, "/live") => (StatusCode::OK, "live\n"),
         (true, "/ready") if ready => (StatusCode::OK, "ready\n"),
         (true, "/ready") => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
-        _ => (StatusCode::NOT_FOUND, "there is /live and /ready here\n"),
+        _ => (StatusCode::NOT_FOUND, "there are /live, /ready and /metrics here\n"),
     };
     let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
     *response.status_mut() = status;

@@ -7,11 +7,10 @@ use listenfd::ListenFd;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::StartError;
-use crate::config::{ListenAddress, Listener, Mode};
+use crate::config::{ListenAddress, Listener};
 use crate::files;
-use crate::limits::Limits;
+use crate::gate::Gate;
 use crate::listen::{Bound, Socket};
-use crate::tls;
 
 /// What systemd handed over, to be taken by name.
 pub struct Inherited {
@@ -54,22 +53,9 @@ impl Inherited {
     }
 }
 
-pub async fn bind(listener: Listener, limits: &Limits, inherited: &mut Inherited) -> Result<Bound, StartError> {
-    let tls = match &listener.tls {
-        None => None,
-        Some(settings) => {
-            let loaded = tls::server::listener_config(settings, limits.file);
-            let mut config = loaded
-                .map(|loaded| loaded.value)
-                .map_err(|problem| StartError::Other { message: problem.message, help: problem.help })?;
-            if matches!(listener.mode, Mode::Reverse(_)) {
-                let protocols = [crate::config::Alpn::H2, crate::config::Alpn::Http11];
-                std::sync::Arc::make_mut(&mut config).alpn_protocols =
-                    protocols.iter().map(|alpn| tls::client::protocol_id(*alpn).to_vec()).collect();
-            }
-            Some(config)
-        }
-    };
+pub async fn bind(listener: Listener, gate: &Gate, inherited: &mut Inherited) -> Result<Bound, StartError> {
+    let name = (listener.address.clone(), listener.nth);
+    let tls = gate.listener_tls(&name).flatten();
     let socket = match &listener.address {
         ListenAddress::Tcp(address) => Socket::Tcp(bind_tcp(*address).await?),
         ListenAddress::Unix(path) => Socket::Unix(bind_unix(path, &listener).await?),
@@ -79,8 +65,8 @@ pub async fn bind(listener: Listener, limits: &Limits, inherited: &mut Inherited
             socket
         }
     };
-    let Listener { address, nth, mode, proxy_protocol, .. } = listener;
-    Ok(Bound { socket, name: (address, nth), mode, tls, proxy_protocol })
+    let Listener { mode, proxy_protocol, .. } = listener;
+    Ok(Bound { socket, name, mode, tls, proxy_protocol })
 }
 
 /// As the configuration refuses it for an address that it names itself.

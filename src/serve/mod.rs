@@ -2,7 +2,10 @@
 
 mod admin;
 mod bind;
+mod expiry;
 mod follow;
+mod metrics;
+mod reload;
 mod watch;
 
 use std::net::SocketAddr;
@@ -11,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::config::{self, ListenAddress, Listener, Mode, Request};
 use crate::exchange::Context;
@@ -19,6 +22,7 @@ use crate::gate;
 use crate::listen;
 use crate::observe::Observe;
 use crate::upstream::Dialer;
+use reload::Reloader;
 
 /// Why serving could not begin.
 pub enum StartError {
@@ -83,7 +87,7 @@ pub struct Drained {
 /// Binds every listener and begins to serve.
 ///
 /// # Errors
-/// An address cannot be bound, or a listener's certificate cannot be used.
+/// An address cannot be bound.
 pub async fn start(built: Built, request: Request, observe: Observe) -> Result<Running, StartError> {
     let Built { gate, listeners, admin, dialer, files, .. } = built;
     let context = Context::new(gate, observe);
@@ -92,7 +96,7 @@ pub async fn start(built: Built, request: Request, observe: Observe) -> Result<R
     let mut inherited = bind::Inherited::new(request.env.get("LISTEN_FDNAMES"));
     let mut bound = Vec::new();
     for listener in listeners {
-        bound.push(bind::bind(listener, &gate.limits, &mut inherited).await?);
+        bound.push(bind::bind(listener, &gate, &mut inherited).await?);
     }
     let admin = match admin {
         Some(address) => Some(bind::bind_tcp(address).await?),
@@ -113,12 +117,12 @@ pub async fn start(built: Built, request: Request, observe: Observe) -> Result<R
         tokio::spawn(listen::accept(bound, context.clone(), permits.clone()));
     }
     let ready = Arc::new(AtomicBool::new(true));
-    if let Some(listener) = admin {
-        tokio::spawn(admin::serve(listener, context.clone(), ready.clone()));
-    }
     tokio::spawn(sweep(context.clone()));
-    let reloader =
-        Arc::new(Reloader { context: context.clone(), request, dialer, places, config_files: files, turn: Mutex::new(()) });
+    tokio::spawn(expiry::watch(context.clone()));
+    let reloader = Arc::new(Reloader::new(context.clone(), request, dialer, places, files));
+    if let Some(listener) = admin {
+        tokio::spawn(admin::serve(listener, context.clone(), reloader.clone(), ready.clone()));
+    }
     let watcher = watch::Watcher::start(reloader.clone());
     tokio::spawn(follow::run(reloader.clone()));
     Ok(Running { context, addresses, sockets, admin: admin_address, ready, reloader, _watcher: watcher })
@@ -169,84 +173,4 @@ impl Running {
         }
         Drained { cut: context.observe.counters.cut.load(Ordering::Relaxed) }
     }
-}
-
-/// Reads the configuration again, one reload at a time.
-pub struct Reloader {
-    context: Arc<Context>,
-    request: Request,
-    dialer: Arc<Dialer>,
-    /// The listeners that were bound.
-    places: Vec<ListenAddress>,
-    config_files: Vec<PathBuf>,
-    turn: Mutex<()>,
-}
-
-impl Reloader {
-    pub async fn reload(&self, why: &str) {
-        let _turn = self.turn.lock().await;
-        match self.build_settled().await {
-            Ok(built) => self.put_in_force(built, why),
-            Err(report) => {
-                tracing::error!(why, "the new configuration has mistakes; the old one stays:\n{}", report.render(false));
-            }
-        }
-    }
-
-    /// Puts in force what workload agents have sent.
-    pub async fn renew(&self) {
-        let _turn = self.turn.lock().await;
-        let (renewed, problems) = self.context.gate().renewed();
-        for problem in problems {
-            tracing::error!("what a SPIFFE agent sent cannot be used; the old one stays: {problem}");
-        }
-        if let Some((gate, count)) = renewed {
-            self.context.swap(gate);
-            tracing::info!(count, "certificates and trust renewed by their SPIFFE agent");
-        }
-    }
-
-    /// Builds from files that did not change meanwhile. Many editors and scripts truncate a file before
-    /// they write it, and an empty configuration is a valid one: it must not come into force by accident.
-    async fn build_settled(&self) -> Result<Built, Box<config::Report>> {
-        let current = self.context.gate();
-        let mut tries = 0;
-        loop {
-            let before = watch::contents(&self.files());
-            let built = build_over(&self.request, self.dialer.clone(), Some(&current)).await;
-            tries += 1;
-            let whole = before == watch::contents(&self.files()) && !self.config_files.iter().any(|file| is_empty(file));
-            if whole || tries == SETTLE_TRIES {
-                return built;
-            }
-            tokio::time::sleep(SETTLE_PAUSE).await;
-        }
-    }
-
-    fn put_in_force(&self, built: Built, why: &str) {
-        let rules = built.gate.rules().len();
-        if built.report.has_warnings() {
-            tracing::warn!("the new configuration has warnings:\n{}", built.report.render(false));
-        }
-        if built.listeners.iter().map(|listener| &listener.address).ne(&self.places) {
-            tracing::warn!("`listen` and `listeners` are read at the start only; restart gatepass for the new ones");
-        }
-        self.context.swap(built.gate);
-        tracing::info!(why, rules, "configuration reloaded");
-    }
-
-    /// What to watch: the files of the current gate, and those of the configuration itself.
-    fn files(&self) -> Vec<PathBuf> {
-        let mut files = self.context.gate().files.clone();
-        files.extend(self.config_files.iter().cloned());
-        files
-    }
-}
-
-/// A file that is being written is looked at again this often, after this long.
-const SETTLE_TRIES: u32 = 6;
-const SETTLE_PAUSE: Duration = Duration::from_millis(100);
-
-fn is_empty(file: &std::path::Path) -> bool {
-    crate::files::read(file, 0).is_ok_and(|bytes| bytes.is_empty())
 }

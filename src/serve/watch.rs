@@ -11,11 +11,16 @@ use aws_lc_rs::digest;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 
-use super::Reloader;
+use super::reload::Reloader;
 use crate::files;
 
 /// Changes come in bursts: a file is truncated, written, renamed.
 const SETTLE: Duration = Duration::from_millis(150);
+
+/// Not every file system tells of changes (network mounts, volumes shared with a virtual machine), so the
+/// files are looked at now and then; and soon, while something waits for its files.
+const NOW_AND_THEN: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_millis(500);
 
 /// Lives as long as the watching.
 pub struct Watcher {
@@ -54,9 +59,18 @@ async fn run(mut watcher: RecommendedWatcher, mut events: mpsc::Receiver<()>, re
     let mut folders = BTreeSet::new();
     follow(&mut watcher, &mut folders, &reloader.files());
     let mut seen = contents(&reloader.files());
-    while events.recv().await.is_some() {
-        tokio::time::sleep(SETTLE).await;
-        while events.try_recv().is_ok() {}
+    loop {
+        let pause = if reloader.is_pending() { SOON } else { NOW_AND_THEN };
+        tokio::select! {
+            event = events.recv() => {
+                if event.is_none() {
+                    return;
+                }
+                tokio::time::sleep(SETTLE).await;
+                while events.try_recv().is_ok() {}
+            }
+            () = tokio::time::sleep(pause) => {}
+        }
         let now = contents(&reloader.files());
         if now == seen {
             continue;

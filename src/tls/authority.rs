@@ -1,6 +1,6 @@
 //! The interception CA: made on first start, or brought by the user.
 //!
-//! Two files in a folder of its own. `ca.key` holds the key and a copy of the certificate and comes
+//! Two files in a folder of its own (a third, `ca.old.pem`, after a renewal). `ca.key` holds the key and a copy of the certificate and comes
 //! into being whole and once, by a link that fails where something stands: a crash leaves all of it
 //! or nothing, and of processes that start at once one makes it and the others read it. `ca.pem` is
 //! the certificate alone, for handing out; it is written again from `ca.key` when it is missing.
@@ -18,12 +18,13 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
+use super::constraints::Constraints;
 use super::inspect::{self, Details, day};
 use super::key::{self, KeyError};
 use super::leaves::{Leaves, Signer};
 use super::{Problem, pem};
 use crate::config::{CaSource, Place};
-use crate::failure::Failure;
+use crate::failure::{Cause, Failure};
 use crate::files;
 use crate::limits::Limits;
 use crate::moment;
@@ -42,31 +43,43 @@ const BOUND: usize = 1024 * 1024;
 
 /// The CA, and the leaves it has minted.
 pub struct Authority {
-    certificate: CertificateDer<'static>,
+    /// The CA's certificate, then those above it that were given with it.
+    chain: Vec<CertificateDer<'static>>,
     pem: String,
     details: Details,
     /// Certificate, then key. Empty in memory.
     files: Vec<PathBuf>,
     warnings: Vec<Problem>,
     leaves: Leaves,
+    /// The only names that it may issue for; `None`: any.
+    constraints: Option<Constraints>,
+    /// The certificate before this one, when it was renewed.
+    previous: Option<Details>,
+}
+
+/// Equal when certificate and chain are.
+impl PartialEq for Authority {
+    fn eq(&self, other: &Self) -> bool {
+        self.chain == other.chain
+    }
 }
 
 impl Authority {
-    /// Opens the CA, or makes it. At most `leaves` leaves are kept.
+    /// Opens the CA, or makes it, limited to these names. At most `leaves` leaves are kept.
     ///
     /// # Errors
     /// What is wrong with which file, and the mend.
-    pub fn open(source: &CaSource, leaves: usize) -> Result<Authority, Problem> {
+    pub fn open(source: &CaSource, leaves: usize, constraints: Option<&Constraints>) -> Result<Authority, Problem> {
         match source {
             CaSource::Memory => Ok(Self::in_memory()),
-            CaSource::Dir(directory) => open_dir(directory, leaves),
+            CaSource::Dir { directory, .. } => open_dir(directory, leaves, constraints),
             CaSource::Files { cert, key, place } => open_files(cert, key, *place, leaves),
         }
     }
 
     /// A CA that is gone with the process.
     pub fn in_memory() -> Authority {
-        let made = make().expect("a key can be made and sign its own certificate");
+        let made = make(None, None).expect("a key can be made and sign its own certificate");
         let parts = Parts { chain: vec![made.certificate], key: made.key };
         Authority::build(parts, Vec::new(), Vec::new(), Limits::default().leaves, None).expect("what was just made can be used")
     }
@@ -77,7 +90,7 @@ impl Authority {
     }
 
     pub fn certificate(&self) -> &CertificateDer<'static> {
-        &self.certificate
+        &self.chain[0]
     }
 
     /// Where [`certificate_pem`](Self::certificate_pem) stands; `None` in memory.
@@ -87,6 +100,33 @@ impl Authority {
 
     pub fn details(&self) -> &Details {
         &self.details
+    }
+
+    /// The CA, then those above it that were given with it.
+    pub fn chain_details(&self) -> Vec<Details> {
+        self.chain.iter().filter_map(|der| Details::read(der).ok()).collect()
+    }
+
+    pub fn constraints(&self) -> Option<&Constraints> {
+        self.constraints.as_ref()
+    }
+
+    /// The certificate before this one, when it was renewed.
+    pub fn previous(&self) -> Option<&Details> {
+        self.previous.as_ref()
+    }
+
+    /// # Errors
+    /// The CA is limited, and not to this host.
+    pub fn permits(&self, host: &Host) -> Result<(), Failure> {
+        match &self.constraints {
+            Some(constraints) if !constraints.permits(host) => Err(Failure::new(
+                Cause::Internal,
+                format!("the interception CA is limited to other hosts than {host} ({})", constraints.text()),
+            )
+            .hint("`gatepass ca renew` makes it anew for the hosts that the rules name now; clients must then trust it anew")),
+            _ => Ok(()),
+        }
     }
 
     /// What to watch.
@@ -104,7 +144,36 @@ impl Authority {
     /// # Errors
     /// The CA's key does not sign, which is a fault in gatepass or in the CA.
     pub fn server_config(&self, host: &Host, h2: bool) -> Result<Arc<ServerConfig>, Failure> {
+        self.permits(host)?;
         self.leaves.config(host, h2)
+    }
+
+    /// Makes the certificate of the CA in this folder anew, with the same key unless told otherwise: leaves then
+    /// verify under either certificate. The one before is kept beside it as `ca.old.pem`.
+    ///
+    /// # Errors
+    /// There is no CA to renew, or its files cannot be written.
+    pub fn renew(directory: &Path, new_key: bool, constraints: Option<&Constraints>) -> Result<Details, Problem> {
+        let old = open_dir(directory, 1, None)?;
+        let key = if new_key { None } else { Some(Reused::read(directory, &old)?) };
+        let made =
+            make(key, constraints).map_err(|error| Problem::new("no-ca", None, format!("the CA cannot be made: {error}")))?;
+        let renewed = Details::read(&made.certificate).map_err(|wrong| Problem::new("no-ca", None, wrong))?;
+        if !new_key
+            && X509Certificate::from_der(&made.certificate).ok().map(|(_, new)| new.subject().as_raw().to_vec())
+                != X509Certificate::from_der(old.certificate()).ok().map(|(_, old)| old.subject().as_raw().to_vec())
+        {
+            return Err(Problem::new("no-ca", None, "the CA's name cannot be written again as it is").help("use --new-key"));
+        }
+        let failed = |error: files::FileError| Problem::file(None, &error);
+        files::write_public(&directory.join("ca.old.pem"), old.certificate_pem().as_bytes()).map_err(failed)?;
+        // Without ca.pem, whoever reads the folder takes the certificate from ca.key, old or new: at no moment do
+        // the two disagree.
+        files::remove(&directory.join("ca.pem")).map_err(failed)?;
+        files::write_private(&directory.join("ca.key"), made.key_file().as_bytes()).map_err(failed)?;
+        files::write_public(&directory.join("ca.pem"), pem::encode("CERTIFICATE", &made.certificate).as_bytes())
+            .map_err(failed)?;
+        Ok(renewed)
     }
 
     fn build(
@@ -126,12 +195,13 @@ impl Authority {
         // The CA itself goes along, though a client that trusts it has it: Chromium's
         // --ignore-certificate-errors-spki-list looks for its key among what is sent.
         let chain = parts.chain;
-        let signer = Signer::new(issuer, chain, details.not_after).map_err(|_| unusable("its key does not sign"))?;
+        let signer = Signer::new(issuer, chain.clone(), details.not_after).map_err(|_| unusable("its key does not sign"))?;
         if !signer.names_its_issuer(&certificate) {
             return Err(unusable("its name has a form that cannot be reproduced in the certificates it issues"));
         }
         let pem = pem::encode("CERTIFICATE", &certificate);
-        Ok(Authority { certificate, pem, details, files, warnings, leaves: Leaves::new(signer, leaves) })
+        let constraints = Constraints::read(&certificate);
+        Ok(Authority { chain, pem, details, files, warnings, leaves: Leaves::new(signer, leaves), constraints, previous: None })
     }
 }
 
@@ -146,12 +216,37 @@ struct Made {
     key: KeyPair,
 }
 
-fn make() -> Result<Made, rcgen::Error> {
+impl Made {
+    /// What `ca.key` holds.
+    fn key_file(&self) -> Zeroizing<String> {
+        let key = Zeroizing::new(self.key.serialize_der());
+        Zeroizing::new(format!("{}{}", pem::encode("PRIVATE KEY", &key), pem::encode("CERTIFICATE", &self.certificate)))
+    }
+}
+
+/// The key and the name of a CA that is made anew.
+struct Reused {
+    key: KeyPair,
+    common_name: String,
+}
+
+impl Reused {
+    fn read(directory: &Path, old: &Authority) -> Result<Self, Problem> {
+        let path = directory.join("ca.key");
+        let key = only_key(&path, None, &Zeroizing::new(read(&path, None)?))?;
+        Ok(Self { key, common_name: old.details.common_name.clone().unwrap_or_default() })
+    }
+}
+
+fn make(reused: Option<Reused>, constraints: Option<&Constraints>) -> Result<Made, rcgen::Error> {
     let now = SystemTime::now();
-    let key = KeyPair::generate()?;
+    let (key, common_name) = match reused {
+        Some(Reused { key, common_name }) => (key, common_name),
+        None => (KeyPair::generate()?, format!("gatepass CA ({}, {})", host_name(), day(now))),
+    };
     let mut name = DistinguishedName::new();
     name.push(DnType::OrganizationName, "gatepass");
-    name.push(DnType::CommonName, format!("gatepass CA ({}, {})", host_name(), day(now)));
+    name.push(DnType::CommonName, common_name);
     let mut params = CertificateParams::default();
     params.distinguished_name = name;
     params.not_before = (now - BACKDATE).into();
@@ -160,6 +255,7 @@ fn make() -> Result<Made, rcgen::Error> {
     // Path length 0: it signs leaves, never another CA (RFC 5280 §4.2.1.9).
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.name_constraints = constraints.map(Constraints::extension);
     let certificate = params.self_signed(&key)?.der().clone();
     Ok(Made { certificate, key })
 }
@@ -179,7 +275,7 @@ fn host_name() -> String {
     if name.is_empty() { "this machine".to_owned() } else { name }
 }
 
-fn open_dir(directory: &Path, leaves: usize) -> Result<Authority, Problem> {
+fn open_dir(directory: &Path, leaves: usize, constraints: Option<&Constraints>) -> Result<Authority, Problem> {
     let cert_path = directory.join("ca.pem");
     let key_path = directory.join("ca.key");
     // In this order: another process makes the key first, so a certificate seen here has its key.
@@ -190,7 +286,7 @@ fn open_dir(directory: &Path, leaves: usize) -> Result<Authority, Problem> {
             return Err(Problem::new("damaged-ca", None, message)
                 .help("put the key back, or remove the certificate too: a new CA is then made, which clients must trust anew"));
         }
-        create(directory, &key_path)?;
+        create(directory, &key_path, constraints)?;
     }
     // The key is refused; the folder only warned of: volumes of containers are writable by all.
     let warnings = loose(directory, 0o022, "others can write to the CA's folder", "700")?;
@@ -214,19 +310,21 @@ fn open_dir(directory: &Path, leaves: usize) -> Result<Authority, Problem> {
     let key = only_key(&key_path, None, &key_file).map_err(|problem| problem.help(anew.clone()))?;
     check(&certificate, &key, (&cert_path, &key_path), None).map_err(|problem| problem.help(anew))?;
     let parts = Parts { chain: vec![certificate], key };
-    Authority::build(parts, vec![cert_path.clone(), key_path], warnings.into_iter().collect(), leaves, Some((&cert_path, None)))
+    let files = vec![cert_path.clone(), key_path];
+    let mut authority = Authority::build(parts, files, warnings.into_iter().collect(), leaves, Some((&cert_path, None)))?;
+    let old = files::read(&directory.join("ca.old.pem"), BOUND).unwrap_or_default();
+    authority.previous = inspect::certificates(&old).good.into_iter().next().map(|(_, details)| details);
+    Ok(authority)
 }
 
-fn create(directory: &Path, key_path: &Path) -> Result<(), Problem> {
+fn create(directory: &Path, key_path: &Path, constraints: Option<&Constraints>) -> Result<(), Problem> {
     let failed = |error: files::FileError| {
         Problem::file(None, &error).help("name a folder that can be written: `ca: { dir: … }`, or set GATEPASS_HOME")
     };
-    let made = make().map_err(|error| Problem::new("no-ca", None, format!("the CA cannot be made: {error}")))?;
-    let key = Zeroizing::new(made.key.serialize_der());
-    let text = Zeroizing::new(format!("{}{}", pem::encode("PRIVATE KEY", &key), pem::encode("CERTIFICATE", &made.certificate)));
+    let made = make(None, constraints).map_err(|error| Problem::new("no-ca", None, format!("the CA cannot be made: {error}")))?;
     files::create_private_dir(directory).map_err(failed)?;
     // `false`: another process was first, and its CA is read.
-    files::create_private(key_path, text.as_bytes()).map_err(failed)?;
+    files::create_private(key_path, made.key_file().as_bytes()).map_err(failed)?;
     Ok(())
 }
 

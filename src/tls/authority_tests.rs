@@ -4,7 +4,7 @@ use super::super::testing::{BOUND, DAY, fixture, host, params, self_signed};
 use super::*;
 
 fn open(folder: &Path) -> Result<Authority, Problem> {
-    Authority::open(&CaSource::Dir(folder.to_owned()), 8)
+    Authority::open(&CaSource::Dir { directory: folder.to_owned(), constrain: None }, 8, None)
 }
 
 fn opened(folder: &Path) -> Authority {
@@ -104,7 +104,7 @@ fn damaged_and_mixed_up_files_are_refused_with_the_mend() {
 #[test]
 fn a_ca_of_ones_own_is_used_and_what_is_none_is_refused() {
     let own = |cert: &Path, key: &Path| {
-        Authority::open(&CaSource::Files { cert: cert.to_owned(), key: key.to_owned(), place: Place::default() }, 8)
+        Authority::open(&CaSource::Files { cert: cert.to_owned(), key: key.to_owned(), place: Place::default() }, 8, None)
     };
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key.pem");
@@ -134,7 +134,7 @@ fn rsa_cas_sign_too() {
     let cert = folder.path().join("ca.pem");
     files::write_public(&cert, pem::encode("CERTIFICATE", &der).as_bytes()).unwrap();
     let source = CaSource::Files { cert, key: fixture("bob.pkcs1.pem"), place: Place::default() };
-    let authority = Authority::open(&source, 8).unwrap_or_else(|p| panic!("{p}"));
+    let authority = Authority::open(&source, 8, None).unwrap_or_else(|p| panic!("{p}"));
     authority.server_config(&host("api.test"), false).unwrap_or_else(|f| panic!("{f}"));
 }
 
@@ -148,4 +148,37 @@ fn an_expired_ca_is_refused() {
     let old = self_signed(&old);
     files::write_private(&folder.path().join("ca.key"), old.pem().as_bytes()).unwrap();
     bad(folder.path(), "expired", "remove");
+}
+
+#[test]
+fn a_renewed_ca_keeps_its_key_and_name_and_leaves_verify_under_either_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = opened(folder.path());
+    let renewed = Authority::renew(folder.path(), false, None).unwrap_or_else(|problem| panic!("{problem}"));
+    let new = opened(folder.path());
+    assert_eq!(new.details().fingerprint_sha256, renewed.fingerprint_sha256);
+    assert_ne!(new.certificate_pem(), old.certificate_pem());
+    assert_eq!((&new.details().subject, new.details().spki_sha256), (&old.details().subject, old.details().spki_sha256));
+    assert_eq!(new.previous().map(|previous| previous.fingerprint_sha256), Some(old.details().fingerprint_sha256));
+    assert_eq!(mode(&folder.path().join("ca.key")), 0o600);
+    // A crash after the key was written.
+    std::fs::remove_file(folder.path().join("ca.pem")).unwrap();
+    assert_eq!(opened(folder.path()).certificate_pem(), new.certificate_pem());
+    Authority::renew(folder.path(), true, None).unwrap_or_else(|problem| panic!("{problem}"));
+    assert_ne!(opened(folder.path()).details().spki_sha256, old.details().spki_sha256);
+}
+
+#[test]
+fn a_limited_ca_says_so_in_its_certificate_and_mints_for_no_other_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let patterns = crate::pattern::HostPattern::parse("*.corp.test").unwrap();
+    let constraints = Constraints::of(&patterns).unwrap();
+    let source = CaSource::Dir { directory: folder.path().to_owned(), constrain: Some(Place::default()) };
+    let authority = Authority::open(&source, 8, Some(&constraints)).unwrap_or_else(|problem| panic!("{problem}"));
+    assert_eq!(authority.constraints(), Some(&constraints), "as read back from the certificate");
+    let (_, certificate) = X509Certificate::from_der(authority.certificate()).unwrap();
+    assert!(certificate.name_constraints().unwrap().unwrap().critical);
+    assert!(authority.server_config(&host("api.corp.test"), false).is_ok());
+    let failure = authority.server_config(&host("api.other.test"), false).unwrap_err();
+    assert!(failure.to_string().contains("is limited to other hosts than api.other.test (corp.test)"), "{failure}");
 }

@@ -22,7 +22,7 @@ use super::openssl;
 use super::stream::TlsStream;
 use super::trust::Trust;
 use super::verify::Verifier;
-use super::{Problem, explain, provider};
+use super::{Problem, explain, p521};
 use crate::config::{Alpn, Ocsp, TlsBackend, TlsSettings, TlsVersion};
 use crate::failure::{Cause, Failure};
 use crate::origin::Host;
@@ -210,7 +210,7 @@ impl Rustls {
         versions: &[&'static SupportedProtocolVersion],
         sessions: usize,
     ) -> Result<Self, Problem> {
-        let mut base = ClientConfig::builder_with_provider(provider())
+        let mut base = ClientConfig::builder_with_provider(p521::provider_for(&spec.identities))
             .with_protocol_versions(versions)
             .map_err(|error| Problem::new("tls-settings", None, format!("these TLS settings do not work: {error}")))?
             .dangerous()

@@ -218,7 +218,7 @@ impl Scene<'_> {
         let missing = missing_issuer(chain);
         (
             format!("the certificate of {host} is issued by \"{missing}\", which is not trusted"),
-            Some(format!("add the certificate of \"{missing}\" to a `ca_bundle:` of the rule for {host}")),
+            Some(format!("add the certificate of \"{missing}\" to {}", self.bundle())),
         )
     }
 
@@ -227,6 +227,15 @@ impl Scene<'_> {
         match self.client.spec().crls.is_empty() {
             true => format!("the certificate of {host} is revoked, says the OCSP response that it sends along"),
             false => format!("the certificate of {host} is revoked, says the list in `tls: {{ crl }}` or its OCSP response"),
+        }
+    }
+
+    /// Where a CA would be added: the file that the rule's bundle names, or the line that would name one.
+    fn bundle(&self) -> String {
+        let files = self.client.spec().trust.files();
+        match files.first().and_then(|file| file.file_name()) {
+            Some(file) => format!("{}, the `ca_bundle:` of the rule for {}", file.to_string_lossy(), self.host),
+            None => format!("a file and name it in the rule for {}: `ca_bundle: FILE`", self.host),
         }
     }
 

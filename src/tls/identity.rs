@@ -15,7 +15,7 @@ use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo, X509Certificate};
 use super::inspect::{self, Details, day};
 use super::key::{self, Key, KeyError};
 pub use super::{Loaded, Problem};
-use super::{pem, pfx, sha256, svid};
+use super::{expiry, pem, pfx, sha256, svid};
 use crate::config::{CertificateSource, Material, Pem, Place, TlsBackend};
 use crate::files;
 use crate::secret::Secret;
@@ -448,15 +448,12 @@ fn public_keys_agree(certificate: &[u8], key: &Key) -> bool {
 fn date_warning(details: &Details, (path, place): Site<'_>) -> Option<Problem> {
     let now = SystemTime::now();
     let file = name(path);
-    if details.is_expired(now) {
-        let message = format!("the certificate in {file} ({}) expired on {}", details.name(), day(details.not_after));
-        return Some(Problem::new("expired", place, message).help("renew it; servers will refuse it"));
-    }
     if details.is_early(now + Duration::from_secs(60)) {
         let message = format!("the certificate in {file} ({}) is valid only from {}", details.name(), day(details.not_before));
         return Some(Problem::new("not-yet-valid", place, message).help("check this machine's clock"));
     }
-    None
+    let what = format!("the certificate in {file} ({})", details.name());
+    expiry::warning(details, place, &what, "renew it; servers refuse an expired one")
 }
 
 /// The leaf and, as far as the file has them, the certificates above it in order (RFC 8446 §4.4.2).

@@ -190,7 +190,13 @@ fn damaged_files_are_told_from_wrong_ones() {
     bad(pfx_at(&pfx, Some("gatepass")), "damaged-key", "not a whole PFX");
     let mut wrong_mac = bytes("modern.pfx");
     wrong_mac[300] ^= 1;
-    bad(pfx_at(&write(&folder, "flipped.pfx", &wrong_mac), Some("gatepass")), "wrong-passphrase", "flipped.pfx");
+    bad(pfx_at(&write(&folder, "flipped.pfx", &wrong_mac), Some("gatepass")), "damaged-key", "flipped.pfx");
+    let mut checksum = bytes("modern.pfx");
+    let at = checksum.len() - 40; // in the MAC: the contents are whole
+    checksum[at] ^= 1;
+    let path = write(&folder, "checksum.pfx", &checksum);
+    bad(pfx_at(&path, Some("gatepass")), "damaged-key", "do not match its checksum");
+    bad(pfx_at(&path, Some("gatepass-secret-wrong")), "wrong-passphrase", "checksum.pfx");
     let mut wrong_ber = bytes("nss.pfx");
     wrong_ber[300] ^= 1; // under the MAC
     bad(pfx_at(&write(&folder, "flipped.pfx", &wrong_ber), Some("gatepass")), "wrong-passphrase", "flipped.pfx");

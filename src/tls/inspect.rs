@@ -132,6 +132,14 @@ pub fn day(time: SystemTime) -> String {
     format!("{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day())
 }
 
+/// `2026-11-24T10:00:00Z` (RFC 3339), for machines.
+pub fn rfc3339(time: SystemTime) -> String {
+    let time = ::time::OffsetDateTime::from(time).replace_nanosecond(0);
+    time.ok()
+        .and_then(|time| time.format(&::time::format_description::well_known::Rfc3339).ok())
+        .unwrap_or_else(|| day(::std::convert::identity(UNIX_EPOCH)))
+}
+
 fn common_name(name: &X509Name<'_>) -> Option<String> {
     name.iter_common_name().last().and_then(|cn| cn.as_str().ok()).map(str::to_owned)
 }
@@ -224,7 +232,8 @@ impl Broken {
     pub fn warning(&self, path: &Path, place: Option<Place>) -> Problem {
         let Self { number, line, wrong } = self;
         let message = format!("entry {number} of {} (line {line}) is skipped: {wrong}", path.display());
-        Problem::new("broken-entry", place, message).help("remove or replace that block; the others are used")
+        let code = if *wrong == pem::CUT_OFF { "cut-off-entry" } else { "broken-entry" };
+        Problem::new(code, place, message).help("remove or replace that block; the others are used")
     }
 }
 

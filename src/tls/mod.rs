@@ -16,7 +16,9 @@ use crate::files::FileError;
 pub mod authority;
 pub mod ber;
 pub mod client;
+pub mod constraints;
 pub mod crl;
+pub mod expiry;
 pub mod explain;
 pub mod handshake;
 pub mod identity;
@@ -27,6 +29,7 @@ pub mod legacy;
 pub mod ocsp;
 #[cfg(feature = "openssl")]
 pub mod openssl;
+mod p521;
 pub mod pem;
 pub mod pfx;
 pub mod server;

@@ -11,6 +11,8 @@ use zeroize::Zeroizing;
 
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
+/// What is wrong with a block that is cut off: the file may be being written.
+pub const CUT_OFF: &str = "it has no END line";
 const DASHES: &str = "-----";
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -96,7 +98,7 @@ fn read_block(text: &str, start: usize, line: usize, number: usize) -> (Block, u
     // A block without an END must not swallow the next one.
     let next_begin = text[body_start..].find(BEGIN).map_or(text.len(), |at| body_start + at);
     let Some(body_end) = text[body_start..next_begin].find(END).map(|at| body_start + at) else {
-        return broken(label, "it has no END line", next_begin);
+        return broken(label, CUT_OFF, next_begin);
     };
     let after_end = body_end + END.len();
     if !text[after_end..].starts_with(label) || !text[after_end + label.len()..].starts_with(DASHES) {

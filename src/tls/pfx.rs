@@ -44,7 +44,24 @@ fn open_with(bytes: &[u8], passphrase: &str) -> Result<Contents, KeyError> {
         Err(Error::DerError(_)) => open_ber(bytes, passphrase),
         other => other,
     };
-    first.map(contents).map_err(key_error)
+    match first.map(contents).map_err(key_error) {
+        // A passphrase that decrypts, where another does not, is not what is wrong.
+        Err(KeyError::WrongPassphrase)
+            if opens_unchecked(bytes, passphrase) && !opens_unchecked(bytes, &format!("{passphrase}?")) =>
+        {
+            Err(KeyError::Damaged("its contents do not match its checksum"))
+        }
+        other => other,
+    }
+}
+
+/// Does the passphrase decrypt a key, whatever the MAC says?
+fn opens_unchecked(bytes: &[u8], passphrase: &str) -> bool {
+    let outer = Element::read(bytes);
+    let content = outer.as_ref().and_then(|outer| outer.child(1)?.child(1)?.child(0)).and_then(|octets| octets.body(OCTETS));
+    let safe = content.and_then(Element::read).map(normal_safe);
+    let opened = safe.map(|safe| Pkcs12Archive::from_pkcs12(&pfx(&safe).to_der(), passphrase));
+    opened.is_some_and(|opened| opened.is_ok_and(|archive| !archive.keys.is_empty()))
 }
 
 fn contents(archive: Pkcs12Archive) -> Contents {

@@ -1,6 +1,6 @@
 //! Listeners that themselves speak TLS ("https proxy"), and may ask callers for a certificate.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -10,15 +10,36 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::SingleCertAndKey;
 
 use super::client::protocol_id;
+use super::identity::{self, Identity};
 use super::trust::Trust;
-use super::{Loaded, Problem, identity, provider};
+use super::{Loaded, Problem, provider};
 use rustls::pki_types::CertificateDer;
 
 use crate::config::{Alpn, BundleSource, ListenerTls, Pem, Place};
 
+/// How a listener speaks TLS. Equal when certificate, key and client CA are.
+pub struct Listening {
+    pub config: Arc<ServerConfig>,
+    pub identity: Identity,
+    /// Whom callers' certificates must be from.
+    pub callers: Option<Trust>,
+    /// What it was read from.
+    pub files: Vec<PathBuf>,
+}
+
+impl PartialEq for Listening {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity == other.identity
+            && self.callers == other.callers
+            && self.config.alpn_protocols == other.config.alpn_protocols
+    }
+}
+
+/// With `h2`, HTTP/2 is offered, too: not to proxy requests, since CONNECT over it is not spoken here.
+///
 /// # Errors
 /// A certificate, key or client CA cannot be used, and the mend.
-pub fn listener_config(tls: &ListenerTls, bound: usize) -> Result<Loaded<Arc<ServerConfig>>, Problem> {
+pub fn listening(tls: &ListenerTls, h2: bool, bound: usize) -> Result<Loaded<Listening>, Problem> {
     let Loaded { value: identity, mut warnings } = identity::load_pair(&tls.cert, &tls.key, tls.place, bound)?;
     if identity.details().purposes.is_some_and(|p| !p.server) {
         let message = format!("the certificate {} is not meant for servers (no serverAuth)", identity.details().name());
@@ -27,25 +48,25 @@ pub fn listener_config(tls: &ListenerTls, bound: usize) -> Result<Loaded<Arc<Ser
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("the provider has cipher suites for TLS 1.2 and 1.3");
-    let builder = match &tls.client_ca {
+    let (builder, callers) = match &tls.client_ca {
         Some(path) => {
-            let (verifier, more) = client_verifier(path, tls.place, bound)?;
+            let (verifier, callers, more) = client_verifier(path, tls.place, bound)?;
             warnings.extend(more);
-            builder.with_client_cert_verifier(verifier)
+            (builder.with_client_cert_verifier(verifier), Some(callers))
         }
-        None => builder.with_no_client_auth(),
+        None => (builder.with_no_client_auth(), None),
     };
     let key = identity.certified_key().expect("only keys that rustls can use are loaded for listeners");
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from((*key).clone())));
     if let Ok(ticketer) = Ticketer::new() {
         config.ticketer = ticketer;
     }
-    // Proxy requests are read as HTTP/1.1; CONNECT over HTTP/2 is not spoken here.
-    config.alpn_protocols = vec![protocol_id(Alpn::Http11).to_vec()];
-    Ok(Loaded { value: Arc::new(config), warnings })
+    let protocols: &[Alpn] = if h2 { &[Alpn::H2, Alpn::Http11] } else { &[Alpn::Http11] };
+    config.alpn_protocols = protocols.iter().map(|alpn| protocol_id(*alpn).to_vec()).collect();
+    Ok(Loaded { value: Listening { config: Arc::new(config), identity, callers, files: tls.files().collect() }, warnings })
 }
 
-type Verifier = (Arc<dyn ClientCertVerifier>, Vec<Problem>);
+type Verifier = (Arc<dyn ClientCertVerifier>, Trust, Vec<Problem>);
 
 fn client_verifier(path: &Path, place: Place, bound: usize) -> Result<Verifier, Problem> {
     let source =
@@ -62,7 +83,7 @@ fn client_verifier(path: &Path, place: Place, bound: usize) -> Result<Verifier, 
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(trust.anchors()), provider())
         .build()
         .map_err(|error| wrong(error.to_string()))?;
-    Ok((verifier, warnings))
+    Ok((verifier, trust, warnings))
 }
 
 /// The common name of a caller's certificate.
@@ -92,18 +113,21 @@ mod tests {
             key: path("server.pem"),
             client_ca: client_ca.map(path),
         };
-        let open = listener_config(&tls(None), BOUND).unwrap_or_else(|p| panic!("{p}"));
+        let open = listening(&tls(None), false, BOUND).unwrap_or_else(|p| panic!("{p}"));
         assert!(open.warnings.is_empty());
         let nobody = client(&spec(ca.trust()));
-        assert_eq!(meet(&nobody, "proxy.test", &[Alpn::H2, Alpn::Http11], open.value).await.unwrap().alpn, Some(Alpn::Http11));
-        let closed = listener_config(&tls(Some("people.pem")), BOUND).unwrap_or_else(|p| panic!("{p}")).value;
+        assert_eq!(
+            meet(&nobody, "proxy.test", &[Alpn::H2, Alpn::Http11], open.value.config).await.unwrap().alpn,
+            Some(Alpn::Http11)
+        );
+        let closed = listening(&tls(Some("people.pem")), false, BOUND).unwrap_or_else(|p| panic!("{p}")).value.config;
         assert!(meet(&nobody, "proxy.test", &[Alpn::H2], Arc::clone(&closed)).await.is_err());
         let mut knowing = spec(ca.trust());
         knowing.identities = vec![people.client("ci").identity()];
         assert_eq!(meet(&client(&knowing), "proxy.test", &[], closed).await.unwrap().seen.as_deref(), Some("ci"));
         let leaf = people.issue(&params("no CA", &[]));
         write("leaf.pem", &super::super::pem::encode("CERTIFICATE", leaf.leaf()));
-        let problem = listener_config(&tls(Some("leaf.pem")), BOUND).err().unwrap();
+        let problem = listening(&tls(Some("leaf.pem")), false, BOUND).err().unwrap();
         assert_eq!(problem.code, "bad-client-ca");
     }
 }

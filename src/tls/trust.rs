@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
 
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 
-use super::inspect::{self, Details, day};
-use super::{Loaded, Problem, ber, pfx, sha256, svid};
+use super::inspect::{self, Details};
+use super::{Loaded, Problem, ber, expiry, pfx, sha256, svid};
 use crate::config::{BundleSource, Pem, Place};
 use crate::files;
 
@@ -255,10 +254,9 @@ impl Reading {
             let message = format!("the CA file {} also holds a private key", path.display());
             self.warnings.push(Problem::new("key-in-bundle", place, message).help("a CA bundle needs no key; take it out"));
         }
-        let now = SystemTime::now();
-        for (_, details) in found.good.iter().filter(|(_, details)| details.is_expired(now)) {
-            let message = format!("{} in {} expired on {}", details.name(), path.display(), day(details.not_after));
-            self.warnings.push(Problem::new("expired", place, message).help("replace it by its successor"));
+        for (_, details) in &found.good {
+            let what = format!("{} in {}", details.name(), path.display());
+            self.warnings.extend(expiry::warning(details, Some(place), &what, "replace it by its successor"));
         }
         self.entries.extend(found.good);
         Ok(())

@@ -13,6 +13,7 @@ mod onboarding;
 mod operation;
 mod placeholders;
 mod proxies;
+mod rotation;
 mod signing;
 mod upgrades;
 mod waiting;

@@ -65,6 +65,18 @@ impl Pki {
         format!("{}{}", certificate.pem(), key.serialize_pem())
     }
 
+    /// Certificate and key of a server in one PEM text.
+    pub fn server(&self, names: &[&str]) -> String {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
+        format!("{}{}", certificate.pem(), key.serialize_pem())
+    }
+
+    pub fn ca_key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     fn server_config(&self, names: &[&str], ask: bool, alpn: &[&str]) -> rustls::ServerConfig {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();

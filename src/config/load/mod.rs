@@ -81,8 +81,14 @@ pub fn load(request: &Request) -> Loaded {
     }
     let Loader { mut report, mut scope, files: mut watched, .. } = loader;
     collect_vars(&root, &mut scope, &mut report);
+    let limits = root.get("limits").map_or_else(Limits::default, |node| limits(&mut Decode::new(&mut report, &scope), node));
+    scope.bound = limits.file;
+    for path in report.files_over(limits.file) {
+        let message = format!("{} is larger than `limits.file` ({} bytes)", path.display(), limits.file);
+        report.error("file", None, message).help("raise it there, or split the file with `include:`");
+    }
     let mut decode = Decode::new(&mut report, &scope);
-    let config = build(&mut decode, &root, request);
+    let config = build(&mut decode, &root, request, limits);
     watched.extend(decode.into_files());
     Loaded { config: config.map(|config| Config { files: watched, ..config }), report, scope, files }
 }
@@ -253,12 +259,11 @@ fn collect_vars(root: &Node, scope: &mut Scope, report: &mut Report) {
     }
 }
 
-fn build(decode: &mut Decode<'_>, root: &Node, request: &Request) -> Option<Config> {
+fn build(decode: &mut Decode<'_>, root: &Node, request: &Request, limits: Limits) -> Option<Config> {
     let top = decode.fields(root, "configuration", &schema::names(TOP))?;
     if let Some(node) = top.get("version") {
         decode.number(node, 1, 1);
     }
-    let limits = top.get("limits").map_or_else(Limits::default, |node| limits(decode, node));
     let mut names = parts::Names::read(decode, &top, &request.auth_types);
     let mut rules = names.certificate_rules(decode);
     if let Some(node) = top.get("rules") {

@@ -274,11 +274,21 @@ pub fn ca(decode: &mut Decode<'_>, top: &Fields<'_>, in_memory: bool) -> CaSourc
     if in_memory {
         return CaSource::Memory;
     }
-    let default = CaSource::Dir(data_dir(decode));
+    let made = |directory, constrain| CaSource::Dir { directory, constrain };
+    let default = made(data_dir(decode), None);
     let Some(node) = top.get("ca") else { return default };
     let Some(fields) = decode.fields(node, "ca", &schema::names(CA)) else { return default };
+    let constrain = fields.get("constrain").filter(|node| decode.boolean(node) == Some(true)).map(|node| node.place);
     match (fields.get("dir"), fields.get("cert"), fields.get("key")) {
-        (Some(dir), None, None) => decode.path(dir).map_or(default, CaSource::Dir),
+        (None, None, None) => made(data_dir(decode), constrain),
+        (Some(dir), None, None) => decode.path(dir).map_or(default, |directory| made(directory, constrain)),
+        (None, Some(_), Some(_)) if constrain.is_some() => {
+            decode
+                .report
+                .error("ca", constrain, "`constrain` speaks of a CA that gatepass makes")
+                .help("a CA of your own is limited by whoever issues it; gatepass heeds its name constraints");
+            default
+        }
         (None, Some(cert), Some(key)) => match (decode.path(cert), decode.path(key)) {
             (Some(cert), Some(key)) => CaSource::Files { cert, key, place: node.place },
             _ => default,
