@@ -146,7 +146,7 @@ impl Gate {
     /// # Errors
     /// A rule names more than a CA can be limited to.
     pub fn constraints_wanted(&self) -> Result<Option<crate::tls::constraints::Constraints>, crate::tls::Problem> {
-        build::constraints(self.ca_source(), &self.rules)
+        build::shown::constraints(self.ca_source(), &self.rules)
     }
 
     /// The TLS of a listener: `None` when it is no longer in the configuration, `Some(None)` when it speaks none.
