@@ -30,6 +30,8 @@ pub enum Cause {
     Credential,
     /// The client's own credential is refused by `on_existing_auth: reject`.
     ExistingCredential,
+    /// The PAC script does not say which way to go.
+    Route,
     Dns,
     DnsTimeout,
     ConnectionRefused,
@@ -70,6 +72,7 @@ impl Cause {
             NotFound => (StatusCode::NOT_FOUND, "http_request_error"),
             Credential => (StatusCode::BAD_GATEWAY, "proxy_configuration_error"),
             ExistingCredential => (StatusCode::FORBIDDEN, "http_request_denied"),
+            Route => (StatusCode::BAD_GATEWAY, "proxy_configuration_error"),
             Dns => (StatusCode::BAD_GATEWAY, "dns_error"),
             DnsTimeout => (StatusCode::GATEWAY_TIMEOUT, "dns_timeout"),
             ConnectionRefused => (StatusCode::BAD_GATEWAY, "connection_refused"),
@@ -96,13 +99,19 @@ impl Cause {
         self.row().1
     }
 
+    /// Nobody was met there: another way may do.
+    pub fn is_unreachable(self) -> bool {
+        use Cause::*;
+        matches!(self, Dns | DnsTimeout | ConnectionRefused | ConnectionTimeout)
+    }
+
     /// Whose fault it is, for the log.
     pub fn blame(self) -> Blame {
         use Cause::*;
         match self {
             Denied | ProxyAuthentication | Misdirected | BadRequest | MethodNotAllowed | BodyTooLarge | NotFound
             | ExistingCredential | AddressProhibited | Loop => Blame::Client,
-            Credential | Overload | Stopping | Internal => Blame::Gatepass,
+            Credential | Route | Overload | Stopping | Internal => Blame::Gatepass,
             _ => Blame::Upstream,
         }
     }

@@ -62,6 +62,20 @@ limits! {
     request_head: Time = Duration::from_secs(30);
     /// Time for name resolution and connecting, per attempt at one host.
     connect: Time = Duration::from_secs(10);
+    /// An address that the system's resolver found is used again for this long; it tells no TTL. `0s`: never.
+    dns_keep: Time = Duration::from_secs(5);
+    /// Names whose addresses are kept.
+    dns_names: Count = 4_096;
+    /// Time for one run of a PAC script, with the names it looks up.
+    pac_time: Time = Duration::from_secs(5);
+    /// Memory that one run of a PAC script may take.
+    pac_memory: Size = 32 * 1024 * 1024;
+    /// What a PAC script said for an origin holds for this long; it may depend on time and names.
+    pac_keep: Time = Duration::from_secs(60);
+    /// A PAC script that has a URL is fetched anew after this.
+    pac_refresh: Time = Duration::from_secs(900);
+    /// A proxy that could not be reached comes last among those a PAC script names, for this long.
+    pac_retry: Time = Duration::from_secs(300);
     /// Time from the end of the request to the head of the answer. Generous, since long polling is legitimate.
     response_head: Time = Duration::from_secs(300);
     /// A client connection without a request in flight is closed after this.

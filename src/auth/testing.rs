@@ -28,7 +28,12 @@ pub fn build_with(scheme: &Scheme, settings: &str) -> (Option<Arc<dyn Authorizer
     let file = report.add_file("test.yaml".into(), settings.to_owned());
     let document = yaml::parse(settings, file).unwrap_or_else(|wrong| panic!("{settings}: {}", wrong.message));
     let scope = Scope { bases: vec![std::env::current_dir().unwrap()], bound: 1 << 20, ..Scope::default() };
-    let ground = Ground { dialer: Dialer::new(BTreeMap::new()), limits: Limits::default(), egress: Vec::new() };
+    let ground = Ground {
+        dialer: Dialer::new(BTreeMap::new()),
+        limits: Limits::default(),
+        egress: Vec::new(),
+        resolve: Default::default(),
+    };
     let making = Making {
         requests: String::new(),
         name: Some("test"),

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{Common, Error, Format};
 use crate::auth::Spot;
-use crate::config::{Action, Ocsp, OnExisting, TlsBackend, Unmatched, UpstreamProxy};
+use crate::config::{Action, Ocsp, OnExisting, TlsBackend, Unmatched};
 use crate::gate::{Caller, Decision, Gate, HeaderText, LiveRule, Reach};
 use crate::origin::{Origin, Scheme, parse_authority};
 use crate::tls::inspect;
@@ -245,16 +245,13 @@ impl Told<'_> {
     }
 
     fn way(&self) -> Vec<String> {
-        let spec = self.decision.way.upstream().spec();
+        let upstream = self.decision.way.upstream();
         let mut lines = Vec::new();
-        if let Some(to) = &spec.connect_to {
+        if let Some(to) = &upstream.spec().connect_to {
             lines.push(format!("dials {}:{}", to.host, to.port.unwrap_or(self.origin.port)));
         }
-        if let UpstreamProxy::To(via) = &spec.via.proxy {
-            let user = via.username.as_deref().map_or_else(String::new, |user| format!(" as {user}"));
-            lines.push(format!("via {}:{}{user}", via.host, via.port));
-        }
-        if spec.tls.settings.backend == Some(TlsBackend::Openssl) {
+        lines.extend(upstream.told(self.origin));
+        if upstream.spec().tls.settings.backend == Some(TlsBackend::Openssl) {
             lines.push("TLS by OpenSSL".to_owned());
         }
         lines

@@ -12,9 +12,10 @@ use http::{HeaderName, Method};
 use super::report::Place;
 use super::spiffe::SpiffeId;
 use super::token::TokenUri;
+pub use super::ways::*;
 use super::yaml::Node;
 use crate::limits::Limits;
-use crate::origin::{Host, parse_authority};
+use crate::origin::Host;
 use crate::pattern::{HostPattern, PathPattern, Ports};
 use crate::secret::Secret;
 
@@ -22,6 +23,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     pub unmatched: Unmatched,
     pub upstream_proxy: UpstreamProxy,
+    /// Where hosts are, whatever the system's resolver says.
+    pub resolve: BTreeMap<Host, Vec<IpAddr>>,
     pub credentials: BTreeMap<String, Arc<Credential>>,
     pub client_certificates: BTreeMap<String, Arc<CertificateSource>>,
     pub ca_bundles: BTreeMap<String, Arc<BundleSource>>,
@@ -142,88 +145,6 @@ pub enum Unmatched {
     Tunnel,
     Deny,
     Intercept,
-}
-
-/// `upstream_proxy:` and a rule's `via:`.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
-pub enum UpstreamProxy {
-    /// `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` as they stood when the config was read.
-    #[default]
-    Env,
-    None,
-    To(Arc<Via>),
-}
-
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Via {
-    pub scheme: ViaScheme,
-    pub host: Host,
-    pub port: u16,
-    pub username: Option<String>,
-    pub password: Option<Text>,
-    /// The user's domain, for NTLM, where the user name does not say it.
-    pub domain: Option<String>,
-    /// `None`: the strongest that the proxy offers, once it asks.
-    pub auth: Option<ProxyAuth>,
-    /// Whom to believe and what to show where the proxy itself speaks TLS.
-    pub ca_bundle: Option<Arc<BundleSource>>,
-    pub client_certificates: Vec<Arc<CertificateSource>>,
-    /// Entries in the forms of `NO_PROXY`.
-    pub no_proxy: Vec<String>,
-}
-
-/// How the user is proved to a proxy.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum ProxyAuth {
-    Basic,
-    Digest,
-    Ntlm,
-    Negotiate,
-}
-
-impl Via {
-    /// `scheme://user:password@host:port`; without a scheme, http.
-    pub fn parse(url: &str) -> Option<Self> {
-        let (scheme, rest) = match url.split_once("://") {
-            Some(("http", rest)) => (ViaScheme::Http, rest),
-            Some(("https", rest)) => (ViaScheme::Https, rest),
-            Some(("socks5" | "socks5h", rest)) => (ViaScheme::Socks5, rest),
-            Some(_) => return None,
-            None => (ViaScheme::Http, url),
-        };
-        let rest = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-        let (user, authority) = rest.rsplit_once('@').map_or((None, rest), |(user, authority)| (Some(user), authority));
-        let (host, port) = parse_authority(authority).ok()?;
-        let port = port.unwrap_or(match scheme {
-            ViaScheme::Http => 80,
-            ViaScheme::Https => 443,
-            ViaScheme::Socks5 => 1080,
-        });
-        let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-        let (username, password) = match user.map(|user| user.split_once(':').unwrap_or((user, ""))) {
-            Some((name, password)) => (Some(decode(name)), Some(Text::Known(Secret::new(decode(password))))),
-            None => (None, None),
-        };
-        Some(Via {
-            scheme,
-            host,
-            port,
-            username,
-            password,
-            domain: None,
-            auth: None,
-            ca_bundle: None,
-            client_certificates: Vec::new(),
-            no_proxy: Vec::new(),
-        })
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum ViaScheme {
-    Http,
-    Https,
-    Socks5,
 }
 
 /// A value that may be secret.

@@ -10,6 +10,7 @@ pub mod report;
 pub mod schema;
 pub mod spiffe;
 pub mod token;
+mod ways;
 pub mod yaml;
 
 pub use decode::{Decode, Fields, Scope, nearest, parse_duration};

@@ -65,7 +65,12 @@ pub static TOP: &[Field] = &[
     f(
         "upstream_proxy",
         Shape::Any,
-        "env (the default: HTTPS_PROXY and its kin), none, a URL (http, https, socks5), or a map of url, username, password, auth and more: see [upstream_proxy, via](#upstream_proxy-via)",
+        "env (the default: HTTPS_PROXY and its kin), none, a URL (http, https, socks5), or a map of url or pac, username, password, auth and more: see [upstream_proxy, via](#upstream_proxy-via)",
+    ),
+    f(
+        "resolve",
+        Shape::Any,
+        "host names to an IP address or a list of them, dialled instead of what the system's resolver says; TLS, rules and `Host` keep the name",
     ),
     f("include", Shape::Texts, "further files, read before this one"),
     f("vars", Shape::Texts2, "variables, used as ${name} or {{name}}"),
@@ -222,6 +227,16 @@ pub static LOG: &[Field] = &[
 pub static EGRESS: &[Field] = &[f("deny", Shape::Texts, "private, link_local, loopback, or address ranges")];
 pub static PROXY: &[Field] = &[
     f("url", Shape::Text, "http://, https:// or socks5:// HOST:PORT"),
+    f(
+        "pac",
+        Shape::Text,
+        "instead of `url`: a PAC script, as a file or an http(s) URL, says which proxies to go by; in builds with the feature `pac`",
+    ),
+    f(
+        "proxies",
+        Shape::Texts,
+        "with `pac`: HOST or HOST:PORT of the proxies that may be told the user and be shown the client certificate",
+    ),
     f("username", Shape::Text, "for the proxy; for NTLM `DOMAIN\\user` or `user@domain`, or the user beside `domain`"),
     f("password", Shape::Secret, "for the proxy"),
     f("domain", Shape::Text, "the user's domain, for NTLM"),

@@ -15,14 +15,15 @@ use super::kept::{BundleKey, IdentityKey, Kept, Recipe};
 use super::{Gate, LiveAccess, LiveRule};
 use crate::auth::{self, Making, live};
 use crate::config::{
-    BundleSource, CertificateSource, Config, Credential, Decode, HeaderEdit, Listener, Material, Pem, Place, QueryEdit, Report,
-    Rule, Scope, Text, UpstreamProxy, Via,
+    BundleSource, CertificateSource, Config, Credential, Decode, HeaderEdit, Listener, Material, PacSource, Pem, Place,
+    QueryEdit, Report, Rule, Scope, Text, UpstreamProxy, Via,
 };
 use crate::tls::client::ClientSpec;
 use crate::tls::identity::{self, Identity};
 use crate::tls::trust::Trust;
 use crate::tls::{self, Loaded, Problem, svid};
-use crate::upstream::{Dialer, Ground, Route, Spec};
+use crate::upstream::pac::Pac;
+use crate::upstream::{Dialer, Fixed, Ground, Route, Spec};
 use crate::workload::{Agents, Update};
 
 /// Builds a gate, or reports why not. `listeners` say who may call where.
@@ -39,8 +40,8 @@ pub async fn build(
     previous: Option<&Gate>,
 ) -> Option<Gate> {
     let nothing = Kept::default();
-    let world = format!("{:?} {:?}", config.limits, config.egress);
-    let ground = ground(dialer, config.limits.clone(), config.egress, previous);
+    let world = format!("{:?} {:?} {:?}", config.limits, config.egress, config.resolve);
+    let ground = ground(dialer, config.limits.clone(), config.egress, config.resolve, previous);
     let mut builder = Builder {
         scope,
         report,
@@ -53,6 +54,7 @@ pub async fn build(
         trust: None,
         ground: ground.clone(),
         via: Route::default(),
+        scripts: Vec::new(),
         state: config.state.clone(),
         named_identities: HashMap::new(),
         named_bundles: HashMap::new(),
@@ -94,7 +96,7 @@ pub async fn build(
         true => return None,
         false => builder.authority(config.ca, config.limits.leaves, &rules, previous)?,
     };
-    let Builder { files, agents, kept, pending, trust, via, .. } = builder;
+    let Builder { files, agents, kept, pending, trust, via, scripts, .. } = builder;
     if report.has_errors() {
         return None;
     }
@@ -120,6 +122,7 @@ pub async fn build(
         upstreams: Mutex::new(upstreams),
         default_spec: Spec { tls: ClientSpec::plain(trust?), connect_to: None, via, ruled: false },
         ground,
+        scripts,
         plans: RwLock::default(),
         access: Arc::new(
             listeners
@@ -135,11 +138,12 @@ fn ground(
     dialer: &Arc<Dialer>,
     limits: crate::limits::Limits,
     egress: Vec<crate::config::EgressDeny>,
+    resolve: Fixed,
     previous: Option<&Gate>,
 ) -> Arc<Ground> {
     match previous.map(|gate| &gate.ground) {
-        Some(ground) if ground.limits == limits && ground.egress == egress => ground.clone(),
-        _ => Arc::new(Ground { dialer: dialer.clone(), limits, egress }),
+        Some(ground) if ground.limits == limits && ground.egress == egress && ground.resolve == resolve => ground.clone(),
+        _ => Arc::new(Ground { dialer: dialer.clone(), limits, egress, resolve }),
     }
 }
 
@@ -174,6 +178,7 @@ struct Builder<'a> {
     trust: Option<Arc<Trust>>,
     ground: Arc<Ground>,
     via: Route,
+    scripts: Vec<Arc<Pac>>,
     state: PathBuf,
     named_identities: HashMap<String, Option<Arc<Identity>>>,
     named_bundles: HashMap<String, Option<Arc<Trust>>>,
@@ -244,9 +249,29 @@ impl Builder<'_> {
 
     /// With what TLS toward the proxy needs, by content: where the config names it must not make two routes differ.
     async fn route(&mut self, proxy: UpstreamProxy) -> Route {
-        let UpstreamProxy::To(via) = &proxy else { return proxy.into() };
+        match proxy {
+            UpstreamProxy::To(via) => {
+                let (via, tls) = self.via_tls(&via).await;
+                Route { proxy: UpstreamProxy::To(Arc::new(via)), tls }
+            }
+            UpstreamProxy::Pac(source) => {
+                let (like, tls) = self.via_tls(&source.like).await;
+                let place = source.place;
+                let source = Arc::new(PacSource { place: None, like, ..PacSource::clone(&source) });
+                let pac = self.ground.dialer.pac(source.clone(), tls.clone());
+                if let Err(why) = pac.check(&self.ground.limits) {
+                    self.report.error("pac", place, why).help("mend the PAC script");
+                }
+                self.scripts.push(pac);
+                Route { proxy: UpstreamProxy::Pac(source), tls }
+            }
+            other => other.into(),
+        }
+    }
+
+    async fn via_tls(&mut self, via: &Via) -> (Via, Option<ClientSpec>) {
         if via.ca_bundle.is_none() && via.client_certificates.is_empty() {
-            return proxy.into();
+            return (via.clone(), None);
         }
         let trust = match &via.ca_bundle {
             Some(source) => self.bundle(source).await,
@@ -257,8 +282,7 @@ impl Builder<'_> {
             identities.extend(self.identity(source).await);
         }
         let tls = trust.map(|trust| ClientSpec { identities, ..ClientSpec::plain(trust) });
-        let bare = Via { ca_bundle: None, client_certificates: Vec::new(), ..Via::clone(via) };
-        Route { proxy: UpstreamProxy::To(Arc::new(bare)), tls }
+        (Via { ca_bundle: None, client_certificates: Vec::new(), ..via.clone() }, tls)
     }
 
     fn authorizers(&mut self, list: &[Arc<Credential>], rule: &Rule) -> Vec<Arc<Bound>> {

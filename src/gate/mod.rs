@@ -24,6 +24,7 @@ use crate::limits::Limits;
 use crate::origin::{Host, Origin, Scheme};
 use crate::pattern::HostIndex;
 use crate::tls::authority::Authority;
+use crate::upstream::pac::Pac;
 use crate::upstream::{Ground, Spec, Upstream};
 use crate::workload::Agents;
 
@@ -50,6 +51,8 @@ pub struct Gate {
     /// Every way out that a rule can lead to, by what makes it the same.
     upstreams: Mutex<HashMap<Spec, Arc<Upstream>>>,
     ground: Arc<Ground>,
+    /// PAC scripts that routes name.
+    scripts: Vec<Arc<Pac>>,
     default_spec: Spec,
     plans: RwLock<HashMap<PlanKey, Arc<Plan>>>,
     /// Who may call, by the listener's configured address. By address and not by position: a reload
@@ -125,6 +128,15 @@ impl Gate {
 
     pub fn ground(&self) -> &Arc<Ground> {
         &self.ground
+    }
+
+    /// Fetches the PAC scripts that have a URL, so that the first request need not wait for them.
+    pub async fn fetch_scripts(&self) {
+        for pac in &self.scripts {
+            if let Err(failure) = pac.script(&self.ground).await {
+                tracing::error!(%failure, "no PAC script");
+            }
+        }
     }
 
     /// Who may call at a listener, by its configured address and how many before it have the same.
@@ -240,6 +252,9 @@ impl Gate {
             upstream.sweep();
         }
         self.upstreams.lock().unwrap_or_else(|e| e.into_inner()).retain(|_, upstream| Arc::strong_count(upstream) > 1);
+        for pac in &self.scripts {
+            let _ = pac.renew_if_due(&self.ground);
+        }
     }
 }
 

@@ -49,6 +49,7 @@ impl Gate {
             index: self.index.clone(),
             upstreams: Mutex::new(upstreams),
             ground: self.ground.clone(),
+            scripts: self.scripts.clone(),
             default_spec: self.default_spec.clone(),
             plans: RwLock::default(),
             access: self.access.clone(),

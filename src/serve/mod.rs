@@ -118,6 +118,7 @@ pub async fn start(built: Built, request: Request, observe: Observe) -> Result<R
     }
     let ready = Arc::new(AtomicBool::new(true));
     tokio::spawn(sweep(context.clone()));
+    fetch_scripts(&context);
     tokio::spawn(expiry::watch(context.clone()));
     let reloader = Arc::new(Reloader::new(context.clone(), request, dialer, places, files));
     if let Some(listener) = admin {
@@ -139,6 +140,11 @@ fn connections(wanted: usize) -> usize {
     let Some(limit) = (if raised { maximum } else { current }) else { return wanted.min(Semaphore::MAX_PERMITS) };
     let most = usize::try_from(limit.saturating_sub(KEPT) / 2).unwrap_or(usize::MAX).max(16);
     wanted.min(most).min(Semaphore::MAX_PERMITS)
+}
+
+fn fetch_scripts(context: &Arc<Context>) {
+    let gate = context.gate();
+    tokio::spawn(async move { gate.fetch_scripts().await });
 }
 
 /// Closes connections that nobody used for a while.

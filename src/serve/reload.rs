@@ -120,6 +120,7 @@ impl Reloader {
             );
         }
         self.context.swap(built.gate);
+        super::fetch_scripts(&self.context);
         tracing::info!(why, rules, "configuration reloaded");
     }
 

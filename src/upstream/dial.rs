@@ -12,8 +12,11 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::Ground;
+use super::pac::Pac;
 use super::proxy::Proxy;
-use crate::config::{EgressDeny, Via};
+use super::resolve::Resolver;
+use crate::config::{EgressDeny, PacSource, Via};
 use crate::failure::{Cause, Failure, Retry};
 use crate::origin::Host;
 use crate::tls::Problem;
@@ -33,6 +36,9 @@ pub struct Dialer {
     /// Upstream proxies by all that makes one differ from another, shared by the ways out: what one of them asks for
     /// is asked once.
     proxies: Mutex<HashMap<ProxyKey, Arc<Proxy>>>,
+    /// PAC scripts, in the same way.
+    scripts: Mutex<HashMap<(Arc<PacSource>, Option<ClientSpec>), Arc<Pac>>>,
+    pub(super) resolver: Resolver,
 }
 
 type ProxyKey = (Arc<Via>, Option<ClientSpec>);
@@ -42,7 +48,14 @@ const REMEMBERED: usize = 1024;
 
 impl Dialer {
     pub fn new(environment: BTreeMap<String, String>) -> Arc<Self> {
-        Arc::new(Self { own: ArcSwap::default(), environment, made: OnceLock::new(), proxies: Mutex::default() })
+        Arc::new(Self {
+            own: ArcSwap::default(),
+            environment,
+            made: OnceLock::new(),
+            proxies: Mutex::default(),
+            scripts: Mutex::default(),
+            resolver: Resolver::default(),
+        })
     }
 
     /// The proxy that this is, made when first asked for; those that no way out uses any more are let go.
@@ -56,6 +69,13 @@ impl Dialer {
         let proxy = Arc::new(Proxy::new(key.0.clone(), key.1.as_ref(), sessions)?);
         proxies.insert(key, proxy.clone());
         Ok(proxy)
+    }
+
+    /// The script that this is, with all that is known of it.
+    pub fn pac(&self, source: Arc<PacSource>, tls: Option<ClientSpec>) -> Arc<Pac> {
+        let mut scripts = self.scripts.lock().unwrap_or_else(|e| e.into_inner());
+        scripts.retain(|key, pac| Arc::strong_count(pac) > 1 || key.0 == source);
+        scripts.entry((source, tls)).or_insert_with_key(|(source, tls)| Arc::new(Pac::new(source.clone(), tls.clone()))).clone()
     }
 
     pub fn own_listeners(&self, addresses: Vec<SocketAddr>) {
@@ -84,18 +104,23 @@ impl Dialer {
         made.push_back((from, to));
     }
 
-    /// Resolves and connects within `within`.
+    /// Resolves and connects within `limits.connect`.
     ///
     /// # Errors
     /// Each way this can fail has its own [`Cause`]; the details name the goal.
-    pub async fn connect(&self, host: &Host, port: u16, policy: &Policy<'_>, within: Duration) -> Result<TcpStream, Failure> {
+    pub async fn connect(&self, host: &Host, port: u16, policy: &Policy<'_>, ground: &Ground) -> Result<TcpStream, Failure> {
+        let within = ground.limits.connect;
         let deadline = Instant::now() + within;
-        let addresses = resolve(host, port, deadline, within).await?;
+        let addresses = self.resolver.find(host, port, &ground.resolve, &ground.limits, deadline, within).await?;
         let allowed = self.allowed(host, addresses, policy)?;
         let stream = match timeout_at(deadline, race(allowed.clone())).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(cause)) => return Err(not_connected(host, port, &allowed, &cause)),
+            Ok(Err(cause)) => {
+                self.resolver.forget(host);
+                return Err(not_connected(host, port, &allowed, &cause));
+            }
             Err(_) => {
+                self.resolver.forget(host);
                 return Err(Failure::new(
                     Cause::ConnectionTimeout,
                     format!("connecting to {} took longer than {within:?}", goal(host, port, &allowed)),
@@ -231,46 +256,6 @@ fn unwrap_v4(ip: IpAddr) -> IpAddr {
     }
 }
 
-async fn resolve(host: &Host, port: u16, deadline: Instant, within: Duration) -> Result<Vec<SocketAddr>, Failure> {
-    let name = match host {
-        Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, port)]),
-        Host::Name(name) => name,
-    };
-    match timeout_at(deadline, tokio::net::lookup_host((&**name, port))).await {
-        Ok(Ok(found)) => {
-            let found: Vec<_> = found.collect();
-            if found.is_empty() { Err(unknown_name(name, "it has no address")) } else { Ok(interleave(found)) }
-        }
-        Ok(Err(cause)) => Err(unknown_name(name, &lookup_words(&cause))),
-        Err(_) => Err(Failure::new(Cause::DnsTimeout, format!("looking up {name} took longer than {within:?}"))),
-    }
-}
-
-fn unknown_name(name: &str, why: &str) -> Failure {
-    Failure::new(Cause::Dns, format!("cannot find the address of {name}: {why}"))
-        .hint("check the spelling, or say where it is with `connect_to: ADDRESS` in its rule")
-}
-
-/// getaddrinfo's words without Rust's frame around them.
-fn lookup_words(cause: &io::Error) -> String {
-    let text = cause.to_string();
-    text.strip_prefix("failed to lookup address information: ").unwrap_or(&text).to_owned()
-}
-
-/// RFC 8305 §4: the families take turns, in the resolver's order.
-fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let first_is_v6 = addresses[0].is_ipv6();
-    let (a, b): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
-    let (mut a, mut b) = (a.into_iter(), b.into_iter());
-    let mut mixed = Vec::new();
-    loop {
-        match (a.next(), b.next()) {
-            (None, None) => return mixed,
-            (x, y) => mixed.extend(x.into_iter().chain(y)),
-        }
-    }
-}
-
 /// Happy eyeballs (RFC 8305 §5): the next address starts when the one before fails or dawdles; the first to connect wins.
 async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     if let [only] = addresses[..] {
@@ -355,12 +340,5 @@ mod tests {
             assert_eq!(policy.refuses(ip.parse().unwrap()), Some(Refusal::Egress), "{ip}");
         }
         assert_eq!(policy.refuses("192.0.2.1".parse().unwrap()), None);
-    }
-
-    #[test]
-    fn families_take_turns() {
-        let all = ["[::1]:1", "[::2]:1", "1.1.1.1:1"].map(|a| a.parse().unwrap()).to_vec();
-        let order: Vec<_> = interleave(all).iter().map(ToString::to_string).collect();
-        assert_eq!(order, ["[::1]:1", "1.1.1.1:1", "[::2]:1"]);
     }
 }

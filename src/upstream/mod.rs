@@ -7,9 +7,13 @@
 pub mod body;
 pub mod dial;
 mod dialogue;
+pub mod fetch;
 mod forward;
+mod kept;
+pub mod pac;
 mod pool;
 mod proxy;
+mod resolve;
 mod route;
 mod stream;
 mod tunnel;
@@ -22,6 +26,7 @@ use std::time::{Duration, Instant};
 pub use body::Outbound;
 pub use dial::{Dialer, Policy};
 pub use pool::{Ask, Lease, Sender, Way};
+pub use resolve::Fixed;
 pub use route::Route;
 pub use stream::Stream;
 
@@ -55,6 +60,8 @@ pub struct Ground {
     pub dialer: Arc<Dialer>,
     pub limits: Limits,
     pub egress: Vec<EgressDeny>,
+    /// `resolve:`.
+    pub resolve: Fixed,
 }
 
 /// How long the parts of getting a connection took.
@@ -124,24 +131,48 @@ impl Upstream {
             Some(to) => (&to.host, to.port.unwrap_or(port), None),
             None => (host, port, at.map(Host::Ip)),
         };
-        let policy = Policy { deny: &self.ground.egress, ruled: self.spec.ruled };
-        let within = self.limits().connect;
-        match self.exit.proxy(host, port, scheme) {
-            None => {
-                let goal = at.as_ref().unwrap_or(host);
-                Ok(Stream::Tcp(self.ground.dialer.connect(goal, port, &policy, within).await?))
-            }
-            Some(proxy) => tunnel::open(proxy, &self.ground.dialer, host, port, self.limits()).await,
+        match self.enter(host, port, at, scheme).await? {
+            Entered::Straight(stream) => Ok(stream),
+            Entered::At(proxy, stream) => tunnel::through(stream, &proxy, &self.ground, host, port).await,
         }
     }
 
-    /// The proxy that takes requests for this origin as they are: in clear, in absolute form (RFC 9112 §3.2.2). Many
-    /// proxies open tunnels to port 443 only.
-    fn forwarder(&self, origin: &Origin) -> Option<&Arc<proxy::Proxy>> {
-        if origin.scheme == Scheme::Https || self.spec.connect_to.is_some() {
-            return None;
+    /// A connection to `host:port`, or to the proxy on the way to it. Of several ways the first that there is; where a
+    /// proxy refuses, it has been reached, and no other is asked.
+    async fn enter(&self, host: &Host, port: u16, at: Option<Host>, scheme: Scheme) -> Result<Entered, Failure> {
+        let ground = &self.ground;
+        let exits = self.exit.exits(host, port, scheme, ground).await?;
+        let policy = Policy { deny: &ground.egress, ruled: self.spec.ruled };
+        let mut failed: Option<Failure> = None;
+        for exit in exits.iter() {
+            let entered = match exit {
+                None => {
+                    let goal = at.as_ref().filter(|_| !ground.resolve.contains_key(host)).unwrap_or(host);
+                    ground.dialer.connect(goal, port, &policy, ground).await.map(|tcp| Entered::Straight(Stream::Tcp(tcp)))
+                }
+                Some(proxy) => proxy.enter(ground).await.map(|stream| Entered::At(proxy.clone(), stream)),
+            };
+            match entered {
+                Ok(entered) => return Ok(entered),
+                Err(failure) if !failure.cause.is_unreachable() => return Err(failure),
+                Err(failure) => failed = Some(after(failed, failure)),
+            }
         }
-        self.exit.proxy(&origin.host, origin.port, Scheme::Http).filter(|proxy| proxy.forwards())
+        Err(failed.unwrap_or_else(|| Failure::new(Cause::Internal, format!("there is no way to {host}:{port}"))))
+    }
+
+    /// Which way requests to an origin go, where that can be told without the network.
+    pub fn told(&self, origin: &Origin) -> Vec<String> {
+        let (host, port) = match &self.spec.connect_to {
+            Some(to) => (&to.host, to.port.unwrap_or(origin.port)),
+            None => (&origin.host, origin.port),
+        };
+        let mut told = self.exit.told(host, port, origin.scheme, &self.ground);
+        if let Some(addresses) = self.ground.resolve.get(host) {
+            let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            told.push(format!("{host} is at {}, as `resolve` says", addresses.join(", ")));
+        }
+        told
     }
 
     /// A connected stream, TLS done where the scheme asks for it, and the protocol that was agreed on. `plain`: it is
@@ -156,19 +187,28 @@ impl Upstream {
 
     async fn open_once(&self, origin: &Origin, alpn: &[Alpn], plain: bool) -> Result<Opened, Failure> {
         let started = Instant::now();
+        let route = self.exit.generation();
         let in_clear = |stream, forward| Opened {
             stream,
             agreed: None,
             handshake: None,
             timing: Timing { connect: started.elapsed(), tls: Duration::ZERO },
             forward,
+            route,
         };
-        if let Some(proxy) = self.forwarder(origin).filter(|_| plain) {
-            let stream = proxy.connect(&self.ground.dialer, self.limits()).await?;
-            let forward = Box::new(forward::Forward::new(proxy.clone(), &stream));
-            return Ok(in_clear(stream, Some(forward)));
-        }
-        let stream = self.reach(&origin.host, origin.port, origin.scheme).await?;
+        // A proxy takes requests in clear as they are, in absolute form (RFC 9112 §3.2.2); many open tunnels to port 443 only.
+        let stream = if plain && origin.scheme == Scheme::Http && self.spec.connect_to.is_none() {
+            match self.enter(&origin.host, origin.port, None, Scheme::Http).await? {
+                Entered::Straight(stream) => stream,
+                Entered::At(proxy, stream) if proxy.forwards() => {
+                    let forward = Box::new(forward::Forward::new(proxy, &stream));
+                    return Ok(in_clear(stream, Some(forward)));
+                }
+                Entered::At(proxy, stream) => tunnel::through(stream, &proxy, &self.ground, &origin.host, origin.port).await?,
+            }
+        } else {
+            self.reach(&origin.host, origin.port, origin.scheme).await?
+        };
         if origin.scheme == Scheme::Http {
             return Ok(in_clear(stream, None));
         }
@@ -179,7 +219,7 @@ impl Upstream {
             Failure::new(Cause::ConnectionTimeout, format!("the TLS handshake with {origin} took longer than {bound:?}"))
         })??;
         let timing = Timing { connect, tls: started.elapsed() - connect };
-        Ok(Opened { stream, agreed, handshake: Some(handshake), timing, forward: None })
+        Ok(Opened { stream, agreed, handshake: Some(handshake), timing, forward: None, route })
     }
 
     async fn handshake(
@@ -201,6 +241,20 @@ impl Upstream {
     }
 }
 
+/// The first step of a way.
+enum Entered {
+    Straight(Stream),
+    At(Arc<proxy::Proxy>, Stream),
+}
+
+/// The last failure, with those before it.
+fn after(before: Option<Failure>, mut failure: Failure) -> Failure {
+    if let Some(before) = before {
+        failure.details = format!("{}; then {}", before.details, failure.details);
+    }
+    failure
+}
+
 /// A connection just made.
 struct Opened {
     stream: Stream,
@@ -210,6 +264,8 @@ struct Opened {
     timing: Timing,
     /// It ends at a proxy, which is given requests in absolute form.
     forward: Option<Box<forward::Forward>>,
+    /// The generation of the route as it was before the way was chosen.
+    route: u64,
 }
 
 /// What a connection's error means: TLS alerts (a refused client certificate shows only at the first

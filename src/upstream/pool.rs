@@ -38,6 +38,7 @@ struct Idle {
     address: Option<std::net::SocketAddr>,
     handshake: Option<Arc<Handshake>>,
     forward: Option<Box<Forward>>,
+    route: u64,
     since: Instant,
 }
 
@@ -45,6 +46,8 @@ struct Idle {
 struct Shared {
     sender: http2::SendRequest<Outbound>,
     load: Arc<Load>,
+    /// The generation of the route it goes by.
+    route: u64,
     address: Option<std::net::SocketAddr>,
     handshake: Option<Arc<Handshake>>,
 }
@@ -106,6 +109,8 @@ pub struct Lease {
     pub peer_certificate: Option<Vec<u8>>,
     /// It ends at a proxy, which is given requests in absolute form.
     pub(super) forward: Option<Box<Forward>>,
+    /// The generation of the route it goes by.
+    route: u64,
 }
 
 impl Lease {
@@ -167,6 +172,7 @@ impl Lease {
                 address: self.address,
                 handshake: self.handshake,
                 forward: self.forward,
+                route: self.route,
                 since: Instant::now(),
             });
         }
@@ -227,9 +233,10 @@ impl Way {
 
     async fn take_idle(self: &Arc<Self>) -> Option<Lease> {
         loop {
-            let Idle { mut sender, address, handshake, forward, since } =
+            let Idle { mut sender, address, handshake, forward, route, since } =
                 self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop()?;
-            if since.elapsed() > self.upstream.limits().upstream_idle || sender.is_closed() {
+            let old = route != self.upstream.exit.generation();
+            if old || since.elapsed() > self.upstream.limits().upstream_idle || sender.is_closed() {
                 continue;
             }
             // Ready at once, unless the end of the last answer is still being taken in.
@@ -246,6 +253,7 @@ impl Way {
                     handshake,
                     peer_certificate: None,
                     forward,
+                    route,
                 });
             }
         }
@@ -261,7 +269,9 @@ impl Way {
 
     async fn lease_h2(self: &Arc<Self>, alpn: &[Alpn]) -> Result<Lease, Failure> {
         let mut shared = self.h2.lock().await;
-        shared.retain(|connection| !connection.sender.is_closed() && !connection.load.leaving.load(Ordering::Relaxed));
+        let route = self.upstream.exit.generation();
+        let leaving = |c: &Shared| c.route != route || c.load.leaving.load(Ordering::Relaxed);
+        shared.retain(|connection| !connection.sender.is_closed() && !leaving(connection));
         let free = |c: &&Shared| c.load.streams.load(Ordering::Relaxed) < c.load.most.load(Ordering::Relaxed);
         if let Some(connection) = shared.iter().find(free) {
             return Ok(self.share(connection, true, Timing::default()));
@@ -300,6 +310,7 @@ impl Way {
             handshake: connection.handshake.clone(),
             peer_certificate: None,
             forward: None,
+            route: connection.route,
         }
     }
 
@@ -327,7 +338,7 @@ impl Way {
     }
 
     async fn start_h1(self: &Arc<Self>, opened: Opened, pooled: bool) -> Result<Lease, Failure> {
-        let Opened { stream, handshake, timing, forward, .. } = opened;
+        let Opened { stream, handshake, timing, forward, route, .. } = opened;
         let address = stream.peer_addr();
         let limits = self.upstream.limits();
         let (sender, connection) = http1::Builder::new()
@@ -352,11 +363,12 @@ impl Way {
             handshake,
             peer_certificate: None,
             forward,
+            route,
         })
     }
 
     async fn start_h2(&self, opened: Opened) -> Result<Shared, Failure> {
-        let Opened { stream, handshake, .. } = opened;
+        let Opened { stream, handshake, route, .. } = opened;
         let address = stream.peer_addr();
         let limits = self.upstream.limits();
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -370,7 +382,7 @@ impl Way {
         let load = Arc::new(Load::default());
         load.most.store(connection.current_max_send_streams(), Ordering::Relaxed);
         tokio::spawn(Driver { connection: Box::pin(connection), load: load.clone() });
-        Ok(Shared { sender, load, address, handshake })
+        Ok(Shared { sender, load, route, address, handshake })
     }
 
     /// True while there is something to keep.

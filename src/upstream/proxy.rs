@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
-use super::{Dialer, Policy, Stream};
+use super::{Ground, Policy, Stream};
 use crate::config::{Alpn, ProxyAuth, Via, ViaScheme};
 use crate::failure::{Cause, Failure};
-use crate::limits::Limits;
 use crate::live::Value;
 use crate::proof::digest::Space;
 use crate::secret::Secret;
@@ -31,6 +31,8 @@ pub struct Known {
     pub space: Option<Space>,
     /// It let a request through without asking.
     pub silent: bool,
+    /// When it could not be reached, the last time that was tried.
+    pub down: Option<Instant>,
 }
 
 impl fmt::Display for Proxy {
@@ -97,14 +99,31 @@ impl Proxy {
         Ok(Some((username, password)))
     }
 
+    /// [`Proxy::connect`], for a new dialogue; it is remembered when the proxy cannot be reached.
+    ///
+    /// # Errors
+    /// As there, or its password cannot be had.
+    pub async fn enter(&self, ground: &Ground) -> Result<Stream, Failure> {
+        self.prepare().await?;
+        let entered = self.connect(ground).await;
+        self.known().down = entered.as_ref().is_err_and(|failure| failure.cause.is_unreachable()).then(Instant::now);
+        entered
+    }
+
+    /// Could it not be reached, less than `lately` ago?
+    pub fn is_down(&self, lately: Duration) -> bool {
+        self.known().down.is_some_and(|since| since.elapsed() < lately)
+    }
+
     /// A connection to it, TLS done where it speaks TLS.
     ///
     /// # Errors
     /// It cannot be reached, or is not to be believed.
-    pub async fn connect(&self, dialer: &Dialer, limits: &Limits) -> Result<Stream, Failure> {
+    pub async fn connect(&self, ground: &Ground) -> Result<Stream, Failure> {
+        let limits = &ground.limits;
         let policy = Policy { deny: &[], ruled: true };
         let named = |failure| self.named(failure);
-        let tcp = dialer.connect(&self.via.host, self.via.port, &policy, limits.connect).await.map_err(named)?;
+        let tcp = ground.dialer.connect(&self.via.host, self.via.port, &policy, ground).await.map_err(named)?;
         let Some(client) = &self.client else { return Ok(Stream::Tcp(tcp)) };
         let handshake = client.connect(tcp, &self.via.host, &[Alpn::Http11]);
         match tokio::time::timeout(limits.tls_handshake, handshake).await {

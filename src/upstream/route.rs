@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Dialer;
+use super::pac::{Exits, Pac};
 use super::proxy::Proxy;
+use super::{Dialer, Ground};
 use crate::config::{Cidr, UpstreamProxy, Via, ViaScheme};
+use crate::failure::Failure;
 use crate::origin::{Host, Scheme, parse_authority};
 use crate::tls::Problem;
 use crate::tls::client::ClientSpec;
@@ -32,6 +34,7 @@ pub enum Exit {
     Straight,
     By(Arc<Proxy>),
     Environment(Environment),
+    Script(Arc<Pac>),
 }
 
 /// What the proxy variables say. The conventions that curl and Go agree on: `https_proxy` and `http_proxy` by the
@@ -60,6 +63,7 @@ impl Exit {
         Ok(match &route.proxy {
             UpstreamProxy::None => Exit::Straight,
             UpstreamProxy::To(via) => Exit::By(proxy(via.clone())?),
+            UpstreamProxy::Pac(source) => Exit::Script(dialer.pac(source.clone(), route.tls.clone())),
             UpstreamProxy::Env => {
                 let named = |name: &str| {
                     let url = either(environment, name).or_else(|| either(environment, "all_proxy"));
@@ -72,10 +76,21 @@ impl Exit {
         })
     }
 
-    /// The proxy to go through, if any.
-    pub fn proxy(&self, host: &Host, port: u16, scheme: Scheme) -> Option<&Arc<Proxy>> {
+    /// The ways to `host:port`, in the order in which they are tried.
+    ///
+    /// # Errors
+    /// A PAC script does not say.
+    pub async fn exits(&self, host: &Host, port: u16, scheme: Scheme, ground: &Arc<Ground>) -> Result<Exits, Failure> {
         match self {
-            Exit::Straight => None,
+            Exit::Script(pac) if !is_spared(pac, host, port) => pac.exits(host, port, scheme, ground).await,
+            _ => Ok(Arc::new([self.proxy(host, port, scheme).cloned()])),
+        }
+    }
+
+    /// The proxy to go through, if any, where no script says it.
+    fn proxy(&self, host: &Host, port: u16, scheme: Scheme) -> Option<&Arc<Proxy>> {
+        match self {
+            Exit::Straight | Exit::Script(_) => None,
             Exit::By(proxy) => Some(proxy).filter(|proxy| !bypassed(&proxy.via().no_proxy, host, port)),
             Exit::Environment(environment) => {
                 let Environment { https, http, exceptions } = environment;
@@ -84,6 +99,35 @@ impl Exit {
             }
         }
     }
+
+    /// Another one than when a connection was made: it went a way that may not be taken any more.
+    pub fn generation(&self) -> u64 {
+        match self {
+            Exit::Script(pac) => pac.generation(),
+            _ => 0,
+        }
+    }
+
+    /// In words, without the network; nothing to say of the straight way.
+    pub fn told(&self, host: &Host, port: u16, scheme: Scheme, ground: &Ground) -> Vec<String> {
+        if let Exit::Script(pac) = self {
+            return vec![if is_spared(pac, host, port) {
+                "straight: not a host for the PAC script (`no_proxy`, or this machine)".to_owned()
+            } else {
+                pac.told(host, port, scheme, &ground.limits)
+            }];
+        }
+        let Some(proxy) = self.proxy(host, port, scheme) else { return Vec::new() };
+        let via = proxy.via();
+        let user = via.username.as_deref().map_or_else(String::new, |user| format!(" as {user}"));
+        let whence = if matches!(self, Exit::Environment(_)) { ", as the environment says" } else { "" };
+        vec![format!("via {}:{}{user}{whence}", via.host, via.port)]
+    }
+}
+
+/// Browsers do not ask a script about their own machine either.
+fn is_spared(pac: &Pac, host: &Host, port: u16) -> bool {
+    is_local(host) || bypassed(pac.no_proxy(), host, port)
 }
 
 fn either<'e>(environment: &'e BTreeMap<String, String>, name: &str) -> Option<&'e str> {
@@ -121,7 +165,7 @@ fn covers(entry: &str, host: &Host, port: u16) -> bool {
     covered && p.is_none_or(|p| p == port)
 }
 
-fn parse_cidr(text: &str) -> Option<Cidr> {
+pub(super) fn parse_cidr(text: &str) -> Option<Cidr> {
     let (address, prefix) = text.split_once('/')?;
     Some(Cidr { address: address.parse().ok()?, prefix: prefix.parse().ok()? })
 }

@@ -10,26 +10,23 @@ use tokio::time::timeout;
 
 use super::dialogue::Dialogue;
 use super::proxy::{Proxy, ROUNDS};
-use super::{Dialer, Stream};
+use super::{Ground, Stream};
 use crate::config::ViaScheme;
 use crate::failure::{Cause, Failure};
-use crate::limits::Limits;
 use crate::origin::Host;
 
-/// Connects to the proxy and has it open a tunnel to `host:port`.
+/// Has the proxy at the other end of `stream` open a tunnel to `host:port`.
 ///
 /// # Errors
-/// The proxy cannot be reached, refuses, or takes longer than `limits.connect`.
-pub async fn open(proxy: &Arc<Proxy>, dialer: &Dialer, host: &Host, port: u16, limits: &Limits) -> Result<Stream, Failure> {
-    proxy.prepare().await?;
-    let stream = proxy.connect(dialer, limits).await?;
+/// The proxy refuses, or takes longer than `limits.connect`.
+pub async fn through(stream: Stream, proxy: &Arc<Proxy>, ground: &Ground, host: &Host, port: u16) -> Result<Stream, Failure> {
     let asked = async {
         match proxy.via().scheme {
             ViaScheme::Socks5 => socks5(stream, proxy, host, port).await,
-            _ => connect(stream, proxy, dialer, limits, host, port).await,
+            _ => connect(stream, proxy, ground, host, port).await,
         }
     };
-    let within = limits.connect;
+    let within = ground.limits.connect;
     timeout(within, asked).await.unwrap_or_else(|_| Err(too_slow(proxy, host, port, within)))
 }
 
@@ -41,14 +38,7 @@ fn refused(proxy: &Proxy, host: &Host, port: u16, why: &str) -> Failure {
     proxy.named(Failure::new(Cause::ConnectionRefused, format!("{proxy} did not open a tunnel to {host}:{port}: {why}")))
 }
 
-async fn connect(
-    mut stream: Stream,
-    proxy: &Arc<Proxy>,
-    dialer: &Dialer,
-    limits: &Limits,
-    host: &Host,
-    port: u16,
-) -> Result<Stream, Failure> {
+async fn connect(mut stream: Stream, proxy: &Arc<Proxy>, ground: &Ground, host: &Host, port: u16) -> Result<Stream, Failure> {
     let target = format!("{host}:{port}");
     let failed = |why: &str| refused(proxy, host, port, why);
     let mut dialogue = Dialogue::new(proxy.clone());
@@ -66,7 +56,7 @@ async fn connect(
                 dialogue.challenged(&answer.headers)?;
                 if !answer.drain(&mut stream).await {
                     dialogue.moved()?;
-                    stream = proxy.connect(dialer, limits).await?;
+                    stream = proxy.connect(ground).await?;
                 }
             }
             _ => return Err(failed(&format!("it answered `{}`", answer.line))),

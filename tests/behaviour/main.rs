@@ -11,6 +11,8 @@ mod messages;
 mod oauth2;
 mod onboarding;
 mod operation;
+#[cfg(feature = "pac")]
+mod pac;
 mod placeholders;
 mod proxies;
 mod rotation;

@@ -518,7 +518,12 @@ fn built(yaml: &str, env: &[(&str, &str)]) -> (Option<Arc<dyn Authorizer>>, Stri
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let scope = Scope { env, bound: 1 << 20, ..Scope::default() };
     let dialer = crate::upstream::Dialer::new(std::collections::BTreeMap::new());
-    let ground = Arc::new(crate::upstream::Ground { dialer, limits: crate::limits::Limits::default(), egress: Vec::new() });
+    let ground = Arc::new(crate::upstream::Ground {
+        dialer,
+        limits: crate::limits::Limits::default(),
+        egress: Vec::new(),
+        resolve: Default::default(),
+    });
     let making = Making {
         requests: String::new(),
         name: None,

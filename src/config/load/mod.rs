@@ -1,6 +1,7 @@
 //! Finds, reads and joins the files of a configuration.
 
 mod listeners;
+mod pac;
 mod parts;
 mod rules;
 mod sources;
@@ -231,7 +232,7 @@ fn overlay(root: &mut Node, later: Node) {
 }
 
 /// Maps of names, in which a later file adds and replaces single ones.
-const MERGED: [&str; 7] = ["vars", "credentials", "client_certificates", "ca_bundles", "profiles", "limits", "log"];
+const MERGED: [&str; 8] = ["vars", "credentials", "client_certificates", "ca_bundles", "profiles", "limits", "log", "resolve"];
 
 fn names_over(base: &mut Vec<(Key, Node)>, more: Vec<(Key, Node)>) {
     for (key, node) in more {
@@ -274,6 +275,7 @@ fn build(decode: &mut Decode<'_>, root: &Node, request: &Request, limits: Limits
         listeners: listeners::listeners(decode, &top, request),
         unmatched: parts::unmatched(decode, &top),
         upstream_proxy: top.get("upstream_proxy").and_then(|node| parts::proxy(decode, node, &names)).unwrap_or_default(),
+        resolve: parts::resolve(decode, &top),
         credentials: names.credentials,
         client_certificates: names.certificates,
         ca_bundles: names.bundles,

@@ -190,22 +190,18 @@ pub fn unmatched(decode: &mut Decode<'_>, top: &Fields<'_>) -> Unmatched {
 pub fn proxy(decode: &mut Decode<'_>, node: &Node, names: &Names) -> Option<UpstreamProxy> {
     if node.as_map().is_some() {
         let fields = decode.fields(node, "upstream proxy", &schema::names(PROXY))?;
+        if let Some(pac) = fields.get("pac") {
+            return super::pac::read(decode, &fields, pac, names);
+        }
         let url = decode.required(&fields, "an upstream proxy", "url")?;
         let text = decode.string(url)?;
         let mut via = via(decode, &text, url.place)?;
-        if let Some(node) = fields.get("username") {
-            via.username = Some(decode.string(node)?);
-        }
-        if let Some(node) = fields.get("password") {
-            via.password = Some(decode.text(node)?);
-        }
         proxy_settings(decode, &fields, &mut via, names)?;
-        if let Some(node) = fields.get("no_proxy") {
-            via.no_proxy = decode
-                .strings(node)?
-                .into_iter()
-                .flat_map(|(text, _)| text.split(',').map(|entry| entry.trim().to_owned()).collect::<Vec<_>>())
-                .collect();
+        if let Some(node) = fields.get("proxies") {
+            decode
+                .report
+                .error("proxies", node.place, "`proxies` says which proxies of a PAC script may be told the user")
+                .help("leave it out beside `url`");
         }
         return Some(UpstreamProxy::To(Arc::new(via)));
     }
@@ -219,14 +215,27 @@ pub fn proxy(decode: &mut Decode<'_>, node: &Node, names: &Names) -> Option<Upst
 /// The builds that have Kerberos.
 pub const NEGOTIATE: &str = "the image and the released binaries have it; build with `--features negotiate` to have it";
 
-/// How the user is proved to the proxy, and TLS toward it.
-fn proxy_settings(decode: &mut Decode<'_>, fields: &Fields<'_>, via: &mut Via, names: &Names) -> Option<()> {
+/// The user and how it is proved to the proxy, TLS toward it, and exceptions.
+pub fn proxy_settings(decode: &mut Decode<'_>, fields: &Fields<'_>, via: &mut Via, names: &Names) -> Option<()> {
     let words = [
         ("basic", ProxyAuth::Basic),
         ("digest", ProxyAuth::Digest),
         ("ntlm", ProxyAuth::Ntlm),
         ("negotiate", ProxyAuth::Negotiate),
     ];
+    if let Some(node) = fields.get("username") {
+        via.username = Some(decode.string(node)?);
+    }
+    if let Some(node) = fields.get("password") {
+        via.password = Some(decode.text(node)?);
+    }
+    if let Some(node) = fields.get("no_proxy") {
+        via.no_proxy = decode
+            .strings(node)?
+            .into_iter()
+            .flat_map(|(text, _)| text.split(',').map(|entry| entry.trim().to_owned()).collect::<Vec<_>>())
+            .collect();
+    }
     if let Some(node) = fields.get("domain") {
         via.domain = Some(decode.string(node)?);
     }
@@ -268,6 +277,45 @@ fn via(decode: &mut Decode<'_>, url: &str, place: Place) -> Option<Via> {
             .help("write it as http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT");
     }
     via
+}
+
+/// `resolve:`, host names to an address or a list of them.
+pub fn resolve(decode: &mut Decode<'_>, top: &Fields<'_>) -> BTreeMap<Host, Vec<IpAddr>> {
+    let mut fixed = BTreeMap::new();
+    let entries = top.get("resolve").and_then(|node| decode.map(node, "`resolve`")).unwrap_or_default();
+    for (key, node) in entries {
+        let host = match Host::parse_written(&key.text) {
+            Ok(host @ Host::Name(_)) => host,
+            Ok(Host::Ip(_)) => {
+                decode.report.error("resolve", key.place, format!("`{}` is an address already", key.text));
+                continue;
+            }
+            Err(why) => {
+                decode
+                    .report
+                    .error("resolve", key.place, format!("`{}` is not a host name: {why}", key.text))
+                    .help("`resolve` takes whole names; for patterns, set `connect_to` in a rule");
+                continue;
+            }
+        };
+        let mut addresses = Vec::new();
+        for (text, place) in decode.strings(node).unwrap_or_default() {
+            match text.trim_matches(['[', ']']).parse() {
+                Ok(ip) => addresses.push(ip),
+                Err(_) => {
+                    decode
+                        .report
+                        .error("resolve", place, format!("`{text}` is not an IP address"))
+                        .help("to go to another name or port, set `connect_to` in a rule");
+                }
+            }
+        }
+        if addresses.is_empty() && !decode.report.has_errors() {
+            decode.report.error("resolve", node.place, format!("no address is given for `{}`", key.text));
+        }
+        fixed.insert(host, addresses);
+    }
+    fixed
 }
 
 pub fn ca(decode: &mut Decode<'_>, top: &Fields<'_>, in_memory: bool) -> CaSource {
