@@ -7,22 +7,23 @@ import sys
 from kit import Lab, Results, Skip
 
 
-def groups():
-    """The groups of every module here that has some."""
+def groups(kind):
+    """The groups of every module here that has some; those called EXTRA run only when they are named."""
     found = {}
     for file in sorted(pathlib.Path(__file__).parent.glob("*.py")):
-        if re.search(r"^GROUPS = ", file.read_text(), re.M) and file.name != "main.py":
-            for name, group in importlib.import_module(file.stem).GROUPS.items():
+        if re.search(rf"^{kind} = ", file.read_text(), re.M) and file.name != "main.py":
+            for name, group in getattr(importlib.import_module(file.stem), kind).items():
                 assert name not in found, f"two groups are called {name}"
                 found[name] = group
     return found
 
 
-GROUPS = groups()
+GROUPS = groups("GROUPS")
+EXTRA = groups("EXTRA")
 
 
 def run(name, lab, results):
-    group = GROUPS[name]
+    group = {**GROUPS, **EXTRA}[name]
     print(f"# {name}: {group.__doc__}", flush=True)
     try:
         group(lab, results)
@@ -36,9 +37,9 @@ def main():
     arguments = sys.argv[1:]
     strict = "--strict" in arguments
     wanted = [a for a in arguments if not a.startswith("-")]
-    unknown = set(wanted) - set(GROUPS)
+    unknown = set(wanted) - set(GROUPS) - set(EXTRA)
     if unknown:
-        sys.exit(f"no such group: {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
+        sys.exit(f"no such group: {', '.join(sorted(unknown))}; there are {', '.join([*GROUPS, *EXTRA])}")
     results = Results()
     lab = Lab()
     try:
