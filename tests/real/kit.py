@@ -19,6 +19,13 @@ class Skip(Exception):
 class Results:
     def __init__(self):
         self.passed, self.failed, self.skipped = 0, [], []
+        # Groups that passed only at the second attempt.
+        self.unsteady = []
+
+    def add(self, more):
+        self.passed += more.passed
+        self.failed += more.failed
+        self.skipped += more.skipped
 
     def check(self, name, ok, told=""):
         if ok:
