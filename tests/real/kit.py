@@ -87,8 +87,9 @@ class Lab:
         self.pki()
 
     def start(self, argv, name, env=None, cwd=None):
+        # A session of its own: some servers (Samba's) signal their whole process group when they end.
         log = open(self.dir / f"{name}.log", "w")
-        process = subprocess.Popen([str(a) for a in argv], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})}, cwd=cwd)
+        process = subprocess.Popen([str(a) for a in argv], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})}, cwd=cwd, start_new_session=True)
         self.processes.append(process)
         return process
 
