@@ -102,6 +102,13 @@ class Lab:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
+        # What they left behind (Samba's helpers have sessions of their own): it names this folder.
+        for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                if str(self.dir).encode() in entry.read_bytes():
+                    os.kill(int(entry.parent.name), signal.SIGTERM)
+            except OSError:
+                pass
         shutil.rmtree(self.dir, ignore_errors=True)
 
     # --- certificates, by openssl
