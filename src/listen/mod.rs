@@ -13,6 +13,7 @@ mod sniff;
 mod socks5;
 mod stream;
 mod transparent;
+mod visit;
 
 use std::sync::Arc;
 use std::time::Duration;

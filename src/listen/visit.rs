@@ -1,0 +1,55 @@
+//! One client connection to gatepass itself: who is there, and a session for whoever speaks.
+
+use std::sync::{Arc, Mutex};
+
+use http::HeaderMap;
+
+use super::Entrance;
+use super::access::{self, Visitor};
+use crate::exchange::{Activity, Session};
+use crate::failure::Failure;
+use crate::gate::Caller;
+use crate::origin::Origin;
+
+pub struct Visit {
+    pub entrance: Arc<Entrance>,
+    pub visitor: Visitor,
+    pub activity: Arc<Activity>,
+    /// Where everything goes; `None`: each request says.
+    origin: Option<Arc<Origin>>,
+    /// The session of the caller that spoke last; nearly always the only one.
+    session: Mutex<Option<(Caller, Arc<Session>)>>,
+}
+
+impl Visit {
+    pub fn new(entrance: Arc<Entrance>, visitor: Visitor, activity: Arc<Activity>, origin: Option<Arc<Origin>>) -> Arc<Self> {
+        Arc::new(Self { entrance, visitor, activity, origin, session: Mutex::default() })
+    }
+
+    /// Who asks.
+    ///
+    /// # Errors
+    /// Those of [`Entrance::admit`].
+    pub async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Failure> {
+        let user = self.entrance.admit(&self.visitor, access::basic(headers).as_ref()).await?;
+        Ok(self.visitor.caller(user))
+    }
+
+    pub fn session(&self, caller: Caller) -> Arc<Session> {
+        let mut last = self.session.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some((known, session)) = &*last
+            && *known == caller
+        {
+            return session.clone();
+        }
+        let session = Arc::new(Session::new(
+            self.entrance.context.clone(),
+            self.visitor.client(caller.user.clone()),
+            caller.clone(),
+            self.origin.clone(),
+            self.activity.clone(),
+        ));
+        *last = Some((caller, session.clone()));
+        session
+    }
+}
