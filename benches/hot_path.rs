@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use gatepass::auth::SCHEMES;
 use gatepass::config::Request;
 use gatepass::gate::{Caller, Gate};
 use gatepass::origin::{Host, Origin, Scheme};
@@ -21,7 +20,7 @@ fn gate(rules: usize) -> Gate {
     let request = Request {
         inline: Some(("bench.yaml".to_owned(), yaml, PathBuf::new())),
         ca_in_memory: true,
-        auth_types: SCHEMES.iter().map(|scheme| scheme.name).collect(),
+        auth_types: gatepass::auth::types(),
         ..Request::default()
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();

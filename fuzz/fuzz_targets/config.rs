@@ -4,7 +4,7 @@ use gatepass::config::{Request, load};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    let request = Request { inline: Some(("f.yaml".to_owned(), text.to_owned(), "/nowhere".into())), auth_types: vec!["bearer", "basic"], ..Request::default() };
+    let request = Request { inline: Some(("f.yaml".to_owned(), text.to_owned(), "/nowhere".into())), auth_types: gatepass::auth::types(), ..Request::default() };
     let loaded = load(&request);
     let _ = (loaded.report.render(true), loaded.report.json());
 });

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use percent_encoding::utf8_percent_encode;
 
 use super::live::Value;
-use super::{Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Spot, header_value};
+use super::{Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, header_value};
 use crate::config::{Decode, Node};
 use crate::draft::{Body, Draft, Held, UNRESERVED};
 use crate::failure::{Cause, Failure};
@@ -15,10 +15,16 @@ use crate::failure::{Cause, Failure};
 pub static SCHEME: Scheme = Scheme {
     name: "api_key",
     doc: "A named value in a header, the query, a cookie, or the body (a form field or a top-level JSON member, by content type).",
+    short: None,
     settings: &[
-        ("name", "required", "the name of the header, parameter, cookie or field"),
-        ("value", "required", "a SECRET"),
-        ("in", "header", "header, query, cookie or body; the same name is replaced there"),
+        ("name", Shape::Field, "required", "the name of the header, parameter, cookie or field"),
+        ("value", Shape::Secret, "required", "a SECRET"),
+        (
+            "in",
+            Shape::Words(&["header", "query", "cookie", "body"]),
+            "header",
+            "header, query, cookie or body; the same name is replaced there",
+        ),
     ],
     build,
 };

@@ -8,7 +8,7 @@ use http::header;
 use serde_json::Value as Json;
 
 use super::jose::{Algorithm, Part, SigningKey, Template, Token, Words, offset};
-use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Spot, Verdict, header_value, jwt};
+use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, Verdict, header_value, jwt};
 use crate::config::{Decode, Node, Place};
 use crate::draft::Draft;
 use crate::failure::Failure;
@@ -16,17 +16,28 @@ use crate::failure::Failure;
 pub static SCHEME: Scheme = Scheme {
     name: "asap",
     doc: "Atlassian's service-to-service authentication: a short-lived JWT, a fresh one for every request.",
+    short: None,
     settings: &[
-        ("issuer", "required", "`iss`: the service that calls"),
-        ("key_id", "the key's own", "`kid`; verifiers want it to begin with the issuer and a slash"),
-        ("private_key", "required", "a file or a text: PEM, a private JWK, or `data:application/pkcs8;kid=…;base64,…`"),
-        ("passphrase", "none", "of the private key, a SECRET"),
-        ("audience", "required", "`aud`: the service that is called, or a list"),
-        ("subject", "the issuer", "`sub`"),
-        ("lifetime", "60s", "from `iat` to `exp`; verifiers take an hour at most"),
-        ("algorithm", "by the key, such as RS256", "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or ES512"),
-        ("claims", "none", "more claims, as of `jwt`; they win over the settings"),
-        ("reuse", "false", "use a token again until near its end; most verifiers take each only once"),
+        ("issuer", Shape::Plain, "required", "`iss`: the service that calls"),
+        ("key_id", Shape::Plain, "the key's own", "`kid`; verifiers want it to begin with the issuer and a slash"),
+        (
+            "private_key",
+            Shape::Key,
+            "required",
+            "a file or a text: PEM, a private JWK, or `data:application/pkcs8;kid=…;base64,…`",
+        ),
+        ("passphrase", Shape::Secret, "none", "of the private key, a SECRET"),
+        ("audience", Shape::Many(&Shape::Plain), "required", "`aud`: the service that is called, or a list"),
+        ("subject", Shape::Plain, "the issuer", "`sub`"),
+        ("lifetime", Shape::Time, "60s", "from `iat` to `exp`; verifiers take an hour at most"),
+        (
+            "algorithm",
+            Shape::Words(&["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]),
+            "by the key, such as RS256",
+            "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or ES512",
+        ),
+        ("claims", Shape::Json, "none", "more claims, as of `jwt`; they win over the settings"),
+        ("reuse", Shape::Bool, "false", "use a token again until near its end; most verifiers take each only once"),
     ],
     build,
 };

@@ -8,7 +8,7 @@ use http::{HeaderValue, header};
 use zeroize::Zeroizing;
 
 use super::live::Value;
-use super::{Authorizer, BoxFuture, Making, Needs, Round, Scheme, Spot, header_value};
+use super::{Authorizer, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, header_value};
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
@@ -16,10 +16,11 @@ use crate::failure::{Cause, Failure};
 pub static SCHEME: Scheme = Scheme {
     name: "basic",
     doc: "User name and password in `Authorization`.",
+    short: None,
     settings: &[
-        ("username", "required", "without a colon"),
-        ("password", "required", "a SECRET; may be empty"),
-        ("charset", "utf-8", "utf-8 or latin-1"),
+        ("username", Shape::Secret, "required", "without a colon"),
+        ("password", Shape::Secret, "required", "a SECRET; may be empty"),
+        ("charset", Shape::Words(&["utf-8", "utf8", "latin-1", "iso-8859-1"]), "utf-8", "utf-8 or latin-1"),
     ],
     build,
 };

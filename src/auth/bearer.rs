@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, header};
 
 use super::live::Value;
-use super::{Authorizer, BoxFuture, Making, Needs, Round, Scheme, Spot, header_value};
+use super::{Authorizer, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, header_value};
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::Failure;
@@ -13,7 +13,11 @@ use crate::failure::Failure;
 pub static SCHEME: Scheme = Scheme {
     name: "bearer",
     doc: "A token in `Authorization`. Short form: `bearer: TOKEN`.",
-    settings: &[("token", "required", "the token, a SECRET"), ("prefix", "Bearer", "the word before it; empty for none")],
+    short: Some(Shape::Secret),
+    settings: &[
+        ("token", Shape::Secret, "required", "the token, a SECRET"),
+        ("prefix", Shape::Plain, "Bearer", "the word before it; empty for none"),
+    ],
     build,
 };
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::live::Value;
-use super::{Answer, Authorizer, BoxFuture, Making, Needs, Round, Scheme, Spot, Verdict};
+use super::{Answer, Authorizer, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, Verdict};
 use crate::config::{Decode, Node};
 use crate::cookie::{self, Jar};
 use crate::draft::Draft;
@@ -16,11 +16,18 @@ use crate::secret::Secret;
 pub static SCHEME: Scheme = Scheme {
     name: "cookies",
     doc: "Cookies: fixed ones, and with `capture: true` those that the rule's hosts set (and a browser sends), so that a session opened in a browser through gatepass serves other clients. Domain, path, secure and expiry as in RFC 6265; never to a host outside the rule. A captured cookie fills in what the client did not send itself; a browser's requests are left as they are.",
+    short: None,
     settings: &[
-        ("set", "", "names to SECRETs, sent with every request of the rule; the same name is replaced"),
-        ("capture", "false", "learn from the traffic of the rule's hosts"),
+        (
+            "set",
+            Shape::Map(&Shape::Secret),
+            "",
+            "names to SECRETs, sent with every request of the rule; the same name is replaced",
+        ),
+        ("capture", Shape::Bool, "false", "learn from the traffic of the rule's hosts"),
         (
             "file",
+            Shape::File,
             "cookies/NAME.json in the state folder",
             "where captured cookies are kept (0600); with `capture: false` they are sent and nothing is learnt",
         ),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::live::Value;
-use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Spot, Verdict};
+use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, Verdict};
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
@@ -19,10 +19,11 @@ use crate::proof::digest::{self, Space};
 pub static SCHEME: Scheme = Scheme {
     name: "digest",
     doc: "HTTP Digest: MD5, SHA-256 and SHA-512-256, with -sess, auth and auth-int; the strongest challenge offered is answered, and only the first request to an origin pays the round trip.",
+    short: None,
     settings: &[
-        ("username", "required", "the user"),
-        ("password", "required", "a SECRET"),
-        ("preemptive", "true", "use a known nonce at once; false waits for a challenge each time"),
+        ("username", Shape::Secret, "required", "the user"),
+        ("password", Shape::Secret, "required", "a SECRET"),
+        ("preemptive", Shape::Bool, "true", "use a known nonce at once; false waits for a challenge each time"),
     ],
     build,
 };

@@ -10,7 +10,7 @@ use http::{HeaderName, Method, header};
 use time::OffsetDateTime;
 
 use super::live::Value;
-use super::{Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Spot, at_hand, covered, header_value};
+use super::{Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, at_hand, covered, header_value};
 use crate::config::{Decode, Fields, Node, Text, header_name};
 use crate::draft::Draft;
 use crate::failure::Failure;
@@ -20,14 +20,15 @@ use crate::secret::Secret;
 pub static SCHEME: Scheme = Scheme {
     name: "akamai_edgegrid",
     doc: "Akamai EdgeGrid. The credentials stand here, or in an `.edgerc` file as Akamai's own tools have it.",
+    short: None,
     settings: &[
-        ("client_token", "required, or `edgerc`", "a SECRET"),
-        ("client_secret", "required, or `edgerc`", "a SECRET"),
-        ("access_token", "required, or `edgerc`", "a SECRET"),
-        ("headers_to_sign", "[]", "names of header fields, in the order agreed with Akamai"),
-        ("max_body", "128KiB", "so much of the body of a POST is hashed"),
-        ("edgerc", "none", "an `.edgerc` file; its `max_body` and `headers_to_sign` count too"),
-        ("section", "default", "the section of that file"),
+        ("client_token", Shape::Secret, "required, or `edgerc`", "a SECRET"),
+        ("client_secret", Shape::Secret, "required, or `edgerc`", "a SECRET"),
+        ("access_token", Shape::Secret, "required, or `edgerc`", "a SECRET"),
+        ("headers_to_sign", Shape::Many(&Shape::Field), "[]", "names of header fields, in the order agreed with Akamai"),
+        ("max_body", Shape::Size, "128KiB", "so much of the body of a POST is hashed"),
+        ("edgerc", Shape::Key, "none", "an `.edgerc` file; its `max_body` and `headers_to_sign` count too"),
+        ("section", Shape::Plain, "default", "the section of that file"),
     ],
     build,
 };

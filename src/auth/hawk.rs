@@ -11,7 +11,7 @@ use http::{HeaderName, StatusCode, header};
 
 use super::live::Value;
 use super::{
-    Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Spot, Verdict, at_hand, covered, header_value,
+    Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, Verdict, at_hand, covered, header_value,
 };
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
@@ -23,14 +23,15 @@ use crate::proof::challenge::{self, Challenge};
 pub static SCHEME: Scheme = Scheme {
     name: "hawk",
     doc: "Hawk: a MAC over the request; the server's clock is followed. What a server signs in `Server-Authorization` is checked but for the answer's body, and a wrong one is logged.",
+    short: None,
     settings: &[
-        ("id", "required", "the key's identifier, a SECRET"),
-        ("key", "required", "a SECRET"),
-        ("algorithm", "sha256", "sha256 or sha1"),
-        ("ext", "none", "application data, covered by the MAC"),
-        ("app", "none", "the application's identifier (Oz)"),
-        ("dlg", "none", "who delegated to the application; needs `app`"),
-        ("payload_hash", "false", "cover the body too; it is held before it is sent"),
+        ("id", Shape::Secret, "required", "the key's identifier, a SECRET"),
+        ("key", Shape::Secret, "required", "a SECRET"),
+        ("algorithm", Shape::Words(&["sha256", "sha1"]), "sha256", "sha256 or sha1"),
+        ("ext", Shape::Text, "none", "application data, covered by the MAC"),
+        ("app", Shape::Text, "none", "the application's identifier (Oz)"),
+        ("dlg", Shape::Text, "none", "who delegated to the application; needs `app`"),
+        ("payload_hash", Shape::Bool, "false", "cover the body too; it is held before it is sent"),
     ],
     build,
 };

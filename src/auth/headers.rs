@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use super::live::Value;
-use super::{Authorizer, BoxFuture, Making, Needs, Round, Scheme, Spot, header_value};
+use super::{Authorizer, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, header_value};
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::Failure;
@@ -13,7 +13,8 @@ use crate::failure::Failure;
 pub static SCHEME: Scheme = Scheme {
     name: "headers",
     doc: "Header fields: `headers: { NAME: SECRET, … }`. Inside a rule's own `headers:` stand `set` and `remove`; this is the type for `credentials:` and `auth:`.",
-    settings: &[("NAME", "required", "the field's value, a SECRET")],
+    short: Some(Shape::Map(&Shape::Secret)),
+    settings: &[("NAME", Shape::Secret, "required", "the field's value, a SECRET")],
     build,
 };
 

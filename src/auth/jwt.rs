@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, StatusCode, header};
 
 use super::jose::{Algorithm, Part, SigningKey, Template, Token, encodings, offset};
-use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Spot, Verdict, header_value};
+use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, Verdict, header_value};
 use crate::config::{Decode, Fields, Node};
 use crate::draft::Draft;
 use crate::failure::Failure;
@@ -15,31 +15,43 @@ use crate::secret::Secret;
 pub static SCHEME: Scheme = Scheme {
     name: "jwt",
     doc: "A JSON Web Token, made and signed here and used until near its end.",
+    short: None,
     settings: &[
         (
             "algorithm",
+            Shape::Words(&[
+                "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512",
+                "EdDSA",
+            ]),
             "by the key",
             "HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA",
         ),
-        ("key", "required, or `private_key`", "the shared secret for HS256, HS384 and HS512, a SECRET, or a JWK of kind `oct`"),
+        (
+            "key",
+            Shape::Secret,
+            "required, or `private_key`",
+            "the shared secret for HS256, HS384 and HS512, a SECRET, or a JWK of kind `oct`",
+        ),
         encodings(),
         (
             "private_key",
+            Shape::Key,
             "required, or `key`",
             "a file or a text: PEM (PKCS#8, PKCS#1, SEC1) or a private JWK; `{ exec: … }` for a command that prints one",
         ),
-        ("passphrase", "none", "of the private key, a SECRET"),
-        ("key_id", "the JWK's", "`kid` in the token's header"),
+        ("passphrase", Shape::Secret, "none", "of the private key, a SECRET"),
+        ("key_id", Shape::Plain, "the JWK's", "`kid` in the token's header"),
         (
             "claims",
+            Shape::Json,
             "none",
             "the token's claims, in their order; `now`, `now+5m`, `now-10` are times, `null` leaves one out, a value may be `{ exec: … }` or another form of a SECRET; `iat`, `exp` and `jti` are added unless given",
         ),
-        ("headers", "`typ: JWT`", "members of the token's header beside `alg` and `kid`; `null` leaves one out"),
-        ("lifetime", "5m", "from `iat` to `exp`"),
-        ("in", "header", "header or query"),
-        ("name", "Authorization, or token in a query", "the header's or parameter's name"),
-        ("prefix", "Bearer", "the word before it in a header; empty for none"),
+        ("headers", Shape::Json, "`typ: JWT`", "members of the token's header beside `alg` and `kid`; `null` leaves one out"),
+        ("lifetime", Shape::Time, "5m", "from `iat` to `exp`"),
+        ("in", Shape::Words(&["header", "query"]), "header", "header or query"),
+        ("name", Shape::Field, "Authorization, or token in a query", "the header's or parameter's name"),
+        ("prefix", Shape::Plain, "Bearer", "the word before it in a header; empty for none"),
     ],
     build,
 };

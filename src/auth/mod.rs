@@ -40,7 +40,7 @@ pub use making::Making;
 pub use crate::live;
 use crate::live::helper;
 
-use crate::config::{Decode, Node, Place};
+use crate::config::{AuthType, Decode, Node, Place, Setting, Shape};
 use crate::draft::{Body, Draft, Recoding};
 use crate::failure::{Cause, Failure};
 use crate::moment::Moment;
@@ -55,8 +55,11 @@ pub struct Scheme {
     pub name: &'static str,
     /// One line for the docs.
     pub doc: &'static str,
-    /// Its settings, for the schema, the docs and unknown-key hints: name, default or "required", meaning.
-    pub settings: &'static [(&'static str, &'static str, &'static str)],
+    /// What may stand directly behind its name, instead of settings.
+    pub short: Option<Shape>,
+    /// Its settings, for the schema, the docs, unknown-key hints, and what of them may be shown: name, shape, default or
+    /// "required", meaning.
+    pub settings: &'static [Setting],
     /// Reads the settings; every mistake goes to `decode`'s report, and then the answer is `None`.
     pub build: fn(&Node, &mut Decode<'_>, &Making<'_>) -> Option<Arc<dyn Authorizer>>,
 }
@@ -83,6 +86,12 @@ pub static SCHEMES: &[&Scheme] = &[
     &negotiate::SCHEME,
     &exec::SCHEME,
 ];
+
+/// The table, as `config` needs it.
+pub fn types() -> Vec<AuthType> {
+    let of = |scheme: &&Scheme| AuthType { name: scheme.name, doc: scheme.doc, short: scheme.short, settings: scheme.settings };
+    SCHEMES.iter().map(of).collect()
+}
 
 pub fn scheme(name: &str) -> Option<&'static Scheme> {
     SCHEMES.iter().copied().find(|scheme| scheme.name == name)

@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use http::{HeaderMap, StatusCode, header};
 use zeroize::Zeroizing;
 
-use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Spot, Verdict, header_value};
+use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, Verdict, header_value};
 use crate::config::{Decode, NEGOTIATE, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
@@ -19,9 +19,15 @@ use crate::proof::gss::{self, Context, Service, Wish};
 pub static SCHEME: Scheme = Scheme {
     name: "negotiate",
     doc: "The user's Kerberos ticket (from `kinit`, or a keytab that KRB5_CLIENT_KTNAME names), sent with the first request already; the server's answer is checked in turn. It may authenticate the connection: each client connection has an upstream connection of its own, HTTP/1.1. Needs a build with the feature `negotiate`.",
+    short: None,
     settings: &[
-        ("spn", "HTTP/HOST", "the service, where the KDC knows it by another name; `HTTP/NAME` or `HTTP/NAME@REALM`"),
-        ("delegate", "false", "hand the ticket on, so that the server can act as the user elsewhere"),
+        (
+            "spn",
+            Shape::Plain,
+            "HTTP/HOST",
+            "the service, where the KDC knows it by another name; `HTTP/NAME` or `HTTP/NAME@REALM`",
+        ),
+        ("delegate", Shape::Bool, "false", "hand the ticket on, so that the server can act as the user elsewhere"),
     ],
     build,
 };

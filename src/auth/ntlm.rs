@@ -11,7 +11,7 @@ use http::{HeaderMap, StatusCode, header};
 use zeroize::Zeroizing;
 
 use super::live::Value;
-use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Spot, Verdict, at_hand, header_value};
+use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, Verdict, at_hand, header_value};
 use crate::config::{Decode, Node};
 use crate::draft::{Body, Draft};
 use crate::failure::{Cause, Failure};
@@ -22,12 +22,13 @@ use crate::proof::ntlm::{self, Account, Challenge, Circumstances};
 pub static SCHEME: Scheme = Scheme {
     name: "ntlm",
     doc: "Windows' NTLM, version 2 with integrity code and channel binding (RFC 5929). It authenticates the connection: each client connection has an upstream connection of its own, HTTP/1.1, and a body leaves only after the server has named its challenge. Under `Negotiate` where a server offers only that.",
+    short: None,
     settings: &[
-        ("username", "required", "`DOMAIN\\user`, `user@domain`, or the user beside `domain`"),
-        ("password", "required", "a SECRET"),
-        ("domain", "", "the user's domain, where `username` does not say it"),
-        ("workstation", "", "the name of this machine to tell the server"),
-        ("spn", "HTTP/HOST", "the service name to tell the server; empty: none"),
+        ("username", Shape::Secret, "required", "`DOMAIN\\user`, `user@domain`, or the user beside `domain`"),
+        ("password", Shape::Secret, "required", "a SECRET"),
+        ("domain", Shape::Text, "", "the user's domain, where `username` does not say it"),
+        ("workstation", Shape::Text, "", "the name of this machine to tell the server"),
+        ("spn", Shape::Plain, "HTTP/HOST", "the service name to tell the server; empty: none"),
     ],
     build,
 };

@@ -42,7 +42,7 @@ pub fn init(args: &InitArgs) -> Result<ExitCode, Error> {
 }
 
 pub fn schema(args: &SchemaArgs) -> Result<ExitCode, Error> {
-    let auth = super::auth_types();
+    let auth = crate::auth::types();
     match args.format {
         SchemaFormat::Json => {
             println!("{}", serde_json::to_string_pretty(&tables::schema(&auth)).map_err(|cause| Error::new(cause.to_string()))?)

@@ -23,7 +23,6 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::auth;
-use crate::config::schema::AuthType;
 use crate::config::{Report, Request};
 use crate::serve::{self, StartError};
 
@@ -224,7 +223,7 @@ fn request(common: &Common) -> Request {
         files: common.config.clone(),
         profile: common.profile.clone(),
         env: environment(),
-        auth_types: auth::SCHEMES.iter().map(|scheme| scheme.name).collect(),
+        auth_types: auth::types(),
         ..Request::default()
     }
 }
@@ -236,9 +235,4 @@ async fn build(request: &Request) -> Result<serve::Built, Error> {
         eprint!("{}", built.report.render(colored()));
     }
     Ok(built)
-}
-
-/// The table of schemes, for the schema and the docs.
-fn auth_types() -> Vec<AuthType> {
-    auth::SCHEMES.iter().map(|scheme| AuthType { name: scheme.name, doc: scheme.doc, settings: scheme.settings }).collect()
 }

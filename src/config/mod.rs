@@ -3,11 +3,13 @@
 //! stop the reading: all of them are collected in a [`Report`].
 
 pub mod decode;
+mod describe;
 mod keyring;
 pub mod load;
 pub mod meant;
 pub mod report;
 pub mod schema;
+mod shape;
 pub mod spiffe;
 pub mod token;
 mod ways;
@@ -17,6 +19,7 @@ pub use decode::{Decode, Fields, Scope, nearest, parse_duration};
 pub use load::{Loaded, NEGOTIATE, Request, bundle, certificate, header_name, load};
 pub use meant::*;
 pub use report::{Diagnostic, Place, Report, Severity};
+pub use schema::{AuthType, Setting, Shape};
 pub use spiffe::SpiffeId;
 pub use token::TokenUri;
 pub use yaml::{Node, Value};

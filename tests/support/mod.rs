@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gatepass::auth::SCHEMES;
 use gatepass::config::{Alpn, Request as ConfigRequest};
 use gatepass::observe::Observe;
 use gatepass::origin::Host;
@@ -261,7 +260,7 @@ pub fn request(yaml: &str, env: &[(&str, &str)]) -> ConfigRequest {
         inline: Some(("test.yaml".to_owned(), yaml.to_owned(), PathBuf::new())),
         ca_in_memory: true,
         env: env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-        auth_types: SCHEMES.iter().map(|scheme| scheme.name).collect(),
+        auth_types: gatepass::auth::types(),
         ..ConfigRequest::default()
     }
 }

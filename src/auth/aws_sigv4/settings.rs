@@ -9,48 +9,64 @@ use super::AwsSigv4;
 use super::canonical::PathStyle;
 use super::keys::Algorithm;
 use super::sources;
-use crate::auth::{Authorizer, Making, Scheme};
+use crate::auth::{Authorizer, Making, Scheme, Shape};
 use crate::config::{Decode, Node};
 
 pub static SCHEME: Scheme = Scheme {
     name: "aws_sigv4",
     doc: "AWS Signature Version 4 and 4A. Credentials: `access_key` and `secret_key`, `profile`, or `command`; with none of them AWS's own order: the environment (keys, or a web identity token and role), the profile AWS_PROFILE or `default`, the container's endpoint.",
+    short: None,
     settings: &[
-        ("access_key", "-", "the access key id; with `secret_key`"),
-        ("secret_key", "-", "a SECRET"),
-        ("session_token", "-", "a SECRET, of temporary credentials"),
+        ("access_key", Shape::Secret, "-", "the access key id; with `secret_key`"),
+        ("secret_key", Shape::Secret, "-", "a SECRET"),
+        ("session_token", Shape::Secret, "-", "a SECRET, of temporary credentials"),
         (
             "profile",
+            Shape::Plain,
             "-",
             "a profile of AWS's shared config and credentials files: keys, credential_process, or role_arn with source_profile, credential_source or web_identity_token_file (by AWS STS)",
         ),
         (
             "command",
+            Shape::Many(&Shape::Text),
             "-",
             "a program that prints credentials as `credential_process` wants them, as in [aws, configure, export-credentials, --format, process]",
         ),
-        ("ttl", "-", "with `command`: how long its output is kept; left out: until the end it names, or 10m"),
-        ("timeout", "10s", "with `command`: how long one run may take"),
+        ("ttl", Shape::Time, "-", "with `command`: how long its output is kept; left out: until the end it names, or 10m"),
+        ("timeout", Shape::Time, "10s", "with `command`: how long one run may take"),
         (
             "region",
+            Shape::Plain,
             "from the host",
             "as in us-east-1; for 4A a set, as in `*`. Else the host tells it, the client's own signature, or the profile",
         ),
         (
             "service",
+            Shape::Plain,
             "from the host",
             "its name in signatures, as in s3 or execute-api. Else the host tells it, or the client's own signature",
         ),
-        ("in", "header", "header, or query: a presigned URL"),
-        ("expires", "5m", "with `in: query`: how long the URL is good"),
+        ("in", Shape::Words(&["header", "query"]), "header", "header, or query: a presigned URL"),
+        ("expires", Shape::Time, "5m", "with `in: query`: how long the URL is good"),
         (
             "payload",
+            Shape::Words(&["auto", "hash", "unsigned"]),
             "auto",
             "hash: the body is part of the signature, and held for that; unsigned; auto: unsigned for S3 over TLS, else hash. A hash that the client names is signed as it is; aws-chunked uploads are signed anew chunk by chunk",
         ),
-        ("algorithm", "auto", "v4, v4a (ECDSA, for several regions), or auto: v4a where the host or region asks for it"),
-        ("headers_to_sign", "[]", "headers to sign besides host, content-type and x-amz-*"),
-        ("path", "auto", "as_is: sign the path as it was sent, as S3 does; normalized: as all others do; auto: by service"),
+        (
+            "algorithm",
+            Shape::Words(&["auto", "v4", "v4a"]),
+            "auto",
+            "v4, v4a (ECDSA, for several regions), or auto: v4a where the host or region asks for it",
+        ),
+        ("headers_to_sign", Shape::Many(&Shape::Field), "[]", "headers to sign besides host, content-type and x-amz-*"),
+        (
+            "path",
+            Shape::Words(&["auto", "as_is", "normalized"]),
+            "auto",
+            "as_is: sign the path as it was sent, as S3 does; normalized: as all others do; auto: by service",
+        ),
     ],
     build,
 };

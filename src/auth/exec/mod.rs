@@ -13,7 +13,7 @@ use self::formats::Format;
 use super::aws_sigv4;
 use super::helper::Run;
 use super::live::Fresh;
-use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Spot, Verdict};
+use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, Verdict};
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
@@ -21,16 +21,28 @@ use crate::failure::{Cause, Failure};
 pub static SCHEME: Scheme = Scheme {
     name: "exec",
     doc: "What a program prints: run once for all who wait, kept until `ttl` or the end it names, run again shortly before and after a 401. Short form: `exec: [PROGRAM, ARGUMENT]`.",
+    short: Some(Shape::Many(&Shape::Text)),
     settings: &[
-        ("command", "required", "program and arguments, run without a shell in the folder of the config file"),
+        (
+            "command",
+            Shape::Many(&Shape::Text),
+            "required",
+            "program and arguments, run without a shell in the folder of the config file",
+        ),
         (
             "format",
+            Shape::Words(&["raw", "json", "headers", "kubernetes", "git", "aws"]),
             "raw",
             "raw (a token, or a whole `Authorization` value such as `Basic …`), json (`token` or `access_token`, with `expires_in`, `expires_at` and the like), headers (`Name: value` lines or JSON), kubernetes (ExecCredential), git (credential helper), aws (credential_process: signed as by `aws_sigv4`, region and service by the host)",
         ),
-        ("ttl", "10m", "how long the output is kept; with it left out, an expiry in the output counts instead"),
-        ("timeout", "10s", "how long one run may take"),
-        ("use_path", "false", "format git: tell the helper the repository's path too, as git's credential.useHttpPath does"),
+        ("ttl", Shape::Time, "10m", "how long the output is kept; with it left out, an expiry in the output counts instead"),
+        ("timeout", Shape::Time, "10s", "how long one run may take"),
+        (
+            "use_path",
+            Shape::Bool,
+            "false",
+            "format git: tell the helper the repository's path too, as git's credential.useHttpPath does",
+        ),
     ],
     build,
 };

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use self::component::{Component, members, quoted};
 use super::jose::{Algorithm, SigningKey, Words, encodings};
-use super::{Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Spot, covered, header_value};
+use super::{Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, covered, header_value};
 use crate::config::{Decode, Fields, Node};
 use crate::draft::{Body, Draft};
 use crate::failure::{Cause, Failure};
@@ -21,30 +21,46 @@ use crate::moment::{NonceKind, random_hex};
 pub static SCHEME: Scheme = Scheme {
     name: "http_signature",
     doc: "HTTP Message Signatures (RFC 9421): named parts of the request are signed as they leave. List it last where a rule has several types, since it signs what they add.",
+    short: None,
     settings: &[
-        ("key_id", "the JWK's", "`keyid` of the signature"),
+        ("key_id", Shape::Plain, "the JWK's", "`keyid` of the signature"),
         (
             "algorithm",
+            Shape::Words(&[
+                "hmac-sha256",
+                "ed25519",
+                "rsa-pss-sha512",
+                "rsa-v1_5-sha256",
+                "ecdsa-p256-sha256",
+                "ecdsa-p384-sha384",
+            ]),
             "by the key",
             "hmac-sha256, ed25519, rsa-pss-sha512, rsa-v1_5-sha256, ecdsa-p256-sha256 or ecdsa-p384-sha384",
         ),
-        ("key", "required, or `private_key`", "the shared secret for hmac-sha256, a SECRET, or a JWK of kind `oct`"),
+        (
+            "key",
+            Shape::Secret,
+            "required, or `private_key`",
+            "the shared secret for hmac-sha256, a SECRET, or a JWK of kind `oct`",
+        ),
         encodings(),
-        ("private_key", "required, or `key`", "a file or a text: PEM or a private JWK"),
-        ("passphrase", "none", "of the private key, a SECRET"),
+        ("private_key", Shape::Key, "required, or `key`", "a file or a text: PEM or a private JWK"),
+        ("passphrase", Shape::Secret, "none", "of the private key, a SECRET"),
         (
             "components",
+            Shape::Many(&Shape::Field),
             "@method, @authority, @path, @query, content-digest",
             "what is signed, in order: header fields in lower case, with `;sf`, `;key=NAME` or `;bs` behind them; @method, @target-uri, @authority, @scheme, @request-target, @path, @query, `@query-param;name=NAME`. What a request does not have is left out",
         ),
-        ("label", "sig1", "the signature's name; a client's signature of that name is replaced"),
-        ("created", "true", "tell when it was signed"),
-        ("expires", "none", "how long it is good, such as 5m"),
-        ("nonce", "false", "add a value never used before"),
-        ("tag", "none", "the application's `tag`"),
-        ("alg", "false", "name the algorithm in the signature"),
+        ("label", Shape::Plain, "sig1", "the signature's name; a client's signature of that name is replaced"),
+        ("created", Shape::Bool, "true", "tell when it was signed"),
+        ("expires", Shape::Time, "none", "how long it is good, such as 5m"),
+        ("nonce", Shape::Bool, "false", "add a value never used before"),
+        ("tag", Shape::Plain, "none", "the application's `tag`"),
+        ("alg", Shape::Bool, "false", "name the algorithm in the signature"),
         (
             "content_digest",
+            Shape::Words(&["sha-256", "sha-512", "none"]),
             "sha-256 where `components` has it",
             "sha-256, sha-512 or none: adds Content-Digest to requests with a body, which is held, and signs it",
         ),

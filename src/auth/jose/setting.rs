@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::key::base64;
 use super::{Key, Refused, Signer, Words};
 use crate::auth::live::Value;
-use crate::config::{Decode, Fields, Node, Place};
+use crate::config::{Decode, Fields, Node, Place, Setting, Shape};
 use crate::failure::Failure;
 use crate::secret::Secret;
 
@@ -22,8 +22,13 @@ pub enum Encoding {
 }
 
 /// `key_encoding`, for the table of settings.
-pub const fn encodings() -> (&'static str, &'static str, &'static str) {
-    ("key_encoding", "text", "how `key` is written: text, base64 (either alphabet) or hex")
+pub const fn encodings() -> Setting {
+    (
+        "key_encoding",
+        Shape::Words(&["text", "base64", "hex"]),
+        "text",
+        "how `key` is written: text, base64 (either alphabet) or hex",
+    )
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

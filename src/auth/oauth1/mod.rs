@@ -19,7 +19,7 @@ use self::base::Pair;
 use self::sha1::Sha1Key;
 use super::jose::{Algorithm, SigningKey, Words};
 use super::live::Value;
-use super::{Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Spot, at_hand, covered, header_value};
+use super::{Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, at_hand, covered, header_value};
 use crate::config::{Decode, Fields, Node};
 use crate::draft::{Body, Draft, Held, UNRESERVED};
 use crate::failure::{Cause, Failure};
@@ -30,20 +30,36 @@ use crate::secret::Secret;
 pub static SCHEME: Scheme = Scheme {
     name: "oauth1",
     doc: "OAuth 1.0 (RFC 5849): each request is signed over method, URL, query and form body.",
+    short: None,
     settings: &[
-        ("consumer_key", "required", "the client's identifier, a SECRET"),
-        ("consumer_secret", "empty", "a SECRET; not for RSA"),
-        ("token", "none", "a SECRET; left out where only the client is known (two-legged)"),
-        ("token_secret", "empty", "a SECRET"),
-        ("signature_method", "HMAC-SHA1", "HMAC-SHA1, HMAC-SHA256, HMAC-SHA512, RSA-SHA1, RSA-SHA256, RSA-SHA512 or PLAINTEXT"),
-        ("private_key", "required for RSA", "a file or a text: PEM or a private JWK"),
-        ("passphrase", "none", "of the private key, a SECRET"),
-        ("realm", "none", "in the header, not signed"),
-        ("in", "header", "header, query or body; body: form bodies, and the header for other requests"),
-        ("body_hash", "false", "sign a hash of bodies that are no forms (oauth_body_hash); they are held before they are sent"),
-        ("version", "1.0", "`oauth_version`; empty for none"),
-        ("callback", "none", "`oauth_callback`, for the request of temporary credentials"),
-        ("verifier", "none", "`oauth_verifier`, for the request of a token"),
+        ("consumer_key", Shape::Secret, "required", "the client's identifier, a SECRET"),
+        ("consumer_secret", Shape::Secret, "empty", "a SECRET; not for RSA"),
+        ("token", Shape::Secret, "none", "a SECRET; left out where only the client is known (two-legged)"),
+        ("token_secret", Shape::Secret, "empty", "a SECRET"),
+        (
+            "signature_method",
+            Shape::Words(&["HMAC-SHA1", "HMAC-SHA256", "HMAC-SHA512", "RSA-SHA1", "RSA-SHA256", "RSA-SHA512", "PLAINTEXT"]),
+            "HMAC-SHA1",
+            "HMAC-SHA1, HMAC-SHA256, HMAC-SHA512, RSA-SHA1, RSA-SHA256, RSA-SHA512 or PLAINTEXT",
+        ),
+        ("private_key", Shape::Key, "required for RSA", "a file or a text: PEM or a private JWK"),
+        ("passphrase", Shape::Secret, "none", "of the private key, a SECRET"),
+        ("realm", Shape::Plain, "none", "in the header, not signed"),
+        (
+            "in",
+            Shape::Words(&["header", "query", "body"]),
+            "header",
+            "header, query or body; body: form bodies, and the header for other requests",
+        ),
+        (
+            "body_hash",
+            Shape::Bool,
+            "false",
+            "sign a hash of bodies that are no forms (oauth_body_hash); they are held before they are sent",
+        ),
+        ("version", Shape::Text, "1.0", "`oauth_version`; empty for none"),
+        ("callback", Shape::Text, "none", "`oauth_callback`, for the request of temporary credentials"),
+        ("verifier", Shape::Secret, "none", "`oauth_verifier`, for the request of a token"),
     ],
     build,
 };

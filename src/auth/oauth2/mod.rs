@@ -32,6 +32,7 @@ pub use self::settings::Grant;
 pub static SCHEME: Scheme = Scheme {
     name: "oauth2",
     doc: "A token from a token endpoint: fetched once for all who wait, renewed before its end and after a 401. Grants that a person signs in for: `gatepass login NAME`. docs/oauth2.md has recipes.",
+    short: None,
     settings: &fields::FIELDS,
     build,
 };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::{HeaderValue, header};
 
 use super::live::Value;
-use super::{Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Spot};
+use super::{Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot};
 use crate::config::{Decode, Node, Place};
 use crate::draft::{Body, Draft, Held, Recode, Recoding};
 use crate::failure::{Cause, Failure};
@@ -20,10 +20,16 @@ use crate::swap::{Coding, Pair, Swap, spellings};
 pub static SCHEME: Scheme = Scheme {
     name: "placeholder",
     doc: "The client holds a dummy; the rule's hosts get the real value in its place: in header values (also inside `Basic`), path and query (percent-encoded), and bodies of text, JSON, XML, form or multipart. The value is swapped back in the fields and text bodies of answers, which are asked for uncompressed. Other hosts get the dummy.",
+    short: None,
     settings: &[
-        ("match", "required", "the dummy: 10 or more of letters, digits, `-`, `_`, `.`, `~`, and not a plain word"),
-        ("value", "required", "what the host gets, a SECRET of 8 characters or more"),
-        ("in", "[header, query, path, body]", "where it is looked for"),
+        ("match", Shape::Text, "required", "the dummy: 10 or more of letters, digits, `-`, `_`, `.`, `~`, and not a plain word"),
+        ("value", Shape::Secret, "required", "what the host gets, a SECRET of 8 characters or more"),
+        (
+            "in",
+            Shape::Many(&Shape::Words(&["header", "query", "path", "body"])),
+            "[header, query, path, body]",
+            "where it is looked for",
+        ),
     ],
     build,
 };

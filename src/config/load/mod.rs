@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use super::decode::{Decode, Scope};
 use super::meant::{Config, Listener};
 use super::report::{Place, Report};
-use super::schema::{self, TOP};
+use super::schema::{self, AuthType, TOP};
 use super::yaml::{self, Key, Node, Value};
 use crate::files;
 use crate::limits::{Limits, Unit};
@@ -41,8 +41,8 @@ pub struct Request {
     pub env: BTreeMap<String, String>,
     /// An interception CA that is kept nowhere (demo, tests).
     pub ca_in_memory: bool,
-    /// Names of the auth types, from the table of schemes.
-    pub auth_types: Vec<&'static str>,
+    /// The auth types, from the table of schemes.
+    pub auth_types: Vec<AuthType>,
 }
 
 pub struct Loaded {
@@ -265,7 +265,7 @@ fn build(decode: &mut Decode<'_>, root: &Node, request: &Request, limits: Limits
     if let Some(node) = top.get("version") {
         decode.number(node, 1, 1);
     }
-    let mut names = parts::Names::read(decode, &top, &request.auth_types);
+    let mut names = parts::Names::read(decode, &top, request.auth_types.iter().map(|kind| kind.name).collect());
     let mut rules = names.certificate_rules(decode);
     if let Some(node) = top.get("rules") {
         rules::read(decode, node, &mut names, &mut rules);

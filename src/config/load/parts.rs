@@ -26,12 +26,12 @@ pub struct Names {
 }
 
 impl Names {
-    pub fn read(decode: &mut Decode<'_>, top: &Fields<'_>, auth_types: &[&'static str]) -> Self {
+    pub fn read(decode: &mut Decode<'_>, top: &Fields<'_>, auth_types: Vec<&'static str>) -> Self {
         let mut names = Self {
             credentials: BTreeMap::new(),
             certificates: BTreeMap::new(),
             bundles: BTreeMap::new(),
-            auth_types: auth_types.to_vec(),
+            auth_types,
             hosted: Vec::new(),
         };
         for (name, node) in entries(decode, top, "credentials") {

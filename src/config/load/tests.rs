@@ -10,7 +10,7 @@ fn request(yaml: &str, env: &[(&str, &str)]) -> Request {
     Request {
         inline: Some(("gatepass.yaml".to_owned(), yaml.to_owned(), PathBuf::from("/home/a/proj"))),
         env: env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-        auth_types: crate::auth::SCHEMES.iter().map(|scheme| scheme.name).collect(),
+        auth_types: crate::auth::types(),
         ..Request::default()
     }
 }

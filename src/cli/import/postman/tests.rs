@@ -29,7 +29,7 @@ async fn check(imported: &Imported) -> Result<(), String> {
         inline: Some(("imported.yaml".to_owned(), imported.yaml.clone(), std::path::PathBuf::new())),
         ca_in_memory: true,
         env: imported.wanted.iter().map(|(name, _)| (name.clone(), value(name))).collect(),
-        auth_types: auth::SCHEMES.iter().map(|scheme| scheme.name).collect(),
+        auth_types: auth::types(),
         ..config::Request::default()
     };
     serve::build(&request).await.map(|_| ()).map_err(|report| format!("{}\n{}", imported.yaml, report.render(false)))
