@@ -112,6 +112,11 @@ impl Details {
         self.issuer_common_name.as_deref().unwrap_or(&self.issuer)
     }
 
+    /// The size of its RSA key, if it has one.
+    pub fn rsa_bits(&self) -> Option<usize> {
+        self.key_type.strip_prefix("RSA ")?.parse().ok()
+    }
+
     /// `AB:CD:…`, as `openssl x509 -fingerprint` shows it.
     pub fn fingerprint_text(&self) -> String {
         self.fingerprint_sha256.iter().map(|b| format!("{b:02X}")).collect::<Vec<_>>().join(":")
