@@ -12,7 +12,7 @@ use super::super::client::{Client, ClientSpec};
 use super::super::crl::Crls;
 use super::super::testing::*;
 use super::super::trust::Trust;
-use crate::config::{Alpn, Place, TlsSettings};
+use crate::config::{Alpn, BundleSource, Pem, Place, TlsSettings};
 
 /// Made by OpenSSL: a CA, and certificates that it signed. `leaf` is X.509 version 1, `odd` has an unknown critical
 /// extension, `rsa1024` a short key.
@@ -146,4 +146,37 @@ async fn lists_of_version_1_are_used() {
     forged.trust = namesake.trust();
     let text = refusal(&client(&forged), "api.test", server(&namesake.server("api.test"), &[])).await;
     assert!(text.contains("cannot be told"), "{text}");
+}
+
+fn bundle(path: PathBuf) -> Result<super::super::Loaded<Trust>, Vec<super::super::Problem>> {
+    let (place, files) = (Place::default(), vec![(Pem::File(path), Place::default())]);
+    let source = BundleSource { name: None, place, files, system_roots: false, spiffe: None };
+    Trust::load(&source, 1 << 20)
+}
+
+#[test]
+fn a_trusted_certificate_that_is_not_for_servers_is_no_ca() {
+    let trusted = |name: &str| bundle(fixture("trusted").join(name));
+    for name in ["alias.pem", "server.pem"] {
+        assert_eq!(trusted(name).unwrap_or_else(|p| panic!("{name}: {}", p[0])).value.anchors().len(), 1, "{name}");
+    }
+    // `openssl verify -purpose sslserver` refuses the same three.
+    for name in ["mail.pem", "rejected.pem", "any.pem"] {
+        let problems = trusted(name).err().unwrap_or_else(|| panic!("{name} is believed"));
+        assert!(problems[0].to_string().contains("trust settings do not cover servers"), "{name}: {}", problems[0]);
+    }
+}
+
+#[test]
+fn an_entry_of_a_ca_folder_that_cannot_be_read_is_skipped_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(version1("ca.pem"), folder.path().join("ca.pem")).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("gone.pem"), folder.path().join("0a1b2c3d.0")).unwrap();
+    std::fs::write(folder.path().join("README"), "CAs of this company").unwrap();
+    std::fs::write(folder.path().join("empty.pem"), "").unwrap();
+    std::fs::create_dir(folder.path().join("old")).unwrap();
+    let loaded = bundle(folder.path().to_owned()).unwrap_or_else(|problems| panic!("{}", problems[0]));
+    assert_eq!(loaded.value.anchors().len(), 1);
+    let said: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert!(said.len() == 1 && said[0].contains("0a1b2c3d.0") && said[0].contains("skipped"), "{said:?}");
 }
