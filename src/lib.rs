@@ -62,6 +62,9 @@ pub mod pattern;
 /// Scheme, host and port, strictly parsed.
 pub mod origin;
 
+/// What an IP address is, and which others stand in it.
+pub mod address;
+
 /// Why gatepass answered a request itself.
 pub mod failure;
 

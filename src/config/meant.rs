@@ -124,10 +124,16 @@ pub struct Cidr {
 }
 
 impl Cidr {
+    /// IPv4 addresses may be written as IPv6 ones on either side.
     pub fn contains(&self, ip: IpAddr) -> bool {
-        match (self.address, ip.to_canonical()) {
-            (IpAddr::V4(net), IpAddr::V4(ip)) => same_bits(net.to_bits().into(), ip.to_bits().into(), 32, self.prefix),
-            (IpAddr::V6(net), IpAddr::V6(ip)) => same_bits(net.to_bits(), ip.to_bits(), 128, self.prefix),
+        let (net, prefix) = match self.address.to_canonical() {
+            IpAddr::V4(net) if self.address.is_ipv4() => (IpAddr::V4(net), self.prefix),
+            IpAddr::V4(net) if self.prefix >= 96 => (IpAddr::V4(net), self.prefix - 96),
+            _ => (self.address, self.prefix),
+        };
+        match (net, ip.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => same_bits(net.to_bits().into(), ip.to_bits().into(), 32, prefix),
+            (IpAddr::V6(net), IpAddr::V6(ip)) => same_bits(net.to_bits(), ip.to_bits(), 128, prefix),
             _ => false,
         }
     }

@@ -120,7 +120,7 @@ pub async fn build(
         callers_matter: rules.iter().any(|live| !live.rule.clients.is_empty()),
         rules,
         upstreams: Mutex::new(upstreams),
-        default_spec: Spec { tls: ClientSpec::plain(trust?), connect_to: None, via, ruled: false },
+        default_spec: Spec { tls: ClientSpec::plain(trust?), connect_to: None, via, named: false },
         ground,
         scripts,
         plans: RwLock::default(),

@@ -81,7 +81,6 @@ impl Decision {
 /// The cascade: rules in their order, the later one wins in each thing it says.
 pub(super) fn merge(gate: &Gate, origin: &Arc<Origin>, rules: &[usize]) -> Result<Arc<Decision>, Failure> {
     let mut spec = gate.default_spec().clone();
-    spec.ruled = !rules.is_empty();
     let mut action = None;
     let mut on_existing = None;
     let mut token_endpoint = None;
@@ -103,7 +102,9 @@ pub(super) fn merge(gate: &Gate, origin: &Arc<Origin>, rules: &[usize]) -> Resul
             query.push((*at, n));
         }
         merge_way(&mut spec, live);
+        spec.named |= live.rule.hosts.iter().any(|pattern| pattern.exact() == Some(&origin.host));
     }
+    spec.named |= spec.connect_to.is_some();
     let upstream = gate.upstream(&spec).map_err(|problem| Failure::new(Cause::Internal, problem.message))?;
     let labels = |texts: Vec<&str>| -> Arc<str> { if texts.is_empty() { "-".into() } else { texts.join(",").into() } };
     let shown = rules.iter().rev().map(|at| &gate.rules[*at]).find(|live| live.identities.is_some());

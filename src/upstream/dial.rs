@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use super::Ground;
 use super::pac::Pac;
 use super::proxy::Proxy;
 use super::resolve::Resolver;
+use crate::address::{self, Special};
 use crate::config::{EgressDeny, PacSource, Via};
 use crate::failure::{Cause, Failure, Retry};
 use crate::origin::Host;
@@ -41,7 +42,7 @@ pub struct Dialer {
     pub(super) resolver: Resolver,
 }
 
-type ProxyKey = (Arc<Via>, Option<ClientSpec>);
+type ProxyKey = (Arc<Via>, Option<ClientSpec>, bool);
 
 /// A connection that comes back to a transparent listener does so at once.
 const REMEMBERED: usize = 1024;
@@ -59,14 +60,21 @@ impl Dialer {
     }
 
     /// The proxy that this is, made when first asked for; those that no way out uses any more are let go.
-    pub(super) fn proxy(&self, via: Arc<Via>, tls: Option<ClientSpec>, sessions: usize) -> Result<Arc<Proxy>, Problem> {
+    /// `named`: by the configuration or the environment, and not by a script.
+    pub(super) fn proxy(
+        &self,
+        via: Arc<Via>,
+        tls: Option<ClientSpec>,
+        named: bool,
+        sessions: usize,
+    ) -> Result<Arc<Proxy>, Problem> {
         let mut proxies = self.proxies.lock().unwrap_or_else(|e| e.into_inner());
-        let key = (via, tls);
+        let key = (via, tls, named);
         if let Some(proxy) = proxies.get(&key) {
             return Ok(proxy.clone());
         }
         proxies.retain(|_, proxy| Arc::strong_count(proxy) > 1);
-        let proxy = Arc::new(Proxy::new(key.0.clone(), key.1.as_ref(), sessions)?);
+        let proxy = Arc::new(Proxy::new(key.0.clone(), key.1.as_ref(), named, sessions)?);
         proxies.insert(key, proxy.clone());
         Ok(proxy)
     }
@@ -147,11 +155,27 @@ impl Dialer {
             })
             .collect();
         match refused {
-            Some((ip, reason)) if allowed.is_empty() => {
-                Err(Failure::new(Cause::AddressProhibited, format!("{host} is at {ip}, which {}", reason.sentence()))
-                    .hint(reason.mend(host)))
-            }
+            Some((ip, reason)) if allowed.is_empty() => Err(reason.failure(host, ip)),
             _ => Ok(allowed),
+        }
+    }
+
+    /// May a proxy be asked for `host`? It connects for us, and finds the addresses of names by itself. What is known here
+    /// of where the host is must be allowed all the same: an address, what `resolve` says, and, where `egress` is set, what
+    /// the system's resolver says. A name that is not known here is the proxy's to judge; many networks know only their own.
+    ///
+    /// # Errors
+    /// An address of it is refused. One suffices, since the proxy may choose it.
+    pub async fn permit_beyond(&self, host: &Host, policy: &Policy<'_>, ground: &Ground) -> Result<(), Failure> {
+        let within = ground.limits.connect;
+        let known = match host {
+            Host::Name(_) if policy.deny.is_empty() && !ground.resolve.contains_key(host) => return Ok(()),
+            _ => self.resolver.find(host, 0, &ground.resolve, &ground.limits, Instant::now() + within, within).await,
+        };
+        let mut addresses = known.into_iter().flatten().map(|address| address.ip());
+        match addresses.find_map(|ip| Some((ip, policy.refuses(ip)?))) {
+            Some((ip, reason)) => Err(reason.failure(host, ip)),
+            None => Ok(()),
         }
     }
 
@@ -174,85 +198,65 @@ impl Dialer {
 }
 
 /// Which addresses may be dialled.
+#[derive(Clone, Copy)]
 pub struct Policy<'a> {
     /// `egress: { deny: … }`.
     pub deny: &'a [EgressDeny],
-    /// True when a rule names the host: then link-local and metadata addresses are allowed.
-    pub ruled: bool,
+    /// True when the configuration names this very host or address: then it may be a special one. A glob that merely
+    /// covers the host is no such word, since whoever owns a name in it says where that name is.
+    pub named: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// `egress: deny` names it.
     Egress,
-    /// Link-local or cloud metadata, and no rule names the host.
-    Metadata,
+    /// It is a special address, and nothing names the host.
+    Special(Special),
 }
 
 impl Refusal {
     fn sentence(self) -> &'static str {
         match self {
             Refusal::Egress => "`egress: deny` refuses",
-            Refusal::Metadata => "is a link-local or cloud metadata address",
+            Refusal::Special(kind) => kind.words(),
         }
     }
 
     fn mend(self, host: &Host) -> String {
         match self {
             Refusal::Egress => "change `egress: { deny: … }` if it should be reached".to_owned(),
-            Refusal::Metadata => {
-                format!("only a host that a rule names may be there; add a rule for {host} if it should be reached")
+            Refusal::Special(Special::Unspecified) => format!("write 127.0.0.1 or localhost instead of {host}"),
+            Refusal::Special(_) => {
+                format!(
+                    "only a host that a rule names in full may be there; add a rule with `host: {host}` if it should be reached"
+                )
             }
         }
+    }
+
+    fn failure(self, host: &Host, ip: IpAddr) -> Failure {
+        let at = if matches!(host, Host::Ip(_)) { host.to_string() } else { format!("{host} is at {ip}, which") };
+        Failure::new(Cause::AddressProhibited, format!("{at} {}", self.sentence())).hint(self.mend(host))
     }
 }
 
 impl Policy<'_> {
     pub fn refuses(&self, ip: IpAddr) -> Option<Refusal> {
-        let ip = unwrap_v4(ip);
-        if self.deny.iter().any(|deny| deny_covers(deny, ip)) {
+        let judged = address::judged(ip);
+        if self.deny.iter().any(|deny| judged.iter().any(|ip| deny_covers(deny, *ip))) {
             return Some(Refusal::Egress);
         }
-        (!self.ruled && is_metadata(ip)).then_some(Refusal::Metadata)
+        if self.named { None } else { address::special(ip).map(Refusal::Special) }
     }
 }
 
 fn deny_covers(deny: &EgressDeny, ip: IpAddr) -> bool {
     match deny {
-        EgressDeny::Loopback => ip.is_loopback() || ip.is_unspecified(),
-        EgressDeny::LinkLocal => is_link_local(ip),
-        EgressDeny::Private => match ip {
-            IpAddr::V4(v4) => v4.is_private() || (v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64),
-            IpAddr::V6(v6) => v6.segments()[0] & 0xfe00 == 0xfc00,
-        },
+        EgressDeny::Loopback => address::is_loopback(ip),
+        EgressDeny::LinkLocal => address::is_link_local(ip),
+        EgressDeny::Private => address::is_private(ip),
         EgressDeny::Cidr(cidr) => cidr.contains(ip),
-    }
-}
-
-fn is_link_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.segments()[0] & 0xffc0 == 0xfe80,
-    }
-}
-
-/// Link-local, and the metadata services that live elsewhere (AWS over IPv6, Alibaba).
-fn is_metadata(ip: IpAddr) -> bool {
-    const AWS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
-    const ALIBABA: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
-    is_link_local(ip) || ip == IpAddr::V6(AWS_V6) || ip == IpAddr::V4(ALIBABA)
-}
-
-/// The IPv4 address inside a mapped (`::ffff:…`), NAT64 (`64:ff9b::…`) or 6to4 (`2002:…`) address.
-fn unwrap_v4(ip: IpAddr) -> IpAddr {
-    let IpAddr::V6(v6) = ip else { return ip };
-    let s = v6.segments();
-    let quad = |a: u16, b: u16| IpAddr::V4(Ipv4Addr::from((u32::from(a) << 16) | u32::from(b)));
-    match s {
-        [0x64, 0xff9b, 0, 0, 0, 0, a, b] => quad(a, b),
-        [0x2002, a, b, ..] => quad(a, b),
-        [0, 0, 0, 0, 0, 0, a, b] if a != 0 => quad(a, b),
-        _ => ip.to_canonical(),
     }
 }
 
@@ -305,23 +309,15 @@ fn not_connected(host: &Host, port: u16, addresses: &[SocketAddr], cause: &io::E
 mod tests {
     use super::*;
 
-    fn refused(ip: &str, ruled: bool) -> bool {
-        Policy { deny: &[], ruled }.refuses(ip.parse().unwrap()).is_some()
+    fn refused(ip: &str, named: bool) -> bool {
+        Policy { deny: &[], named }.refuses(ip.parse().unwrap()).is_some()
     }
 
     #[test]
-    fn metadata_addresses_are_refused_in_every_spelling_unless_a_rule_names_the_host() {
-        for ip in [
-            "169.254.169.254",
-            "169.254.0.1",
-            "::ffff:169.254.169.254",
-            "64:ff9b::a9fe:a9fe",
-            "2002:a9fe:a9fe::",
-            "::a9fe:a9fe",
-            "fe80::1",
-            "fd00:ec2::254",
-            "100.100.100.200",
-        ] {
+    fn special_addresses_are_refused_unless_the_host_is_named_and_others_are_not() {
+        for ip in
+            ["169.254.169.254", "::ffff:169.254.169.254", "64:ff9b:1::a9fe:a9fe", "fd00:ec2::23", "168.63.129.16", "0.0.0.0"]
+        {
             assert!(refused(ip, false), "{ip}");
             assert!(!refused(ip, true), "{ip}");
         }
@@ -333,12 +329,49 @@ mod tests {
     #[test]
     fn egress_deny_is_checked_on_the_address() {
         let deny = [EgressDeny::Private, EgressDeny::LinkLocal, EgressDeny::Loopback];
-        let policy = Policy { deny: &deny, ruled: true };
-        for ip in
-            ["10.1.2.3", "192.168.0.1", "172.16.0.1", "127.0.0.1", "::1", "fd12::1", "fe80::1", "::ffff:10.0.0.1", "0.0.0.0"]
-        {
+        let policy = Policy { deny: &deny, named: true };
+        for ip in [
+            "10.1.2.3",
+            "192.168.0.1",
+            "172.16.0.1",
+            "198.18.0.1",
+            "192.0.0.1",
+            "127.0.0.1",
+            "::1",
+            "fd12::1",
+            "fec0::1",
+            "fe80::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::a00:1",
+            "2002:a00:1::",
+            "0.0.0.0",
+        ] {
             assert_eq!(policy.refuses(ip.parse().unwrap()), Some(Refusal::Egress), "{ip}");
         }
         assert_eq!(policy.refuses("192.0.2.1".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_range_holds_for_an_address_however_either_is_written() {
+        let covers = |range: &str, ip: &str| {
+            let (address, prefix) = range.split_once('/').unwrap();
+            let cidr = crate::config::Cidr { address: address.parse().unwrap(), prefix: prefix.parse().unwrap() };
+            Policy { deny: &[EgressDeny::Cidr(cidr)], named: true }.refuses(ip.parse().unwrap()).is_some()
+        };
+        for (range, ip) in [
+            ("::ffff:0:0/96", "10.0.0.1"),
+            ("::ffff:0:0/96", "::ffff:10.0.0.1"),
+            ("::ffff:10.0.0.0/104", "10.200.0.1"),
+            ("10.0.0.0/8", "::ffff:10.0.0.1"),
+            ("10.0.0.0/8", "64:ff9b::a00:1"),
+            ("64:ff9b::/96", "64:ff9b::808:808"),
+            ("2002::/16", "2002:808:808::1"),
+            ("0.0.0.0/0", "8.8.8.8"),
+        ] {
+            assert!(covers(range, ip), "{range} {ip}");
+        }
+        for (range, ip) in [("::ffff:10.0.0.0/104", "11.0.0.1"), ("::/0", "8.8.8.8"), ("::ffff:0:0/96", "2001:db8::1")] {
+            assert!(!covers(range, ip), "{range} {ip}");
+        }
     }
 }

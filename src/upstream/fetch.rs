@@ -84,7 +84,7 @@ impl Client {
         trust: Arc<Trust>,
     ) -> Result<Self, Problem> {
         let tls = ClientSpec { identities: identity.into_iter().collect(), ..ClientSpec::plain(trust) };
-        let upstream = Upstream::build(Spec { tls, connect_to, via: via.into(), ruled: true }, ground.clone())?;
+        let upstream = Upstream::build(Spec { tls, connect_to, via: via.into(), named: true }, ground.clone())?;
         Ok(Self { upstream: Arc::new(upstream) })
     }
 

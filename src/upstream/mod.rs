@@ -43,8 +43,8 @@ pub struct Spec {
     pub tls: tls::client::ClientSpec,
     pub connect_to: Option<ConnectTo>,
     pub via: Route,
-    /// A rule names the hosts that go this way.
-    pub ruled: bool,
+    /// The configuration names the very host that goes this way, which may then be at a special address.
+    pub named: bool,
 }
 
 pub struct Upstream {
@@ -142,7 +142,8 @@ impl Upstream {
     async fn enter(&self, host: &Host, port: u16, at: Option<Host>, scheme: Scheme) -> Result<Entered, Failure> {
         let ground = &self.ground;
         let exits = self.exit.exits(host, port, scheme, ground).await?;
-        let policy = Policy { deny: &ground.egress, ruled: self.spec.ruled };
+        let named = self.spec.named || ground.resolve.contains_key(host);
+        let policy = Policy { deny: &ground.egress, named };
         let mut failed: Option<Failure> = None;
         for exit in exits.iter() {
             let entered = match exit {
@@ -150,7 +151,10 @@ impl Upstream {
                     let goal = at.as_ref().filter(|_| !ground.resolve.contains_key(host)).unwrap_or(host);
                     ground.dialer.connect(goal, port, &policy, ground).await.map(|tcp| Entered::Straight(Stream::Tcp(tcp)))
                 }
-                Some(proxy) => proxy.enter(ground).await.map(|stream| Entered::At(proxy.clone(), stream)),
+                Some(proxy) => {
+                    ground.dialer.permit_beyond(host, &policy, ground).await?;
+                    proxy.enter(ground).await.map(|stream| Entered::At(proxy.clone(), stream))
+                }
             };
             match entered {
                 Ok(entered) => return Ok(entered),
@@ -278,11 +282,7 @@ fn stream_failure(cause: &hyper::Error, way: &Way, handshake: Option<&Handshake>
     {
         return failure;
     }
-    if cause.is_parse_too_large() {
-        return Failure::new(Cause::ResponseInvalid, format!("the head of the answer of {origin} is too large"))
-            .hint("limits.headers and limits.header_bytes set the bounds");
-    }
-    if cause.is_parse() {
+    if cause.is_parse() || cause.is_parse_too_large() {
         return Failure::new(Cause::ResponseInvalid, format!("the answer of {origin} is not valid HTTP: {cause}"));
     }
     let failure = match pool::io_cause(cause) {

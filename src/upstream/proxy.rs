@@ -21,6 +21,8 @@ pub struct Proxy {
     /// Where it speaks TLS itself.
     client: Option<Client>,
     password: Option<Value>,
+    /// By the configuration, and not by a script: then it may be at a special address.
+    named: bool,
     known: Mutex<Known>,
 }
 
@@ -51,10 +53,10 @@ fn without_resumption(spec: &ClientSpec) -> ClientSpec {
 impl Proxy {
     /// # Errors
     /// The TLS settings cannot be made into a configuration.
-    pub fn new(via: Arc<Via>, tls: Option<&ClientSpec>, sessions: usize) -> Result<Self, Problem> {
+    pub fn new(via: Arc<Via>, tls: Option<&ClientSpec>, named: bool, sessions: usize) -> Result<Self, Problem> {
         let client = tls.map(|spec| Client::build(&without_resumption(spec), sessions)).transpose()?;
         let password = via.password.clone().map(Value::from);
-        Ok(Self { via, client, password, known: Mutex::default() })
+        Ok(Self { via, client, password, named, known: Mutex::default() })
     }
 
     pub fn via(&self) -> &Via {
@@ -121,7 +123,7 @@ impl Proxy {
     /// It cannot be reached, or is not to be believed.
     pub async fn connect(&self, ground: &Ground) -> Result<Stream, Failure> {
         let limits = &ground.limits;
-        let policy = Policy { deny: &[], ruled: true };
+        let policy = Policy { deny: &ground.egress, named: self.named };
         let named = |failure| self.named(failure);
         let tcp = ground.dialer.connect(&self.via.host, self.via.port, &policy, ground).await.map_err(named)?;
         let Some(client) = &self.client else { return Ok(Stream::Tcp(tcp)) };

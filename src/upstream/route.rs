@@ -58,7 +58,7 @@ impl Exit {
                 (None, ViaScheme::Https) => Some(ClientSpec::plain(Trust::system()?)),
                 _ => None,
             };
-            dialer.proxy(via, tls, sessions)
+            dialer.proxy(via, tls, true, sessions)
         };
         Ok(match &route.proxy {
             UpstreamProxy::None => Exit::Straight,

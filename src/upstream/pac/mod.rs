@@ -191,7 +191,7 @@ impl Pac {
         };
         ground
             .dialer
-            .proxy(Arc::new(via), tls, ground.limits.tls_sessions)
+            .proxy(Arc::new(via), tls, trusted, ground.limits.tls_sessions)
             .map_err(|problem| Failure::new(Cause::Route, problem.to_string()))
     }
 
