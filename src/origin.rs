@@ -96,6 +96,33 @@ impl Host {
         Self::parse(&ascii)
     }
 
+    /// What else reaches the same host, for rules that refuse: an IPv4 address written as an IPv6 one, and back; and
+    /// `localhost` (RFC 6761 §6.3) with the addresses of this machine. A name is not looked up.
+    pub fn aliases(&self) -> Vec<Host> {
+        const V4: Host = Host::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        const V6: Host = Host::Ip(IpAddr::V6(Ipv6Addr::LOCALHOST));
+        let localhost = || Host::Name("localhost".into());
+        let mapped = |v4: Ipv4Addr| Host::Ip(IpAddr::V6(v4.to_ipv6_mapped()));
+        let ip = match self {
+            Host::Name(name) if &**name == "localhost" || name.ends_with(".localhost") => return vec![localhost(), V4, V6],
+            Host::Name(_) => return Vec::new(),
+            Host::Ip(ip) => *ip,
+        };
+        let mut all = Vec::new();
+        for ip in crate::address::judged(ip) {
+            all.push(Host::Ip(ip));
+            if let IpAddr::V4(v4) = ip {
+                all.push(mapped(v4));
+            }
+            if ip.is_unspecified() {
+                all.extend([V4, V6, localhost()]);
+            } else if Host::Ip(ip) == V4 || Host::Ip(ip) == V6 {
+                all.push(localhost());
+            }
+        }
+        all
+    }
+
     /// The text used for SNI and name checks; `None` for an address.
     pub fn name(&self) -> Option<&str> {
         match self {
@@ -239,6 +266,29 @@ mod tests {
         }
         assert!(Host::parse(&format!("{}.example", "a".repeat(64))).is_err());
         assert!(Host::parse(&["a"; 128].join(".")).is_err());
+    }
+
+    #[test]
+    fn an_address_goes_by_its_other_spellings_and_localhost_by_its_addresses() {
+        let host = |text: &str| Host::parse(text).unwrap();
+        for (text, alias) in [
+            ("[::ffff:127.0.0.2]", "127.0.0.2"),
+            ("127.0.0.2", "[::ffff:127.0.0.2]"),
+            ("[64:ff9b::7f00:2]", "127.0.0.2"),
+            ("[2002:7f00:2::]", "127.0.0.2"),
+            ("127.0.0.1", "localhost"),
+            ("[::1]", "localhost"),
+            ("[::ffff:127.0.0.1]", "localhost"),
+            ("0.0.0.0", "127.0.0.1"),
+            ("[::]", "localhost"),
+            ("LOCALHOST.", "127.0.0.1"),
+            ("x.localhost", "[::1]"),
+        ] {
+            assert!(host(text).aliases().contains(&host(alias)), "{text}");
+        }
+        for (text, other) in [("127.0.0.2", "127.0.0.1"), ("127.0.0.2", "localhost"), ("notlocalhost", "127.0.0.1")] {
+            assert!(!host(text).aliases().contains(&host(other)), "{text}");
+        }
     }
 
     #[test]

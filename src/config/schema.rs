@@ -163,7 +163,7 @@ pub const RULE: &[Field] = &[
     f(
         "action",
         Shape::Words(&["allow", "deny", "tunnel"]),
-        "deny refuses, tunnel passes blindly, allow takes an earlier one away",
+        "deny refuses (without `port` and `scheme`: on every port, in every scheme), tunnel passes blindly, allow takes an earlier one away",
     ),
 ];
 pub const HEADERS: &[Field] =
@@ -213,7 +213,7 @@ pub const LOG: &[Field] = &[
 pub const EGRESS: &[Field] = &[f(
     "deny",
     Shape::Many(&Shape::OneOf(&[Shape::Words(&["private", "link_local", "loopback"]), Shape::Host])),
-    "private, link_local, loopback, or address ranges",
+    "private, link_local, loopback, or address ranges; asked of targets behind an upstream proxy too, as far as their addresses are known here, and of the proxies themselves",
 )];
 pub const PROXY: &[Field] = &[
     f("url", Shape::Url, "http://, https:// or socks5:// HOST:PORT"),

@@ -6,7 +6,6 @@
 mod answer;
 mod context;
 mod draft;
-mod framing;
 mod headers;
 mod hold;
 mod inbound;
@@ -24,7 +23,7 @@ use std::time::Instant;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-pub use answer::{Reply, count_cut, refusal, without_body};
+pub use answer::{Reply, count_cut, refusal};
 pub use context::{Activity, Busy, Context, Overdue};
 pub use draft::{apply, sign, standing_back};
 pub use send::wants_another_round;
@@ -130,10 +129,9 @@ impl Session {
         let (gate, plan) = self.plan(destination);
         ledger.planned(&plan);
         let (mut parts, body) = request.into_parts();
-        let decision = plan.decide(&gate, &parts.method, parts.uri.path())?;
+        let decision = plan.decide_request(&gate, &parts)?;
         ledger.decided(&decision);
         permit(&gate, &plan, &decision, &parts.method)?;
-        inbound::check_fields(&parts.headers, &gate.limits)?;
         if let Some(credential) = &decision.token_endpoint {
             return token_endpoint::answer(&parts.method, body, credential).await.map(Carried::Answered);
         }
@@ -145,14 +143,10 @@ impl Session {
         let mut payload = hold::take(&mut draft, body, need, &gate.limits, ledger).await?;
         draft::apply(&mut draft, &gate, &decision).await?;
         let case = Case { session: self, gate: &gate, plan: &plan, decision: &decision };
-        let mut carried = match upgrade {
-            Some(upgrade) => upgrade::carry(&case, upgrade, draft, ledger).await?,
-            None => send::carry(&case, draft, &mut payload, ledger).await?,
-        };
-        if let Carried::Passed(response, ..) = &mut carried {
-            framing::settle(response, &plan.origin, &gate.limits)?;
+        if let Some(upgrade) = upgrade {
+            return upgrade::carry(&case, upgrade, draft, ledger).await;
         }
-        Ok(carried)
+        send::carry(&case, draft, &mut payload, ledger).await
     }
 
     /// The plan for a destination: of the current gate, remembered from request to request.
@@ -185,8 +179,8 @@ impl Session {
 /// Do the rules let it pass at all?
 fn permit(gate: &Gate, plan: &Plan, decision: &Decision, method: &http::Method) -> Result<(), Failure> {
     let deny = decision.action == Action::Deny;
-    // A request in clear for a host without a rule is subject to `unmatched: deny` too.
-    let unmatched = decision.rules.is_empty() && plan.rules.is_empty() && gate.unmatched == crate::config::Unmatched::Deny;
+    // Also a request of another method or path than the host's rules are for.
+    let unmatched = decision.rules.is_empty() && gate.unmatched == crate::config::Unmatched::Deny;
     if deny {
         return Err(Failure::new(Cause::Denied, format!("a rule denies {} ({})", plan.origin, decision.label))
             .hint("change `action: deny` there if it should pass"));

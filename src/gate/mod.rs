@@ -13,6 +13,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 
+use http::Method;
+
 pub use build::build;
 pub use decision::{Bound, Decision, HeaderText, LiveHeader, LiveQuery};
 pub use inventory::{Held, Kind};
@@ -186,8 +188,21 @@ impl Gate {
 
     /// Rules that speak of this host, port and scheme, in their order.
     pub fn candidates(&self, origin: &Origin) -> Vec<usize> {
-        let hosts = self.index.matches(&origin.host);
+        let hosts = self.about(&origin.host);
         hosts.into_iter().filter(|at| self.rules[*at].speaks_of(origin.scheme, origin.port)).collect()
+    }
+
+    /// Rules that speak of this host, in their order; those that deny also when they name it otherwise.
+    fn about(&self, host: &Host) -> Vec<usize> {
+        let mut rules = self.index.matches(host);
+        let aliases = host.aliases();
+        if !aliases.is_empty() {
+            let others = aliases.iter().flat_map(|alias| self.index.matches(alias));
+            rules.extend(others.filter(|at| self.rules[*at].denies()));
+            rules.sort_unstable();
+            rules.dedup();
+        }
+        rules
     }
 
     /// Does any rule name this host? Decides whether link-local addresses may be dialled.
@@ -197,11 +212,11 @@ impl Gate {
 
     /// What to do with a CONNECT (or any connection whose requests are not yet seen).
     pub fn reach(&self, host: &Host, port: u16, caller: &Caller) -> Reach {
-        let speaks = |at: &usize| {
-            let live = &self.rules[*at];
-            (live.speaks_of(Scheme::Https, port) || live.speaks_of(Scheme::Http, port)) && admits(&live.rule.clients, caller)
-        };
-        let rules: Vec<&LiveRule> = self.index.matches(host).iter().filter(|at| speaks(at)).map(|at| &self.rules[*at]).collect();
+        let speaks = |at: &usize, scheme| self.rules[*at].speaks_of(scheme, port);
+        let rules: Vec<usize> = (self.about(host).into_iter())
+            .filter(|at| speaks(at, Scheme::Https) || speaks(at, Scheme::Http))
+            .filter(|at| admits(&self.rules[*at].rule.clients, caller))
+            .collect();
         if rules.is_empty() {
             return match self.unmatched {
                 Unmatched::Tunnel => Reach::Tunnel { rule: "-".into() },
@@ -209,11 +224,22 @@ impl Gate {
                 Unmatched::Deny => Reach::Deny { rule: None },
             };
         }
-        // The last word on `action` decides now only if every request would hear it.
-        let last = rules.iter().rev().find(|live| live.rule.action.is_some());
-        match last.map(|live| (live.rule.action, live.is_conditional(), live.label.clone())) {
-            Some((Some(Action::Deny), false, rule)) => Reach::Deny { rule: Some(rule) },
-            Some((Some(Action::Tunnel), _, rule)) => Reach::Tunnel { rule },
+        let last = |fits: &dyn Fn(&usize) -> bool| {
+            rules.iter().rev().filter(|at| fits(at)).map(|at| &self.rules[*at]).find(|live| live.rule.action.is_some())
+        };
+        if let Some(live) = last(&|_| true).filter(|live| live.rule.action == Some(Action::Tunnel)) {
+            return Reach::Tunnel { rule: live.label.clone() };
+        }
+        // Which scheme it will be is seen in the first bytes; on a scheme's own port it is taken to be that one. A deny decides
+        // now only if every request would hear it.
+        let likely: &[Scheme] = match port {
+            443 => &[Scheme::Https],
+            80 => &[Scheme::Http],
+            _ => &[Scheme::Https, Scheme::Http],
+        };
+        let denial = |scheme: &Scheme| last(&|at| speaks(at, *scheme)).filter(|live| live.denies() && !live.is_conditional());
+        match likely.iter().map(denial).collect::<Option<Vec<_>>>().as_deref() {
+            Some([live, ..]) => Reach::Deny { rule: Some(live.label.clone()) },
             _ => Reach::Intercept,
         }
     }
@@ -280,6 +306,21 @@ impl LiveRule {
 
     pub fn query(&self, at: usize) -> &LiveQuery {
         &self.query[at]
+    }
+
+    pub fn denies(&self) -> bool {
+        self.rule.action == Some(Action::Deny)
+    }
+
+    /// Does it speak of requests of this method? One that denies is not to be slipped past by another case, and `GET` stands
+    /// for `HEAD` in it, as in Apache's `<Limit>`.
+    fn is_for(&self, method: &Method) -> bool {
+        let methods = &self.rule.methods;
+        let alike = |denied: &Method| {
+            denied.as_str().eq_ignore_ascii_case(method.as_str())
+                || *denied == Method::GET && method.as_str().eq_ignore_ascii_case("HEAD")
+        };
+        methods.is_empty() || methods.contains(method) || self.denies() && methods.iter().any(alike)
     }
 
     /// Does it speak only of some paths or methods?

@@ -7,6 +7,7 @@ use http::{HeaderValue, Method};
 
 use super::decision::{self, Decision};
 use super::{Gate, LiveRule};
+use crate::config::Action;
 use crate::failure::{Cause, Failure};
 use crate::origin::{Origin, Scheme};
 
@@ -22,6 +23,8 @@ pub struct Plan {
     pub rules: Vec<usize>,
     /// Offer the client HTTP/2? Not where a scheme authenticates the connection.
     pub h2: bool,
+    /// A rule among them denies methods: what a request says of its "real" method is heeded too.
+    heeds_overrides: bool,
     /// No rule among them asks for a path or method: one decision serves every request.
     single: Option<Result<Arc<Decision>, Failure>>,
     /// Which rules applied, to what follows; bounded by the number of distinct combinations met.
@@ -40,10 +43,31 @@ impl Plan {
         let conditional = rules.iter().any(|at| gate.rules[*at].is_conditional());
         let single = (!conditional).then(|| decision::merge(gate, &origin, &rules));
         let h2 = !rules.iter().any(|at| gate.rules[*at].owns_connection());
-        Self { origin, generation: gate.generation, host, authority, rules, h2, single, decisions: Mutex::default() }
+        let heeds_overrides = rules.iter().map(|at| &gate.rules[*at]).any(|live| live.denies() && !live.rule.methods.is_empty());
+        let generation = gate.generation;
+        Self { origin, generation, host, authority, rules, h2, heeds_overrides, single, decisions: Mutex::default() }
     }
 
-    /// What to do with this request.
+    /// What to do with this request. Many frameworks take the method from a header or the query (`X-HTTP-Method-Override`,
+    /// `_method`) where it is there; a `deny` of a method holds for that one as well.
+    ///
+    /// # Errors
+    /// As [`Plan::decide`].
+    pub fn decide_request(&self, gate: &Gate, request: &http::request::Parts) -> Result<Arc<Decision>, Failure> {
+        let path = request.uri.path();
+        let decision = self.decide(gate, &request.method, path)?;
+        if self.heeds_overrides && decision.action != Action::Deny {
+            for method in overrides(request) {
+                let other = self.decide(gate, &method, path)?;
+                if other.action == Action::Deny {
+                    return Ok(other);
+                }
+            }
+        }
+        Ok(decision)
+    }
+
+    /// What to do with requests of this method and path.
     ///
     /// # Errors
     /// A way out cannot be made, or the path is spelled so that rules could be slipped past.
@@ -52,16 +76,14 @@ impl Plan {
             return single.clone();
         }
         refuse_slippery(path)?;
-        let folded = std::cell::OnceCell::new();
+        let readings = std::cell::OnceCell::new();
         let by_path = |live: &LiveRule| {
-            let denies = live.rule.action == Some(crate::config::Action::Deny);
             live.rule.paths.iter().any(|pattern| {
-                pattern.matches(path) || denies && pattern.matches_folded(folded.get_or_init(|| crate::pattern::fold(path)))
+                pattern.matches(path)
+                    || live.denies() && pattern.matches_any(readings.get_or_init(|| crate::pattern::readings(path)))
             })
         };
-        let applies = |live: &LiveRule| {
-            (live.rule.methods.is_empty() || live.rule.methods.contains(method)) && (live.rule.paths.is_empty() || by_path(live))
-        };
+        let applies = |live: &LiveRule| live.is_for(method) && (live.rule.paths.is_empty() || by_path(live));
         let rules: Vec<usize> = self.rules.iter().copied().filter(|at| applies(&gate.rules[*at])).collect();
         let mut decisions = self.decisions.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(decision) = decisions.get(&rules) {
@@ -82,6 +104,15 @@ impl Plan {
     pub fn scheme(&self) -> Scheme {
         self.origin.scheme
     }
+}
+
+/// The methods that a request asks to be taken for. A form field `_method` is not looked for: it is in the body.
+fn overrides(request: &http::request::Parts) -> impl Iterator<Item = Method> {
+    const HEADERS: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+    let headers = HEADERS.iter().flat_map(|name| request.headers.get_all(*name)).map(HeaderValue::as_bytes);
+    let query = request.uri.query().unwrap_or_default().split('&');
+    let parameters = query.filter_map(|pair| pair.strip_prefix("_method=")).map(str::as_bytes);
+    headers.chain(parameters).filter_map(|text| Method::from_bytes(text.trim_ascii()).ok())
 }
 
 /// Where rules ask for paths, a path that an origin may read otherwise than we do (`/a/../b`,

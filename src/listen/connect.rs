@@ -122,7 +122,7 @@ impl Tunnel {
     /// # Errors
     /// A rule says no, or the host cannot be reached.
     pub async fn open(&self, started: Instant) -> Result<Passage, Failure> {
-        let (rule, opened) = match self.context.gate().reach(&self.host, self.port, &self.caller) {
+        let (rule, opened) = match self.reach() {
             Reach::Intercept => match self.context.gate().authority.permits(&self.host) {
                 Ok(()) => return Ok(Passage::Intercept),
                 Err(failure) => ("-".into(), Err(failure)),
@@ -136,6 +136,17 @@ impl Tunnel {
                 self.record(started, rule, None, None, Some(&failure));
                 Err(failure)
             }
+        }
+    }
+
+    /// What the rules say of it. Where a firewall redirected the client, a `deny` of the address holds too: its name is what
+    /// the client says, its address is where the connection goes.
+    pub fn reach(&self) -> Reach {
+        let gate = self.context.gate();
+        let there = self.at.map(|at| gate.reach(&Host::Ip(at), self.port, &self.caller));
+        match there {
+            Some(denied @ Reach::Deny { rule: Some(_) }) => denied,
+            _ => gate.reach(&self.host, self.port, &self.caller),
         }
     }
 

@@ -10,8 +10,8 @@ use super::connect::Tunnel;
 use super::serve_http;
 use super::sniff::{self, Spoken};
 use super::stream::Prefixed;
+use crate::config::Unmatched;
 use crate::exchange::{Activity, Session};
-use crate::gate::Reach;
 use crate::origin::{Host, Scheme};
 
 pub async fn serve<S>(mut stream: Prefixed<S>, tunnel: Tunnel)
@@ -47,6 +47,9 @@ where
     let limits = gate.limits.clone();
     let origin = tunnel.origin(Scheme::Https);
     let plan = gate.plan(&origin, &tunnel.caller);
+    if !plan.is_ruled() && gate.unmatched == Unmatched::Tunnel {
+        return blindly(stream, tunnel).await;
+    }
     let handshake = async {
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         let name = start.client_hello().server_name().map(str::to_owned);
@@ -91,15 +94,14 @@ fn untrusting(tunnel: &Tunnel, cause: &std::io::Error) {
     }
 }
 
-/// HTTP in clear inside a tunnel. When no rule speaks of it in clear, it passes blindly.
+/// HTTP in clear inside a tunnel. When no rule speaks of it in clear, it passes blindly, or is refused in HTTP.
 async fn clear<S>(stream: Prefixed<S>, tunnel: Tunnel, h2: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let gate = tunnel.context.gate();
     let origin = tunnel.origin(Scheme::Http);
-    let unruled = !gate.plan(&origin, &tunnel.caller).is_ruled();
-    if unruled && !matches!(gate.unmatched, crate::config::Unmatched::Intercept) {
+    if !gate.plan(&origin, &tunnel.caller).is_ruled() && gate.unmatched == Unmatched::Tunnel {
         return blindly(stream, tunnel).await;
     }
     let limits = gate.limits.clone();
@@ -108,17 +110,12 @@ where
     serve_http::intercepted(stream, session, &context, &limits, h2).await;
 }
 
+/// A rule speaks of the host, but not of what is spoken here.
 async fn blindly<S>(stream: Prefixed<S>, tunnel: Tunnel)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let started = Instant::now();
-    // `unmatched: deny` holds for what no rule speaks of in clear, too.
-    if matches!(tunnel.context.gate().unmatched, crate::config::Unmatched::Deny) {
-        tracing::info!(host = %tunnel.host, "plain HTTP in a tunnel, which no rule speaks of, and `unmatched: deny` is set; closed");
-        return;
-    }
-    debug_assert!(!matches!(tunnel.context.gate().reach(&tunnel.host, tunnel.port, &tunnel.caller), Reach::Deny { .. }));
     match tunnel.dial().await {
         Ok(upstream) => tunnel.relay(stream, upstream, started, "-".into()).await,
         Err(failure) => tunnel.record(started, "-".into(), None, None, Some(&failure)),

@@ -5,7 +5,6 @@ mod arrive;
 mod connect;
 mod forward;
 mod intercept;
-mod owner;
 mod pages;
 mod proxy_protocol;
 mod reverse;
@@ -82,8 +81,7 @@ impl Entrance {
 }
 
 /// Accepts until gatepass stops. Connections beyond `limits.connections` wait in the kernel's queue.
-/// Strangers share `strangers`: however many come, the rest is for callers that the listener knows.
-pub async fn accept(bound: Bound, context: Arc<Context>, permits: Arc<Semaphore>, strangers: Arc<Semaphore>) {
+pub async fn accept(bound: Bound, context: Arc<Context>, permits: Arc<Semaphore>) {
     let Bound { socket, name, mode, tls, proxy_protocol } = bound;
     let entrance = Arc::new(Entrance { context: context.clone(), name, mode, tls, proxy_protocol });
     let mut backoff = Backoff::default();
@@ -98,16 +96,10 @@ pub async fn accept(bound: Bound, context: Arc<Context>, permits: Arc<Semaphore>
             Ok(connection) => {
                 backoff.reset();
                 Counters::add(&context.observe.counters.connections);
-                let (entrance, strangers) = (entrance.clone(), strangers.clone());
+                let entrance = entrance.clone();
                 context.tasks.spawn(async move {
-                    let visitor = arrive::meet(&entrance, &connection);
-                    let share = match entrance.is_stranger(&visitor).then(|| strangers.try_acquire_owned()) {
-                        None => None,
-                        Some(Ok(share)) => Some(share),
-                        Some(Err(_)) => return turn_away(&entrance, &visitor),
-                    };
-                    arrive::serve(entrance, connection, visitor).await;
-                    drop((permit, share));
+                    arrive::serve(entrance, connection).await;
+                    drop(permit);
                 });
             }
             // Out of descriptors, mostly: trying at once would spin (accept(2) fails until one is free).
@@ -117,12 +109,6 @@ pub async fn accept(bound: Bound, context: Arc<Context>, permits: Arc<Semaphore>
             }
         }
     }
-}
-
-/// One stranger too many: its connection is closed unread.
-fn turn_away(entrance: &Entrance, visitor: &access::Visitor) {
-    Counters::add(&entrance.context.observe.counters.refused);
-    tracing::debug!(%visitor, "a caller that this listener does not know is turned away: limits.strangers of them are here already");
 }
 
 /// From 10 ms to 1 s, and at most one log line a second.

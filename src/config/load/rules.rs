@@ -94,6 +94,15 @@ fn rule(decode: &mut Decode<'_>, node: &Node, names: &Names, known: &[&str], ind
     rule.via = fields.get("via").and_then(|node| parts::proxy(decode, node, names));
     let actions = [("allow", Action::Allow), ("deny", Action::Deny), ("tunnel", Action::Tunnel)];
     rule.action = fields.get("action").and_then(|node| decode.choice(node, "action", &actions));
+    // What is right for giving is wrong for refusing: a `deny` that names no port or scheme is for all of them.
+    if rule.action == Some(Action::Deny) {
+        if fields.get("port").is_none() {
+            rule.ports = Ports::Any;
+        }
+        if fields.get("scheme").is_none() {
+            rule.schemes = Schemes::Any;
+        }
+    }
     if rule.action == Some(Action::Tunnel) && (!rule.paths.is_empty() || !rule.methods.is_empty()) {
         decode
             .report
