@@ -40,6 +40,10 @@ pub struct Built {
     pub admin: Option<SocketAddr>,
     pub log: config::Log,
     pub files: Vec<PathBuf>,
+    /// Those of them that nobody includes, as they were named or found.
+    pub found: Vec<PathBuf>,
+    /// Those of them that say nothing.
+    pub silent: Vec<PathBuf>,
     /// The folder for what gatepass keeps between runs.
     pub state: PathBuf,
     pub dialer: Arc<Dialer>,
@@ -56,11 +60,14 @@ pub async fn build(request: &Request) -> Result<Built, Box<config::Report>> {
 async fn build_over(request: &Request, dialer: Arc<Dialer>, previous: Option<&gate::Gate>) -> Result<Built, Box<config::Report>> {
     let loaded = config::load(request);
     let (mut report, scope, files) = (loaded.report, loaded.scope, loaded.files);
+    let (found, silent) = (loaded.found, loaded.silent);
     let Some(mut config) = loaded.config else { return Err(Box::new(report)) };
     let listeners = std::mem::take(&mut config.listeners);
     let (admin, log, state) = (config.admin, config.log.clone(), config.state.clone());
     match gate::build(config, &listeners, &scope, &mut report, &dialer, previous).await {
-        Some(gate) if !report.has_errors() => Ok(Built { gate, report, listeners, admin, log, files, state, dialer }),
+        Some(gate) if !report.has_errors() => {
+            Ok(Built { gate, report, listeners, admin, log, files, found, silent, state, dialer })
+        }
         _ => Err(Box::new(report)),
     }
 }
@@ -88,8 +95,10 @@ pub struct Drained {
 ///
 /// # Errors
 /// An address cannot be bound.
-pub async fn start(built: Built, request: Request, observe: Observe) -> Result<Running, StartError> {
-    let Built { gate, listeners, admin, dialer, files, .. } = built;
+pub async fn start(built: Built, mut request: Request, observe: Observe) -> Result<Running, StartError> {
+    let Built { gate, listeners, admin, dialer, files, found, silent, .. } = built;
+    // A file that was found is the one to read again: were it gone, another place must not stand in for it.
+    request.files = found;
     let context = Context::new(gate, observe);
     let gate = context.gate();
     let places: Vec<ListenAddress> = listeners.iter().map(|listener| listener.address.clone()).collect();
@@ -113,15 +122,14 @@ pub async fn start(built: Built, request: Request, observe: Observe) -> Result<R
     let sockets = bound.iter().filter_map(|bound| Some((bind::made(&bound.name.0)?, bound.mode.clone()))).collect();
 
     let permits = Arc::new(Semaphore::new(connections(gate.limits.connections)));
-    let strangers = Arc::new(Semaphore::new(gate.limits.strangers.min(permits.available_permits() / 2).max(1)));
     for bound in bound {
-        tokio::spawn(listen::accept(bound, context.clone(), permits.clone(), strangers.clone()));
+        tokio::spawn(listen::accept(bound, context.clone(), permits.clone()));
     }
     let ready = Arc::new(AtomicBool::new(true));
     tokio::spawn(sweep(context.clone()));
     fetch_scripts(&context);
     tokio::spawn(expiry::watch(context.clone()));
-    let reloader = Arc::new(Reloader::new(context.clone(), request, dialer, places, files));
+    let reloader = Arc::new(Reloader::new(context.clone(), request, dialer, places, files, silent));
     if let Some(listener) = admin {
         tokio::spawn(admin::serve(listener, context.clone(), reloader.clone(), ready.clone()));
     }

@@ -1,6 +1,6 @@
 //! Reads the configuration again and swaps the new one in whole, or keeps the old one and says why.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +10,6 @@ use tokio::sync::Mutex;
 use super::{Built, build_over, watch};
 use crate::config::{self, ListenAddress, Request};
 use crate::exchange::Context;
-use crate::files;
 use crate::upstream::Dialer;
 
 /// One reload at a time.
@@ -21,6 +20,8 @@ pub struct Reloader {
     /// The listeners that were bound.
     places: Vec<ListenAddress>,
     config_files: Vec<PathBuf>,
+    /// Those of the files in force that say nothing.
+    silent: std::sync::Mutex<Vec<PathBuf>>,
     /// Holds the complaint that was told last: a pair that is half written is told of once, however
     /// often it is looked at.
     turn: Mutex<String>,
@@ -41,10 +42,12 @@ impl Reloader {
         dialer: Arc<Dialer>,
         places: Vec<ListenAddress>,
         config_files: Vec<PathBuf>,
+        silent: Vec<PathBuf>,
     ) -> Self {
+        let silent = std::sync::Mutex::new(silent);
         let (turn, pending) = (Mutex::default(), AtomicBool::new(false));
         let (succeeded, failed) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { context, request, dialer, places, config_files, turn, pending, succeeded, failed }
+        Self { context, request, dialer, places, config_files, silent, turn, pending, succeeded, failed }
     }
 
     pub async fn reload(&self, why: &str) {
@@ -81,21 +84,29 @@ impl Reloader {
         self.pending.load(Ordering::Relaxed)
     }
 
-    /// Builds from files that did not change meanwhile. Many editors and scripts truncate a file before
-    /// they write it, and an empty configuration is a valid one: it must not come into force by accident.
+    /// Builds from files that did not change meanwhile. Many editors and scripts truncate a file before they write it, and
+    /// an empty configuration would be a valid one: where a file said something and now says nothing, the old one stays.
     async fn build_settled(&self) -> Result<Built, Box<config::Report>> {
         let current = self.context.gate();
         let mut tries = 0;
         loop {
             let before = watch::contents(&self.files());
             let built = build_over(&self.request, self.dialer.clone(), Some(&current)).await;
+            let emptied = built.as_ref().map_or_else(|_| Vec::new(), |built| self.emptied(built));
             tries += 1;
-            let whole = before == watch::contents(&self.files()) && !self.config_files.iter().any(|file| is_empty(file));
+            let whole = before == watch::contents(&self.files()) && emptied.is_empty();
             if whole || tries == SETTLE_TRIES {
-                return built;
+                return built.and_then(|built| if emptied.is_empty() { Ok(built) } else { Err(refused(built.report, &emptied)) });
             }
             tokio::time::sleep(SETTLE_PAUSE).await;
         }
+    }
+
+    /// Files of the configuration in force that said something when they were read for it, and say nothing now.
+    fn emptied(&self, built: &Built) -> Vec<PathBuf> {
+        let before = self.silent.lock().unwrap_or_else(|e| e.into_inner());
+        let known = self.files();
+        built.silent.iter().filter(|file| known.contains(file) && !before.contains(file)).cloned().collect()
     }
 
     fn put_in_force(&self, built: Built, why: &str, told: &mut String) {
@@ -119,6 +130,7 @@ impl Reloader {
                 "the interception CA is another one; clients must trust it"
             );
         }
+        *self.silent.lock().unwrap_or_else(|e| e.into_inner()) = built.silent;
         self.context.swap(built.gate);
         super::fetch_scripts(&self.context);
         tracing::info!(why, rules, "configuration reloaded");
@@ -134,6 +146,11 @@ impl Reloader {
     }
 }
 
-fn is_empty(file: &Path) -> bool {
-    files::read(file, 0).is_ok_and(|bytes| bytes.is_empty())
+fn refused(mut report: config::Report, emptied: &[PathBuf]) -> Box<config::Report> {
+    for file in emptied {
+        report
+            .error("empty-configuration", None, format!("{} says nothing any more", file.display()))
+            .help("an empty configuration would let everything pass; restart gatepass if that is what is wanted");
+    }
+    Box::new(report)
 }

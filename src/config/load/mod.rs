@@ -54,6 +54,10 @@ pub struct Loaded {
     pub scope: Scope,
     /// The files found, in order; empty when built-in defaults run.
     pub files: Vec<PathBuf>,
+    /// Those of them that nobody includes, as they were named or found.
+    pub found: Vec<PathBuf>,
+    /// Those of them that say nothing: empty, only comments, `null`, `{}`.
+    pub silent: Vec<PathBuf>,
 }
 
 /// Reads everything and reports every mistake.
@@ -62,14 +66,20 @@ pub fn load(request: &Request) -> Loaded {
         report: Report::default(),
         scope: Scope { env: request.env.clone(), bound: Limits::default().file, ..Scope::default() },
         files: Vec::new(),
+        silent: Vec::new(),
         open: Vec::new(),
     };
+    let mut found = Vec::new();
     let mut root = Node { place: Place::default(), value: Value::Map(Vec::new()) };
     match &request.inline {
-        Some((name, text, base)) => loader.add_text(PathBuf::from(name), text.clone(), base.clone(), &mut root),
+        Some((name, text, base)) => {
+            loader.add_text(PathBuf::from(name), text.clone(), base.clone(), &mut root);
+        }
         None => {
-            for path in find(request, &mut loader.report) {
-                loader.add_file(&path, None, &mut root);
+            found = find(request, &mut loader.report);
+            for path in &found {
+                loader.add_file(path, None, &mut root);
+                loader.warn_if_silent(path);
             }
         }
     }
@@ -80,7 +90,7 @@ pub fn load(request: &Request) -> Loaded {
     if let Some(text) = &request.overlay {
         loader.add_text(PathBuf::from("(command line)"), text.clone(), PathBuf::from("."), &mut root);
     }
-    let Loader { mut report, mut scope, files: mut watched, .. } = loader;
+    let Loader { mut report, mut scope, files: mut watched, silent, .. } = loader;
     collect_vars(&root, &mut scope, &mut report);
     let limits = root.get("limits").map_or_else(Limits::default, |node| limits(&mut Decode::new(&mut report, &scope), node));
     scope.bound = limits.file;
@@ -91,7 +101,7 @@ pub fn load(request: &Request) -> Loaded {
     let mut decode = Decode::new(&mut report, &scope);
     let config = build(&mut decode, &root, request, limits);
     watched.extend(decode.into_files());
-    Loaded { config: config.map(|config| Config { files: watched, ..config }), report, scope, files }
+    Loaded { config: config.map(|config| Config { files: watched, ..config }), report, scope, files, found, silent }
 }
 
 /// Where configurations are looked for, in order; only the first place that has one counts.
@@ -121,6 +131,7 @@ struct Loader {
     report: Report,
     scope: Scope,
     files: Vec<PathBuf>,
+    silent: Vec<PathBuf>,
     /// Files being read, for circles of `include`.
     open: Vec<PathBuf>,
 }
@@ -141,12 +152,24 @@ impl Loader {
         };
         self.files.push(absolute.clone());
         let base = absolute.parent().map_or_else(PathBuf::new, Path::to_owned);
-        self.open.push(absolute);
-        self.add_text(path.to_owned(), text, base, root);
+        self.open.push(absolute.clone());
+        if !self.add_text(path.to_owned(), text, base, root) {
+            self.silent.push(absolute);
+        }
         self.open.pop();
     }
 
-    fn add_text(&mut self, name: PathBuf, text: String, base: PathBuf, root: &mut Node) {
+    fn warn_if_silent(&mut self, path: &Path) {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        if self.silent.contains(&absolute) {
+            self.report
+                .warning("empty-configuration", None, format!("{} says nothing: there is no setting in it", path.display()))
+                .help("every host is tunnelled until a rule names it; `gatepass init` writes a starter configuration");
+        }
+    }
+
+    /// False when it says nothing.
+    fn add_text(&mut self, name: PathBuf, text: String, base: PathBuf, root: &mut Node) -> bool {
         let file = self.report.add_file(name, text.clone());
         self.scope.bases.push(base.clone());
         let document = match yaml::parse(&text, file) {
@@ -155,7 +178,7 @@ impl Loader {
                 let error = self.report.error("yaml", None, cause.message);
                 error.at = cause.at.map(|(line, column)| (file, line, column));
                 error.help = cause.help;
-                return;
+                return true;
             }
         };
         for (place, key) in document.duplicates {
@@ -163,20 +186,22 @@ impl Loader {
             self.report.error("duplicate-key", place, format!("`{key}` appears twice")).help(help);
         }
         if matches!(document.root.value, Value::Null) {
-            return;
+            return false;
         }
-        if document.root.as_map().is_none() {
+        let Some(entries) = document.root.as_map() else {
             self.report.error(
                 "wrong-kind",
                 document.root.place,
                 format!("a configuration is a map of settings, not {}", document.root.kind()),
             );
-            return;
-        }
+            return true;
+        };
+        let says_something = entries.iter().any(|(key, node)| key.text != "version" && !matches!(node.value, Value::Null));
         if let Some(include) = document.root.get("include") {
             self.include(include, &base, root);
         }
         overlay(root, document.root);
+        says_something
     }
 
     fn include(&mut self, include: &Node, base: &Path, root: &mut Node) {
