@@ -24,6 +24,8 @@ pub enum Cause {
     MethodNotAllowed,
     /// A body that must be held is larger than the bound.
     BodyTooLarge,
+    /// More fields, or longer ones, than a bound allows.
+    HeadTooLarge,
     /// Origin-form request for something gatepass does not serve.
     NotFound,
     /// The credential cannot be had.
@@ -46,6 +48,8 @@ pub enum Cause {
     ResponseTimeout,
     /// The answer cannot be understood.
     ResponseInvalid,
+    /// The answer comes in a transfer coding that is not undone.
+    TransferCoding,
     /// An answer to an upgrade that is not one.
     UpgradeFailed,
     /// A bound of gatepass's own is reached.
@@ -69,6 +73,7 @@ impl Cause {
             BadRequest => (StatusCode::BAD_REQUEST, "http_request_error"),
             MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "http_request_denied"),
             BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "http_request_error"),
+            HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "http_request_error"),
             NotFound => (StatusCode::NOT_FOUND, "http_request_error"),
             Credential => (StatusCode::BAD_GATEWAY, "proxy_configuration_error"),
             ExistingCredential => (StatusCode::FORBIDDEN, "http_request_denied"),
@@ -83,6 +88,7 @@ impl Cause {
             TlsAlert => (StatusCode::BAD_GATEWAY, "tls_alert_received"),
             ResponseTimeout => (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout"),
             ResponseInvalid => (StatusCode::BAD_GATEWAY, "http_protocol_error"),
+            TransferCoding => (StatusCode::BAD_GATEWAY, "http_response_transfer_coding"),
             UpgradeFailed => (StatusCode::BAD_GATEWAY, "http_upgrade_failed"),
             Overload => (StatusCode::SERVICE_UNAVAILABLE, "connection_limit_reached"),
             Stopping => (StatusCode::SERVICE_UNAVAILABLE, "destination_unavailable"),
@@ -109,8 +115,8 @@ impl Cause {
     pub fn blame(self) -> Blame {
         use Cause::*;
         match self {
-            Denied | ProxyAuthentication | Misdirected | BadRequest | MethodNotAllowed | BodyTooLarge | NotFound
-            | ExistingCredential | AddressProhibited | Loop => Blame::Client,
+            Denied | ProxyAuthentication | Misdirected | BadRequest | MethodNotAllowed | BodyTooLarge | HeadTooLarge
+            | NotFound | ExistingCredential | AddressProhibited | Loop => Blame::Client,
             Credential | Route | Overload | Stopping | Internal => Blame::Gatepass,
             _ => Blame::Upstream,
         }

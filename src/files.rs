@@ -1,8 +1,7 @@
 //! The only door to the file system: every error names the path, every read has a bound.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, Read, Write};
-use std::net::SocketAddr;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -174,39 +173,6 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.{}.{}", std::process::id(), crate::moment::random_hex::<4>()))
 }
 
-/// The user whose process holds the local socket `of` that is connected to `to` (proc(5), /proc/net/tcp).
-/// `None`: it is on another machine, gone, or this system has no such table.
-pub fn socket_owner(of: SocketAddr, to: SocketAddr) -> Option<u32> {
-    ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
-        let file = io::BufReader::new(File::open(table).ok()?);
-        file.lines().map_while(Result::ok).find_map(|line| owner_in(&line, of, to))
-    })
-}
-
-/// `sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid …`
-fn owner_in(line: &str, of: SocketAddr, to: SocketAddr) -> Option<u32> {
-    let fields: Vec<&str> = line.split_ascii_whitespace().take(8).collect();
-    let (local, remote) = (table_address(fields.get(1)?)?, table_address(fields.get(2)?)?);
-    let same = |a: SocketAddr, b: SocketAddr| a.port() == b.port() && a.ip().to_canonical() == b.ip().to_canonical();
-    if same(local, of) && same(remote, to) { fields.get(7)?.parse().ok() } else { None }
-}
-
-/// `0100007F:1F90`: each four bytes of the address are a number in this machine's order.
-fn table_address(text: &str) -> Option<SocketAddr> {
-    let (address, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let words = address.len() / 8;
-    let mut bytes = Vec::with_capacity(16);
-    for n in 0..words {
-        let word = u32::from_str_radix(address.get(n * 8..n * 8 + 8)?, 16).ok()?;
-        bytes.extend(word.to_ne_bytes());
-    }
-    if let Ok(v4) = <[u8; 4]>::try_from(bytes.as_slice()) {
-        return Some((v4, port).into());
-    }
-    <[u8; 16]>::try_from(bytes.as_slice()).ok().map(|v6| (v6, port).into())
-}
-
 /// True when this is a socket.
 pub fn is_socket(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
@@ -286,23 +252,4 @@ pub fn unnamed() -> Result<File, FileError> {
         OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path).map_err(failed("create", &path))?;
     fs::remove_file(&path).map_err(failed("remove", &path))?;
     Ok(file)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_owner_of_a_connected_socket_is_found_by_both_its_ends() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let to = listener.local_addr().unwrap();
-        let stream = std::net::TcpStream::connect(to).unwrap();
-        let of = stream.local_addr().unwrap();
-        let own = rustix::process::geteuid().as_raw();
-        assert_eq!(socket_owner(of, to), Some(own));
-        assert_eq!(socket_owner(of, "127.0.0.1:1".parse().unwrap()), None);
-        let line = "  12: 0000000000000000FFFF00000100007F:A2C4 0000000000000000FFFF00000100007F:1F90 01 0:0 00:0 0 1000 0 77";
-        let ends = ("127.0.0.1:41668".parse().unwrap(), "127.0.0.1:8080".parse().unwrap());
-        assert_eq!(owner_in(line, ends.0, ends.1), cfg!(target_endian = "little").then_some(1000));
-    }
 }

@@ -54,6 +54,8 @@ macro_rules! limits {
 limits! {
     /// Client connections held at once; further ones wait in the kernel's queue. Below the usual descriptor limit, two per exchange.
     connections: Count = 16_384;
+    /// Of those, connections of callers that a listener with `cidrs`, `uids` or `same_user` does not know by these; at most half. Further ones are closed: what strangers open takes no place from those that may call.
+    strangers: Count = 1_024;
     /// Time for the first byte, a ClientHello or a protocol preface.
     first_byte: Time = Duration::from_secs(10);
     /// Time for a whole TLS handshake, either side.

@@ -32,6 +32,8 @@ pub struct Ledger {
     /// Only when records are wanted.
     request: Option<(SystemTime, Method, Box<str>)>,
     downstream: &'static str,
+    /// It was a HEAD: no answer to it has a body (RFC 9110 §9.3.2).
+    bodiless: bool,
     upstream: &'static str,
     flow: Option<Arc<Flow>>,
     origin: Option<Arc<Origin>>,
@@ -60,6 +62,7 @@ impl Ledger {
             started,
             request: wanted.then(|| (SystemTime::now(), request.method().clone(), request.uri().path().into())),
             downstream: protocol(request.version()),
+            bodiless: request.method() == Method::HEAD,
             upstream: "-",
             flow: None,
             origin: None,
@@ -153,6 +156,9 @@ impl Ledger {
 
     /// An answer whose body is ours.
     pub fn own(mut self, client: &Client, mut response: Response<Reply>) -> Response<Reply> {
+        if self.bodiless {
+            response = without_body(response);
+        }
         self.status = Some(response.status());
         self.client = Some(client.clone());
         masked::mask_fields(response.headers_mut(), &self.masks);
@@ -175,8 +181,12 @@ impl Ledger {
         self.client = Some(client.clone());
         let mut ahead = peeked.0;
         let inner = masked::mask(&mut parts.headers, body, &mut ahead, std::mem::take(&mut self.masks));
+        // hyper takes the length out of an HTTP/1 answer whose body it knows to be empty, and of a 304 it says what a
+        // 200 would have had (RFC 9110 §8.6).
+        let unchanged = parts.status == StatusCode::NOT_MODIFIED && self.downstream != "h2";
+        let untold = unchanged && parts.headers.contains_key(header::CONTENT_LENGTH);
         let tail = Box::new(Tail { lease, ledger: self });
-        Response::from_parts(parts, Reply { inner, ahead, tail: Some(tail) })
+        Response::from_parts(parts, Reply { inner, ahead, untold, broken: None, tail: Some(tail) })
     }
 
     fn tell(&mut self) {
@@ -219,6 +229,10 @@ pub struct Reply {
     inner: Inner,
     /// What of the origin's was read already.
     ahead: VecDeque<Frame<Bytes>>,
+    /// That it is empty is not said beforehand.
+    untold: bool,
+    /// It broke off, and that is told next.
+    broken: Option<hyper::Error>,
     tail: Option<Box<Tail>>,
 }
 
@@ -266,11 +280,17 @@ struct Tail {
 impl Reply {
     pub fn text(text: impl Into<Bytes>) -> Self {
         let bytes: Bytes = text.into();
-        Self { inner: Inner::Full((!bytes.is_empty()).then_some(bytes)), ahead: VecDeque::new(), tail: None }
+        Self {
+            inner: Inner::Full((!bytes.is_empty()).then_some(bytes)),
+            ahead: VecDeque::new(),
+            untold: false,
+            broken: None,
+            tail: None,
+        }
     }
 
     pub fn empty() -> Self {
-        Self { inner: Inner::Full(None), ahead: VecDeque::new(), tail: None }
+        Self { inner: Inner::Full(None), ahead: VecDeque::new(), untold: false, broken: None, tail: None }
     }
 
     fn finish(&mut self, complete: bool) {
@@ -306,6 +326,9 @@ impl Body for Reply {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
+        if let Some(cause) = this.broken.take() {
+            return Poll::Ready(Some(Err(cause)));
+        }
         let frame = match &mut this.inner {
             Inner::Full(bytes) => {
                 let bytes = bytes.take();
@@ -335,10 +358,20 @@ impl Body for Reply {
                 this.finish(false);
             }
         }
+        if let Some(Err(cause)) = frame {
+            // hyper drops what it has not written yet when a body breaks off, the head too. One more turn lets it leave,
+            // so that the client sees an answer that was cut, not none.
+            this.broken = Some(cause);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         Poll::Ready(frame.map(|frame| frame.map(without_forbidden_trailers)))
     }
 
     fn is_end_stream(&self) -> bool {
+        if self.untold {
+            return false;
+        }
         match &self.inner {
             Inner::Full(bytes) => bytes.is_none(),
             Inner::Incoming(body) => self.ahead.is_empty() && body.is_end_stream(),
@@ -347,6 +380,9 @@ impl Body for Reply {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.untold {
+            return SizeHint::default();
+        }
         match &self.inner {
             Inner::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Inner::Incoming(body) => {
@@ -392,6 +428,15 @@ pub fn refusal(failure: &Failure) -> Response<Reply> {
         Cause::BadRequest | Cause::Misdirected => close(fields),
         _ => {}
     }
+    response
+}
+
+/// The answer to a HEAD: what a GET would have got, but for its body.
+pub fn without_body(mut response: Response<Reply>) -> Response<Reply> {
+    if let Some(length) = response.body().size_hint().exact().filter(|length| *length > 0) {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    }
+    response.body_mut().inner = Inner::Full(None);
     response
 }
 

@@ -46,6 +46,21 @@ pub fn strip(headers: &mut HeaderMap) {
     }
 }
 
+/// Makes one field of the crumbs that HTTP/2 lets `Cookie` be split into (RFC 9113 §8.2.3): most servers of HTTP/1.1
+/// read the first alone.
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(header::COOKIE).iter();
+    if crumbs.next().is_none() || crumbs.next().is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    // Each crumb was a field value, so all of them in one are.
+    if let Ok(mut cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        cookie.set_sensitive(headers.get_all(header::COOKIE).iter().any(HeaderValue::is_sensitive));
+        headers.insert(header::COOKIE, cookie);
+    }
+}
+
 /// Drops fields whose names an origin may read as one of `injected`: CGI and many frameworks fold
 /// `_` and `-` together.
 pub fn drop_look_alikes(headers: &mut HeaderMap, injected: &[HeaderName]) {
@@ -96,6 +111,19 @@ mod tests {
         let mut left: Vec<_> = headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
         left.sort();
         assert_eq!(left, ["accept: */*", "content-length: 3", "host: a.example", "te: trailers", "trailer: x-sum"]);
+    }
+
+    #[test]
+    fn crumbs_of_cookies_become_one_field_and_one_stays_as_it_is() {
+        let mut headers = map(&[("cookie", "a=1"), ("x", "y"), ("cookie", "b=2; c=3"), ("cookie", "d=4")]);
+        join_cookies(&mut headers);
+        assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2; c=3; d=4"]);
+        let mut one = map(&[("cookie", "a=1,b ")]);
+        join_cookies(&mut one);
+        assert_eq!(one["cookie"], "a=1,b ");
+        let mut none = map(&[("x", "y")]);
+        join_cookies(&mut none);
+        assert_eq!(none.len(), 1);
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use http::{Method, Request, Version, header};
+use http::{HeaderMap, Method, Request, Version, header};
 use hyper::body::Incoming;
 
 use crate::failure::{Cause, Failure};
+use crate::limits::Limits;
 use crate::origin::{Origin, Scheme, parse_authority};
 
 /// Where a request goes.
@@ -72,6 +73,18 @@ fn check_framing(request: &Request<Incoming>) -> Result<(), Failure> {
         (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => Err(bad("the request has a Transfer-Encoding other than one plain `chunked`")),
     }
+}
+
+/// hyper counts the fields of an HTTP/1 head; those of HTTP/2 are counted here.
+///
+/// # Errors
+/// There are more than are taken.
+pub fn check_fields(headers: &HeaderMap, limits: &Limits) -> Result<(), Failure> {
+    if headers.len() <= limits.headers {
+        return Ok(());
+    }
+    let details = format!("the request has {} fields, and {} are taken", headers.len(), limits.headers);
+    Err(Failure::new(Cause::HeadTooLarge, details).hint("limits.headers sets the bound"))
 }
 
 fn absolute(request: &Request<Incoming>) -> Result<Origin, Failure> {

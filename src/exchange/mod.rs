@@ -6,6 +6,7 @@
 mod answer;
 mod context;
 mod draft;
+mod framing;
 mod headers;
 mod hold;
 mod inbound;
@@ -23,7 +24,7 @@ use std::time::Instant;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-pub use answer::{Reply, count_cut, refusal};
+pub use answer::{Reply, count_cut, refusal, without_body};
 pub use context::{Activity, Busy, Context, Overdue};
 pub use draft::{apply, sign, standing_back};
 pub use send::wants_another_round;
@@ -132,6 +133,7 @@ impl Session {
         let decision = plan.decide_request(&gate, &parts)?;
         ledger.decided(&decision);
         permit(&gate, &plan, &decision, &parts.method)?;
+        inbound::check_fields(&parts.headers, &gate.limits)?;
         if let Some(credential) = &decision.token_endpoint {
             return token_endpoint::answer(&parts.method, body, credential).await.map(Carried::Answered);
         }
@@ -143,10 +145,14 @@ impl Session {
         let mut payload = hold::take(&mut draft, body, need, &gate.limits, ledger).await?;
         draft::apply(&mut draft, &gate, &decision).await?;
         let case = Case { session: self, gate: &gate, plan: &plan, decision: &decision };
-        if let Some(upgrade) = upgrade {
-            return upgrade::carry(&case, upgrade, draft, ledger).await;
+        let mut carried = match upgrade {
+            Some(upgrade) => upgrade::carry(&case, upgrade, draft, ledger).await?,
+            None => send::carry(&case, draft, &mut payload, ledger).await?,
+        };
+        if let Carried::Passed(response, ..) = &mut carried {
+            framing::settle(response, &plan.origin, &gate.limits)?;
         }
-        send::carry(&case, draft, &mut payload, ledger).await
+        Ok(carried)
     }
 
     /// The plan for a destination: of the current gate, remembered from request to request.

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::uri::{PathAndQuery, Uri};
-use http::{Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use super::answer::{Ledger, Peeked, remark};
 use super::hold::Payload;
-use super::{Carried, Case, draft as drafting, own};
+use super::{Carried, Case, draft as drafting, headers, own};
 use crate::auth::{Answer, Round, Verdict};
 use crate::draft::{Draft, Recoding};
 use crate::failure::{Cause, Failure};
@@ -315,12 +315,15 @@ fn finish_head(request: &mut Request<Outbound>, h2: bool) {
     *request.version_mut() = if h2 { Version::HTTP_2 } else { Version::HTTP_11 };
     if h2 {
         request.headers_mut().remove(header::HOST);
+        request.headers_mut().remove(header::TRANSFER_ENCODING);
+    } else {
+        headers::join_cookies(request.headers_mut());
     }
     // A body that was rewritten has another length than the client said, or one that only its end will tell.
     let length = request.body().size_hint().exact();
     let said = request.headers().get(header::CONTENT_LENGTH).map(|said| said.to_str().ok().and_then(|t| t.parse::<u64>().ok()));
     match (length, said) {
-        (Some(length), Some(said)) if said != Some(length) => {
+        (Some(length), Some(said)) if said != Some(length) || is_repeated(request.headers()) => {
             request.headers_mut().insert(header::CONTENT_LENGTH, length.into());
         }
         (None, Some(_)) => {
@@ -328,6 +331,15 @@ fn finish_head(request: &mut Request<Outbound>, h2: bool) {
         }
         _ => {}
     }
+    // Said outright, since hyper takes a GET or HEAD whose length is not known to have no body at all.
+    if length.is_none() && !h2 {
+        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
+/// HTTP/2 lets equal lengths stand beside each other; one leaves (RFC 9110 §8.6).
+fn is_repeated(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some()
 }
 
 /// The same request for a connection of perhaps another protocol.

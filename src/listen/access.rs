@@ -13,8 +13,7 @@ use zeroize::Zeroizing;
 use super::Entrance;
 use crate::config::ListenAddress;
 use crate::failure::{Cause, Failure};
-use crate::files;
-use crate::gate::{Admission, Caller};
+use crate::gate::{Admission, Caller, LiveAccess};
 use crate::observe::Client;
 
 /// Who is at the other end of a connection, as far as the connection itself tells.
@@ -34,11 +33,6 @@ pub struct Visitor {
 pub type Credentials = (String, Zeroizing<String>);
 
 impl Visitor {
-    /// Whose process is at the other end of a TCP connection on this machine (proc(5), /proc/net/tcp).
-    pub fn uid_on_this_machine(&self) -> Option<u32> {
-        files::socket_owner(self.address?, self.local?)
-    }
-
     pub fn caller(&self, user: Option<Arc<str>>) -> Caller {
         Caller { user, address: self.address.map(|address| address.ip()) }
     }
@@ -62,6 +56,20 @@ impl Entrance {
     /// Must the caller's user id be looked up?
     pub fn wants_uid(&self) -> bool {
         matches!(self.context.gate().access(&self.name), Admission::Some(access) if access.same_user)
+    }
+
+    /// Is it a stranger to a listener that tells its callers apart by address or user id? Strangers have a bound of
+    /// their own. Where a load balancer stands in between, or passwords alone count, there are none.
+    pub fn is_stranger(&self, visitor: &Visitor) -> bool {
+        let gate = self.context.gate();
+        match gate.access(&self.name) {
+            Admission::Some(access) if self.proxy_protocol.is_none() => {
+                let goes_by_it = access.same_user || !access.cidrs.is_empty() || !access.uids.is_empty();
+                goes_by_it && by_connection(access, visitor) == (false, false)
+            }
+            Admission::All => self.unguarded(visitor).is_err(),
+            _ => false,
+        }
     }
 
     /// Does it ask for names and passwords?
@@ -94,8 +102,7 @@ impl Entrance {
                 return Ok(Some(user.as_str().into()));
             }
         }
-        let by_address = visitor.address.is_some_and(|peer| access.cidrs.iter().any(|cidr| cidr.contains(peer.ip())));
-        let by_uid = visitor.uid.is_some_and(|uid| access.uids.contains(&uid) || (access.same_user && uid == own_uid()));
+        let (by_address, by_uid) = by_connection(access, visitor);
         if by_address || by_uid {
             return Ok(by_uid.then(|| name_of(visitor)).flatten());
         }
@@ -116,6 +123,13 @@ impl Entrance {
             _ => Ok(None),
         }
     }
+}
+
+/// Is it among those that may call, by its address, or by the user of its process?
+fn by_connection(access: &LiveAccess, visitor: &Visitor) -> (bool, bool) {
+    let by_address = visitor.address.is_some_and(|peer| access.cidrs.iter().any(|cidr| cidr.contains(peer.ip())));
+    let by_uid = visitor.uid.is_some_and(|uid| access.uids.contains(&uid) || (access.same_user && uid == own_uid()));
+    (by_address, by_uid)
 }
 
 fn own_uid() -> u32 {

@@ -10,20 +10,35 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::access::Visitor;
 use super::sniff::{self, Spoken};
 use super::stream::Prefixed;
-use super::{Connection, Entrance, forward, proxy_protocol, reverse, socks5, transparent};
+use super::{Connection, Entrance, forward, owner, proxy_protocol, reverse, socks5, transparent};
 use crate::config::Mode;
 use crate::origin::Host;
 
-pub async fn serve(entrance: Arc<Entrance>, connection: Connection) {
+/// Who is there, as far as the connection itself tells. Nothing is read, and nothing waited for.
+pub fn meet(entrance: &Entrance, connection: &Connection) -> Visitor {
     match connection {
-        Connection::Unix(stream) => {
-            let visitor = Visitor { uid: stream.peer_cred().ok().map(|cred| cred.uid()), ..Visitor::default() };
-            arrive(entrance, Prefixed::new(Bytes::new(), stream), visitor).await;
+        Connection::Unix(stream) => Visitor { uid: stream.peer_cred().ok().map(|cred| cred.uid()), ..Visitor::default() },
+        Connection::Tcp(stream, peer) => {
+            let local = stream.local_addr().ok();
+            let asked = entrance.proxy_protocol.is_none() && entrance.wants_uid();
+            // Its own end knows a redirected connection by where it wanted to go.
+            let to = match entrance.mode {
+                _ if !asked => None,
+                Mode::Transparent => transparent::original_destination(stream),
+                _ => local,
+            };
+            // Still connected afterwards: else its ports could be another's by now.
+            let uid = to.and_then(|to| owner::owner(*peer, to)).filter(|_| stream.peer_addr().is_ok());
+            Visitor { address: Some(*peer), local, uid, ..Visitor::default() }
         }
+    }
+}
+
+pub async fn serve(entrance: Arc<Entrance>, connection: Connection, mut visitor: Visitor) {
+    match connection {
+        Connection::Unix(stream) => arrive(entrance, Prefixed::new(Bytes::new(), stream), visitor).await,
         Connection::Tcp(stream, peer) => {
             let _ = stream.set_nodelay(true);
-            let local = stream.local_addr().ok();
-            let mut visitor = Visitor { address: Some(peer), local, ..Visitor::default() };
             if entrance.mode == Mode::Transparent {
                 return transparent::serve(entrance, stream, visitor).await;
             }
@@ -34,8 +49,6 @@ pub async fn serve(entrance: Arc<Entrance>, connection: Connection) {
                     Ok(address) => visitor.address = Some(address),
                     Err(why) => return tracing::warn!(%peer, "a connection is refused: {why}"),
                 }
-            } else if entrance.wants_uid() {
-                visitor.uid = visitor.uid_on_this_machine();
             }
             arrive(entrance, stream, visitor).await;
         }

@@ -5,6 +5,7 @@ mod arrive;
 mod connect;
 mod forward;
 mod intercept;
+mod owner;
 mod pages;
 mod proxy_protocol;
 mod reverse;
@@ -81,7 +82,8 @@ impl Entrance {
 }
 
 /// Accepts until gatepass stops. Connections beyond `limits.connections` wait in the kernel's queue.
-pub async fn accept(bound: Bound, context: Arc<Context>, permits: Arc<Semaphore>) {
+/// Strangers share `strangers`: however many come, the rest is for callers that the listener knows.
+pub async fn accept(bound: Bound, context: Arc<Context>, permits: Arc<Semaphore>, strangers: Arc<Semaphore>) {
     let Bound { socket, name, mode, tls, proxy_protocol } = bound;
     let entrance = Arc::new(Entrance { context: context.clone(), name, mode, tls, proxy_protocol });
     let mut backoff = Backoff::default();
@@ -96,10 +98,16 @@ pub async fn accept(bound: Bound, context: Arc<Context>, permits: Arc<Semaphore>
             Ok(connection) => {
                 backoff.reset();
                 Counters::add(&context.observe.counters.connections);
-                let entrance = entrance.clone();
+                let (entrance, strangers) = (entrance.clone(), strangers.clone());
                 context.tasks.spawn(async move {
-                    arrive::serve(entrance, connection).await;
-                    drop(permit);
+                    let visitor = arrive::meet(&entrance, &connection);
+                    let share = match entrance.is_stranger(&visitor).then(|| strangers.try_acquire_owned()) {
+                        None => None,
+                        Some(Ok(share)) => Some(share),
+                        Some(Err(_)) => return turn_away(&entrance, &visitor),
+                    };
+                    arrive::serve(entrance, connection, visitor).await;
+                    drop((permit, share));
                 });
             }
             // Out of descriptors, mostly: trying at once would spin (accept(2) fails until one is free).
@@ -109,6 +117,12 @@ pub async fn accept(bound: Bound, context: Arc<Context>, permits: Arc<Semaphore>
             }
         }
     }
+}
+
+/// One stranger too many: its connection is closed unread.
+fn turn_away(entrance: &Entrance, visitor: &access::Visitor) {
+    Counters::add(&entrance.context.observe.counters.refused);
+    tracing::debug!(%visitor, "a caller that this listener does not know is turned away: limits.strangers of them are here already");
 }
 
 /// From 10 ms to 1 s, and at most one log line a second.

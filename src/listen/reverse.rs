@@ -4,14 +4,14 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use http::{Request, Response, header};
+use http::{Method, Request, Response, header};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::access::Visitor;
 use super::visit::Visit;
 use super::{Entrance, serve_http};
-use crate::exchange::{Activity, Reply, refusal};
+use crate::exchange::{Activity, Reply, refusal, without_body};
 use crate::origin::{Origin, Scheme};
 
 pub async fn serve<S>(entrance: Arc<Entrance>, stream: S, visitor: Visitor, origin: Arc<Origin>, h2: bool)
@@ -34,7 +34,8 @@ async fn handle(visit: &Visit, origin: &Origin, mut request: Request<Incoming>) 
         Ok(caller) => caller,
         Err(failure) => {
             let _busy = visit.activity.busy();
-            return Ok(refusal(&failure));
+            let head = request.method() == Method::HEAD;
+            return Ok(if head { without_body(refusal(&failure)) } else { refusal(&failure) });
         }
     };
     readdress(&mut request, origin);

@@ -22,15 +22,11 @@ use crate::origin::{Host, parse_authority};
 /// How long a client may keep silent before it is taken for one whose server speaks first (SMTP, MySQL).
 const SERVER_FIRST: Duration = Duration::from_millis(500);
 
-pub async fn serve(entrance: Arc<Entrance>, stream: TcpStream, mut visitor: Visitor) {
+pub async fn serve(entrance: Arc<Entrance>, stream: TcpStream, visitor: Visitor) {
     let started = Instant::now();
     let Some(original) = original_destination(&stream) else {
         return tracing::warn!(visitor = %visitor, "a connection came to the transparent listener that no firewall redirected; clients are not to be pointed at it");
     };
-    if entrance.wants_uid() {
-        // Its own end knows the connection by where it wanted to go.
-        visitor.uid = visitor.address.and_then(|of| crate::files::socket_owner(of, original));
-    }
     let user = match entrance.admit(&visitor, None).await {
         Ok(user) => user,
         Err(failure) => return tracing::info!(visitor = %visitor, "a redirected connection is refused: {failure}"),
@@ -63,7 +59,7 @@ pub async fn serve(entrance: Arc<Entrance>, stream: TcpStream, mut visitor: Visi
 }
 
 /// Where the client wanted to go (SO_ORIGINAL_DST). `None` when it wanted to come here.
-fn original_destination(stream: &TcpStream) -> Option<SocketAddr> {
+pub fn original_destination(stream: &TcpStream) -> Option<SocketAddr> {
     let local = stream.local_addr().ok()?;
     let socket = SockRef::from(stream);
     let original = match local.ip().to_canonical().is_ipv4() {

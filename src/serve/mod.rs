@@ -122,8 +122,9 @@ pub async fn start(built: Built, mut request: Request, observe: Observe) -> Resu
     let sockets = bound.iter().filter_map(|bound| Some((bind::made(&bound.name.0)?, bound.mode.clone()))).collect();
 
     let permits = Arc::new(Semaphore::new(connections(gate.limits.connections)));
+    let strangers = Arc::new(Semaphore::new(gate.limits.strangers.min(permits.available_permits() / 2).max(1)));
     for bound in bound {
-        tokio::spawn(listen::accept(bound, context.clone(), permits.clone()));
+        tokio::spawn(listen::accept(bound, context.clone(), permits.clone(), strangers.clone()));
     }
     let ready = Arc::new(AtomicBool::new(true));
     tokio::spawn(sweep(context.clone()));

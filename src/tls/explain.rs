@@ -120,6 +120,11 @@ impl Scene<'_> {
                 Failure::new(Cause::TlsProtocol, format!("TLS with {host} failed: {reason}")).retry(Retry::NothingSent)
             }
             Error::General(reason) => Failure::new(Cause::TlsProtocol, format!("TLS with {host} failed: {reason}")),
+            Error::InvalidCertRevocationList(wrong) => {
+                let why = spaced(&format!("{wrong:?}"));
+                let details = format!("whether the certificate of {host} is revoked cannot be told: {why}");
+                Failure::new(Cause::CertificateError, details).hint("check the files of `tls: { crl }` and whose lists they are")
+            }
             other => Failure::new(Cause::TlsProtocol, format!("TLS with {host} failed: {other}")),
         }
     }
@@ -189,7 +194,7 @@ impl Scene<'_> {
                 format!("the certificate of {host} is not meant for servers (no serverAuth)"),
                 Some("its issuer must give it the extended key usage serverAuth".to_owned()),
             ),
-            Wrong::BadSignature => same_name(host, leaf),
+            Wrong::BadSignature => self.bad_signature(leaf, chain),
             Wrong::Other(other) if other.0.is::<OtherSpiffeId>() => {
                 self.other_id(other.0.downcast_ref().and_then(|o: &OtherSpiffeId| o.0.as_ref()))
             }
@@ -198,9 +203,64 @@ impl Scene<'_> {
                 format!("{host} does not show that its certificate is not revoked: {}", other.0),
                 Some("it must staple OCSP responses, or take `ocsp: require` out of `tls:`".to_owned()),
             ),
-            // webpki's name for it; rustls passes it on without a variant of its own.
-            Wrong::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => self.ca_as_server(leaf),
-            other => (format!("the certificate of {host} does not verify: {other}"), None),
+            // rustls passes these on without a variant of its own.
+            Wrong::Other(other) if other.0.is::<webpki::Error>() => self.by_webpki(other.0.downcast_ref(), leaf, chain),
+            Wrong::UnsupportedSignatureAlgorithmContext { .. }
+            | Wrong::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => (
+                format!("the certificate of {host} is signed in a way that is not accepted (SHA-1, or an unusual curve)"),
+                Some("its issuer must sign it anew with SHA-256".to_owned()),
+            ),
+            Wrong::BadEncoding => {
+                (format!("the certificate of {host} is damaged, or not as RFC 5280 has it"), Some(self.as_it_is()))
+            }
+            other => (format!("the certificate of {host} does not verify: {}", spaced(&format!("{other:?}"))), None),
+        }
+    }
+
+    fn by_webpki(&self, wrong: Option<&webpki::Error>, leaf: &Details, chain: &[Details]) -> (String, Option<String>) {
+        use webpki::Error as Wrong;
+        let host = self.host;
+        match wrong {
+            Some(Wrong::CaUsedAsEndEntity) => self.ca_as_server(leaf),
+            // One that a trusted CA had signed would have been believed.
+            Some(Wrong::UnsupportedCertVersion) if leaf.self_issued => self.unknown_issuer(leaf, chain),
+            Some(Wrong::UnsupportedCertVersion) => (
+                format!(
+                    "the certificate of {host} is an X.509 version 1 certificate that no trusted CA signed itself (issuer \"{}\")",
+                    leaf.issuer_name()
+                ),
+                Some(format!("add the certificate of \"{}\" to {}, or {}", leaf.issuer_name(), self.bundle(), self.as_it_is())),
+            ),
+            Some(Wrong::UnsupportedCriticalExtension) => (
+                format!("the certificate of {host} has a critical extension that is not understood (RFC 5280 §4.2)"),
+                Some(self.as_it_is()),
+            ),
+            Some(other) => {
+                let why = spaced(&format!("{other:?}"));
+                (format!("the certificate of {host} does not verify: {why}"), Some(self.as_it_is()))
+            }
+            None => (format!("the certificate of {host} does not verify"), None),
+        }
+    }
+
+    /// For a certificate that no check of the chain will ever take.
+    fn as_it_is(&self) -> String {
+        format!("if it is the right one, name that certificate itself as `ca_bundle:` of the rule for {}", self.host)
+    }
+
+    fn bad_signature(&self, leaf: &Details, chain: &[Details]) -> (String, Option<String>) {
+        let issuers = chain.iter().chain(self.client.spec().trust.entries());
+        let keys = std::iter::once(leaf).chain(issuers.filter(|above| above.subject == leaf.issuer));
+        match keys.filter_map(|details| Some((details, details.rsa_bits()?))).find(|(_, bits)| *bits < SMALLEST_RSA) {
+            Some((details, bits)) => (
+                format!(
+                    "the certificate \"{}\" of {} has an RSA key of {bits} bits, too short to be believed; {SMALLEST_RSA} are needed",
+                    details.name(),
+                    self.host
+                ),
+                Some("its owner must make a new key and certificate".to_owned()),
+            ),
+            None => same_name(self.host, leaf),
         }
     }
 
@@ -369,6 +429,21 @@ impl Scene<'_> {
             Asked::No | Asked::Resumed | Asked::Unseen => failure,
         }
     }
+}
+
+/// What aws-lc-rs verifies with.
+const SMALLEST_RSA: usize = 2048;
+
+/// The name of an error, without what it holds, as words: `UnsupportedNameType(…)` → `unsupported name type`.
+fn spaced(name: &str) -> String {
+    let mut words = String::new();
+    for c in name.chars().take_while(|c| c.is_alphanumeric()) {
+        if c.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(c.to_lowercase());
+    }
+    words
 }
 
 fn not_signed(host: &Host, why: &str) -> Failure {

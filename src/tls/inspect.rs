@@ -112,6 +112,11 @@ impl Details {
         self.issuer_common_name.as_deref().unwrap_or(&self.issuer)
     }
 
+    /// The size of its RSA key, if it has one.
+    pub fn rsa_bits(&self) -> Option<usize> {
+        self.key_type.strip_prefix("RSA ")?.parse().ok()
+    }
+
     /// `AB:CD:…`, as `openssl x509 -fingerprint` shows it.
     pub fn fingerprint_text(&self) -> String {
         self.fingerprint_sha256.iter().map(|b| format!("{b:02X}")).collect::<Vec<_>>().join(":")
@@ -217,6 +222,8 @@ pub fn describe_file(path: &Path, place: Option<Place>, bound: usize) -> Result<
 pub struct Certificates {
     pub good: Vec<(Vec<u8>, Details)>,
     pub broken: Vec<Broken>,
+    /// Of the good ones, by position: those that say themselves that they are not to be believed for servers.
+    pub not_for_servers: Vec<(usize, Broken)>,
     /// A private key stands among them.
     pub has_key: bool,
 }
@@ -227,6 +234,8 @@ pub struct Broken {
     pub line: usize,
     pub wrong: &'static str,
 }
+
+const NOT_FOR_SERVERS: &str = "its own trust settings do not cover servers (`openssl x509 -addtrust serverAuth` would)";
 
 impl Broken {
     pub fn warning(&self, path: &Path, place: Option<Place>) -> Problem {
@@ -239,7 +248,7 @@ impl Broken {
 
 /// Reads PEM, DER and the certificates-only form of PKCS#7.
 pub fn certificates(bytes: &[u8]) -> Certificates {
-    let mut found = Certificates { good: Vec::new(), broken: Vec::new(), has_key: false };
+    let mut found = Certificates { good: Vec::new(), broken: Vec::new(), not_for_servers: Vec::new(), has_key: false };
     if !pem::is_pem(bytes) {
         found.add_binary(bytes);
         return found;
@@ -252,7 +261,12 @@ pub fn certificates(bytes: &[u8]) -> Certificates {
             found.has_key = true;
         } else if block.is_certificate() {
             match block.certificate().and_then(|der| Ok((der.to_vec(), Details::read(der)?))) {
-                Ok(good) => found.good.push(good),
+                Ok(good) => {
+                    if !block.is_trusted_for_servers() {
+                        found.not_for_servers.push((found.good.len(), broken(NOT_FOR_SERVERS)));
+                    }
+                    found.good.push(good);
+                }
                 Err(wrong) => found.broken.push(broken(wrong)),
             }
         } else if matches!(block.label.as_str(), "PKCS7" | "CMS") {

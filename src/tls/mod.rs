@@ -32,6 +32,7 @@ pub mod openssl;
 mod p521;
 pub mod pem;
 pub mod pfx;
+mod raw_key;
 pub mod server;
 pub mod stream;
 pub mod svid;

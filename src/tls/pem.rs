@@ -9,6 +9,8 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
+use super::ber::{CONTEXT_0, Element, OID, SEQUENCE};
+
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 /// What is wrong with a block that is cut off: the file may be being written.
@@ -57,6 +59,29 @@ impl Block {
         Ok(der)
     }
 }
+
+impl Block {
+    /// OpenSSL's `TRUSTED CERTIFICATE` may say what its certificate is trusted and not trusted for
+    /// (`openssl x509 -addtrust`, `-addreject`): `SEQUENCE { trust SEQUENCE OF OID OPTIONAL, reject [0] … OPTIONAL, … }` behind the
+    /// certificate. False: not for servers. Settings that cannot be read are taken for a no.
+    pub fn is_trusted_for_servers(&self) -> bool {
+        let (true, Ok(der)) = (self.label == "TRUSTED CERTIFICATE", &self.contents) else { return true };
+        let settings = first_element(der).map_or(&[][..], |certificate| &der[certificate.len()..]);
+        if settings.is_empty() {
+            return true;
+        }
+        let Some(settings) = Element::read(settings) else { return false };
+        let names_servers = |list: &Element| {
+            list.children().iter().filter_map(|oid| oid.body(OID)).any(|oid| [SERVER_AUTH, ANY_USE].contains(&oid))
+        };
+        let list = |tag: u8| settings.children().iter().find(|list| list.tag() == tag);
+        !list(CONTEXT_0).is_some_and(names_servers) && list(SEQUENCE).is_none_or(names_servers)
+    }
+}
+
+/// id-kp-serverAuth and anyExtendedKeyUsage (RFC 5280 §4.2.1.12).
+const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
+const ANY_USE: &[u8] = &[0x55, 0x1d, 0x25, 0x00];
 
 /// True when this looks like PEM rather than DER.
 pub fn is_pem(bytes: &[u8]) -> bool {

@@ -230,7 +230,16 @@ impl Reading {
         let before = self.entries.len();
         self.files.push(path.to_owned());
         for file in inspect::files_of(path).map_err(|error| Problem::file(place, &error))? {
-            let bytes = files::read(&file, bound).map_err(|error| Problem::file(place, &error))?;
+            let bytes = match files::read(&file, bound) {
+                Ok(bytes) => bytes,
+                // A link that leads nowhere, as a removed package leaves it in a folder of hashed names.
+                Err(error) if folder => {
+                    let warning = Problem::new("skipped-file", place, format!("{error}; this entry of the CA folder is skipped"));
+                    self.warnings.push(warning.help("remove it, or make it readable; the others are used"));
+                    continue;
+                }
+                Err(error) => return Err(Problem::file(place, &error)),
+            };
             // In a folder a file without certificates (a README, a key) is not a mistake.
             self.file(&file, &bytes, place, folder)?;
             if folder {
@@ -245,7 +254,12 @@ impl Reading {
     }
 
     fn file(&mut self, path: &Path, bytes: &[u8], place: Place, in_folder: bool) -> Result<(), Problem> {
-        let found = inspect::certificates(bytes);
+        let mut found = inspect::certificates(bytes);
+        // From the last, so that the positions before it stay.
+        for (at, distrusted) in found.not_for_servers.drain(..).rev() {
+            found.good.remove(at);
+            found.broken.push(distrusted);
+        }
         if found.good.is_empty() && !in_folder {
             return Err(no_certificate(path, bytes, place, &found));
         }

@@ -11,13 +11,15 @@ use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_an
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
+use rustls::{
+    CertRevocationListError, CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+};
 
-use super::crl::Crls;
+use super::crl::{Crls, PlainCrl};
 use super::inspect::Details;
 use super::ocsp::{self, Staple};
 use super::trust::Trust;
-use super::{Problem, handshake, provider, svid};
+use super::{Problem, handshake, provider, raw_key, svid};
 use crate::config::{SpiffeId, TlsSettings};
 
 /// The chain is right, but `tls: { ocsp: require }` is not met; what is wrong with the response.
@@ -57,6 +59,7 @@ pub(super) struct Verifier {
     /// `None`: there is no anchor; only certificates trusted as they are can pass.
     webpki: Option<Arc<WebPkiServerVerifier>>,
     trust: Arc<Trust>,
+    crls: Crls,
     /// Instead of the host's name: an ID, and the CAs of its trust domain.
     spiffe: Option<Vec<(SpiffeId, Option<Arc<WebPkiServerVerifier>>)>>,
     pins: Option<Pins>,
@@ -88,7 +91,8 @@ impl Verifier {
         let pins = settings.pins.as_deref();
         let pins = pins.map(|digests| Pins { digests: digests.to_vec(), anchors: trust.pinned_anchors(digests) });
         let algorithms = provider().signature_verification_algorithms;
-        Ok(Self { webpki, trust, spiffe, pins, accept_invalid_certs: danger, staple_required: false, algorithms })
+        let crls = crls.clone();
+        Ok(Self { webpki, trust, crls, spiffe, pins, accept_invalid_certs: danger, staple_required: false, algorithms })
     }
 
     /// A server must send along an OCSP response that holds.
@@ -125,7 +129,50 @@ impl Verifier {
         match verdict {
             Err(Error::InvalidCertificate(CertificateError::Revoked)) => verdict,
             Err(_) if self.trust.holds(shown.leaf) => check_as_it_is(shown),
+            Err(_) if self.is_issued_without_extensions(shown.leaf) => {
+                check_as_it_is(shown)?;
+                let lists = self.crls.lists().iter().filter_map(|der| PlainCrl::read(der));
+                lists.into_iter().try_for_each(|list| self.check_plain_crl(&list, shown.leaf, shown))
+            }
             _ => verdict,
+        }
+    }
+
+    /// An X.509 version 1 certificate that a CA of the trust signed itself: what `openssl x509 -req` makes where no
+    /// extensions are asked for. webpki refuses the version; OpenSSL, and with it curl, takes it. Without extensions there
+    /// is nothing in it to be misjudged; a CA with name constraints does not count, since they are not checked here.
+    fn is_issued_without_extensions(&self, leaf: &CertificateDer<'_>) -> bool {
+        let Some(tbs) = raw_key::Tbs::read(leaf).filter(|tbs| tbs.is_version_1) else { return false };
+        let issuers = self.trust.anchors().roots.iter().filter(|anchor| *anchor.subject == *tbs.issuer);
+        issuers
+            .filter(|anchor| anchor.name_constraints.is_none())
+            .any(|anchor| raw_key::is_signed_by(leaf, &raw_key::key_of_anchor(anchor), &self.algorithms))
+    }
+
+    /// The lists that webpki does not read. Fails closed: a list in the name of an issuer that is there, but not signed by
+    /// it, says nothing good.
+    fn check_plain_crls(&self, shown: &Shown<'_>) -> Result<(), Error> {
+        self.crls.plain().iter().try_for_each(|list| {
+            let mut certificates = std::iter::once(shown.leaf).chain(shown.above);
+            certificates.try_for_each(|certificate| self.check_plain_crl(list, certificate, shown))
+        })
+    }
+
+    /// Whoever issued a certificate that was believed is among those shown, or an anchor.
+    fn check_plain_crl(&self, list: &PlainCrl, certificate: &CertificateDer<'_>, shown: &Shown<'_>) -> Result<(), Error> {
+        let Some(tbs) = raw_key::Tbs::read(certificate).filter(|tbs| tbs.issuer == list.issuer) else { return Ok(()) };
+        let anchors = self.trust.anchors().roots.iter().filter(|anchor| *anchor.subject == *tbs.issuer);
+        let above = shown.above.iter().filter_map(|der| raw_key::Tbs::read(der)).filter(|above| above.subject == tbs.issuer);
+        let keys: Vec<_> = anchors.map(raw_key::key_of_anchor).chain(above.map(|above| above.key)).collect();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        if !keys.iter().any(|key| raw_key::is_signed_by(&list.der, key, &self.algorithms)) {
+            return Err(CertRevocationListError::BadSignature.into());
+        }
+        match list.serials.contains(&tbs.serial) {
+            true => Err(CertificateError::Revoked.into()),
+            false => Ok(()),
         }
     }
 
@@ -138,9 +185,10 @@ impl Verifier {
         }
         let mut anchors = RootCertStore { roots: pins.anchors.clone() };
         anchors.add_parsable_certificates(shown.above.iter().filter(|der| pinned(der)).cloned());
-        let leaf = ParsedCertificate::try_from(shown.leaf)?;
+        let not_pinned = || Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(NotPinned))));
+        let leaf = ParsedCertificate::try_from(shown.leaf).map_err(|_| not_pinned())?;
         let to_pinned = verify_server_cert_signed_by_trust_anchor(&leaf, &anchors, shown.above, shown.now, self.algorithms.all);
-        to_pinned.map_err(|_| Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(NotPinned)))))
+        to_pinned.map_err(|_| not_pinned())
     }
 }
 
@@ -164,6 +212,7 @@ impl ServerCertVerifier for Verifier {
         let shown = Shown { leaf: end_entity, above: intermediates, name: server_name, now };
         if !self.accept_invalid_certs {
             self.check(&shown, ocsp_response)?;
+            self.check_plain_crls(&shown)?;
             self.check_staple(&shown, ocsp_response)?;
         }
         if let Some(pins) = &self.pins {
@@ -179,7 +228,10 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
+        match raw_key::is_unreadable(cert) {
+            true => raw_key::verify_tls12(message, cert, dss, &self.algorithms),
+            false => verify_tls12_signature(message, cert, dss, &self.algorithms),
+        }
     }
 
     fn verify_tls13_signature(
@@ -188,7 +240,10 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
+        match raw_key::is_unreadable(cert) {
+            true => raw_key::verify_tls13(message, cert, dss, &self.algorithms),
+            false => verify_tls13_signature(message, cert, dss, &self.algorithms),
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -204,7 +259,7 @@ fn webpki(anchors: &Arc<RootCertStore>, crls: &Crls) -> Result<Option<Arc<WebPki
         return Ok(None);
     }
     let mut builder = WebPkiServerVerifier::builder_with_provider(Arc::clone(anchors), provider());
-    if !crls.is_empty() {
+    if !crls.lists().is_empty() {
         builder = builder.with_crls(crls.lists().to_vec()).allow_unknown_revocation_status();
     }
     builder.build().map(Some).map_err(|error| {
@@ -253,7 +308,11 @@ fn check_as_it_is(shown: &Shown<'_>) -> Result<(), Error> {
     if details.sans.is_empty() && by_common_name() {
         return Ok(());
     }
-    verify_server_name(&ParsedCertificate::try_from(shown.leaf)?, shown.name)
+    match ParsedCertificate::try_from(shown.leaf) {
+        Ok(leaf) => verify_server_name(&leaf, shown.name),
+        Err(_) if details.sans.iter().any(|san| names(san, shown.name)) => Ok(()),
+        Err(_) => Err(CertificateError::NotValidForName.into()),
+    }
 }
 
 fn unix_time(time: SystemTime) -> UnixTime {
@@ -275,3 +334,7 @@ fn names(common_name: &str, name: &ServerName<'_>) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+#[path = "verify_tests.rs"]
+mod tests;

@@ -282,7 +282,11 @@ fn stream_failure(cause: &hyper::Error, way: &Way, handshake: Option<&Handshake>
     {
         return failure;
     }
-    if cause.is_parse() || cause.is_parse_too_large() {
+    if cause.is_parse_too_large() {
+        return Failure::new(Cause::ResponseInvalid, format!("the head of the answer of {origin} is too large"))
+            .hint("limits.headers and limits.header_bytes set the bounds");
+    }
+    if cause.is_parse() {
         return Failure::new(Cause::ResponseInvalid, format!("the answer of {origin} is not valid HTTP: {cause}"));
     }
     let failure = match pool::io_cause(cause) {

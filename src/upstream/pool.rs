@@ -344,6 +344,9 @@ impl Way {
         let (sender, connection) = http1::Builder::new()
             .max_headers(limits.headers)
             .max_header_size(limits.header_bytes)
+            // Both are repaired on the way (RFC 9112 §5.1, §5.2): in an answer they are old servers' ways, no attack.
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .allow_spaces_after_header_name_in_responses(true)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|cause| self.failure(&cause, handshake.as_deref()))?;

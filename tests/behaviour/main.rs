@@ -6,6 +6,7 @@ mod support;
 mod connections;
 mod cookies;
 mod destinations;
+mod framing;
 mod identities;
 mod messages;
 mod oauth2;

@@ -228,3 +228,58 @@ async fn a_listener_with_a_certificate_of_its_own_takes_no_password_in_clear() {
     assert!(status(&answer) == 400 && answer.contains("https://"), "{answer}");
     assert!(scene.origin.seen().is_empty());
 }
+
+/// From this address of ours, so that a listener can tell it from the others.
+async fn dial_from(from: &str, to: std::net::SocketAddr) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+#[tokio::test]
+async fn whatever_strangers_open_the_callers_that_a_listener_knows_are_served() {
+    let scene = Scene::new().await;
+    let listener = "  - listen: 127.0.0.1:0\n    access: { cidrs: [127.0.0.2] }\nlimits: { connections: 6, strangers: 2 }\n";
+    let gate = scene.gatepass(listener, "").await;
+    let guarded = gate.running.addresses[1].0;
+    let mut strangers = Vec::new();
+    for _ in 0..20 {
+        strangers.push(dial_from("127.0.0.1", guarded).await);
+    }
+    let mut known = dial_from("127.0.0.2", guarded).await;
+    assert!(absolute(&mut known, "a.test").await.contains(WELCOME));
+    // Those within the bound are told why; the others are closed unread.
+    let mut told = 0;
+    for mut stranger in strangers {
+        let answer = tokio::time::timeout(PATIENCE, async {
+            let _ = stream_ask(&mut stranger).await;
+            let mut answer = Vec::new();
+            let _ = stranger.read_to_end(&mut answer).await;
+            String::from_utf8_lossy(&answer).into_owned()
+        });
+        let answer = answer.await.unwrap();
+        told += usize::from(answer.contains("may not call here"));
+        assert!(answer.is_empty() || status(&answer) == 403, "{answer}");
+    }
+    assert_eq!(told, 2);
+    assert_eq!(scene.origin.seen().len(), 1);
+}
+
+async fn stream_ask(stream: &mut TcpStream) -> std::io::Result<()> {
+    stream.write_all(b"GET https://a.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n").await
+}
+
+#[tokio::test]
+async fn a_caller_that_closed_at_once_is_nobody_and_its_request_carries_nothing() {
+    let scene = Scene::new().await;
+    let gate = scene.gatepass("  - listen: 127.0.0.1:0\n    access: { same_user: true }\n", "").await;
+    let guarded = gate.running.addresses[1].0;
+    // While the runtime's one thread is here, the connection is not yet accepted.
+    let mut stream = std::net::TcpStream::connect(guarded).unwrap();
+    std::io::Write::write_all(&mut stream, b"GET https://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n").unwrap();
+    drop(stream);
+    let mut open = TcpStream::connect(guarded).await.unwrap();
+    assert!(absolute(&mut open, "a.test").await.contains(WELCOME));
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    assert_eq!(scene.origin.seen().len(), 1);
+}
