@@ -111,6 +111,26 @@ pub fn create_private_dir(directory: &Path) -> Result<(), FileError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed("create", directory))
 }
 
+/// [`create_private_dir`] in a place that others can write too: what stands there already must be a folder of ours
+/// that nobody else may enter.
+///
+/// # Errors
+/// It cannot be made, or somebody else made it.
+pub fn own_private_dir(directory: &Path) -> Result<(), FileError> {
+    create_private_dir(directory)?;
+    if is_own_private_dir(directory) {
+        return Ok(());
+    }
+    Err(failed("use", directory)(io::Error::other("it is not a folder of ours that nobody else may enter")))
+}
+
+/// Is this a folder, no link to one, that belongs to us and that nobody else may enter?
+pub fn is_own_private_dir(directory: &Path) -> bool {
+    fs::symlink_metadata(directory).is_ok_and(|metadata| {
+        metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o077 == 0
+    })
+}
+
 /// Writes a file that only its owner may read (0600), whole or not at all: a temporary file beside
 /// it, flushed to the disk, then renamed over it.
 ///

@@ -116,6 +116,8 @@ limits! {
     helper_output: Size = 1024 * 1024;
     /// Largest configuration, certificate, key or secret file.
     file: Size = 16 * 1024 * 1024;
+    /// Connections to the admin address held at once; further ones wait in the kernel's queue.
+    admin_connections: Count = 64;
     /// Access-log lines waiting to be written; more are dropped and counted.
     log_queue: Count = 8_192;
 }

@@ -53,8 +53,10 @@ pub fn schema(args: &SchemaArgs) -> Result<ExitCode, Error> {
 }
 
 pub fn man() -> Result<ExitCode, Error> {
+    let mut text = Vec::new();
     clap_mangen::Man::new(Cli::command())
-        .render(&mut std::io::stdout())
-        .map_err(|cause| Error::new(format!("cannot write the manual: {cause}")))?;
+        .render(&mut text)
+        .map_err(|cause| Error::new(format!("cannot make the manual: {cause}")))?;
+    super::output::bytes(&text);
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,21 @@
 //! Commands; the only place that prints. Data goes to stdout, everything else to stderr.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+/// The standard macros of these names panic when nobody reads; in here these stand in their place.
+macro_rules! println {
+    ($($text:tt)*) => { $crate::cli::output::write(format_args!($($text)*), "\n") };
+}
+macro_rules! print {
+    ($($text:tt)*) => { $crate::cli::output::write(format_args!($($text)*), "") };
+}
+macro_rules! eprintln {
+    () => { $crate::cli::output::tell(format_args!(""), "\n") };
+    ($($text:tt)*) => { $crate::cli::output::tell(format_args!($($text)*), "\n") };
+}
+macro_rules! eprint {
+    ($($text:tt)*) => { $crate::cli::output::tell(format_args!($($text)*), "") };
+}
+
 mod browser;
 mod ca;
 mod certs;
@@ -11,6 +26,7 @@ mod explain;
 mod generate;
 mod health;
 mod import;
+mod output;
 mod run;
 mod sign;
 mod sign_in;
@@ -149,7 +165,11 @@ impl From<crate::files::FileError> for Error {
 
 /// Reads the arguments, does what they say, and tells what went wrong.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(asked) => return usage(&asked),
+    };
+    keep_memory_private(&cli.command);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(cause) => {
@@ -160,12 +180,49 @@ pub fn main() -> ExitCode {
     let done = runtime.block_on(dispatch(cli));
     // A blocking task (a read of stdin, a name lookup) must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_millis(100));
-    match done {
-        Ok(code) => code,
-        Err(error) => {
-            show(&error);
+    let code = done.unwrap_or_else(|error| {
+        show(&error);
+        ExitCode::FAILURE
+    });
+    match output::failure() {
+        None => code,
+        Some(cause) => {
+            eprintln!("error: cannot write to standard output: {cause}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// `--help` and `--version` are output like any other; what was typed wrong goes to stderr.
+fn usage(asked: &clap::Error) -> ExitCode {
+    if asked.use_stderr() {
+        let _ = asked.print();
+        return ExitCode::from(2);
+    }
+    let text = asked.render();
+    if std::io::stdout().is_terminal() {
+        print!("{}", text.ansi())
+    } else {
+        print!("{text}")
+    }
+    match output::failure() {
+        None => ExitCode::SUCCESS,
+        Some(cause) => {
+            eprintln!("error: cannot write to standard output: {cause}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Secrets are in memory: nobody else's debugger reads it (nor `/proc/PID/environ`), and no core file holds it.
+fn keep_memory_private(command: &Option<Command>) {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    // The command of `exec`, which inherits this limit, may want its core files.
+    if !matches!(command, Some(Command::Exec(_) | Command::Browser(_))) {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let maximum = getrlimit(Resource::Core).maximum;
+        let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum });
     }
 }
 
@@ -189,7 +246,9 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, Error> {
         Command::Schema(args) => generate::schema(&args),
         Command::Health(args) => health::run(&common, &args).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "gatepass", &mut std::io::stdout());
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "gatepass", &mut text);
+            output::bytes(&text);
             Ok(ExitCode::SUCCESS)
         }
         Command::Man => generate::man(),

@@ -28,7 +28,15 @@ pub async fn run(common: &Common, args: &RunArgs) -> Result<ExitCode, Error> {
     let (access, _access_guard) = access_log(&built.log, limits.log_queue);
     let (files, rules, log) = (built.files.clone(), built.gate.rules().len(), built.log.clone());
     let ca = built.gate.authority.path().map(std::path::Path::to_owned);
+    let env = request.env.clone();
     let running = serve::start(built, request, Observe::new(access)).await?;
+    let _control = match serve::control::open(&running, &env, &files).await {
+        Ok(control) => Some(control),
+        Err(why) => {
+            tracing::warn!("`gatepass health` cannot find this process: {why}");
+            None
+        }
+    };
     announce(&running, &files, rules, ca.as_deref(), &log);
     wait(&running).await?;
     stop(running).await
@@ -101,8 +109,12 @@ fn start_logging(log: &config::Log) -> Result<WorkerGuard, Error> {
         Error::new(format!("`log.level: {}` is no level", log.level)).help("one of error, warn, info, debug, trace")
     })?;
     let (writer, guard) = NonBlockingBuilder::default().finish(std::io::stderr());
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false).with_ansi(super::colored());
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_target(false)
+        .log_internal_errors(false)
+        .with_ansi(super::colored());
     match log.format {
         LogFormat::Json => builder.json().init(),
         LogFormat::Text => builder.init(),

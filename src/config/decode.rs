@@ -9,6 +9,8 @@ use std::time::Duration;
 use super::keyring;
 use super::meant::{Command, Pem, Text};
 use super::report::{Place, Report};
+use super::units::{parse_duration, parse_size};
+use super::withheld::Withheld;
 use super::yaml::{Key, Node, Value};
 use crate::files;
 use crate::secret::Secret;
@@ -24,6 +26,8 @@ pub struct Scope {
     pub bases: Vec<PathBuf>,
     /// Largest file read, in bytes.
     pub bound: usize,
+    /// Variables of the environment that went into secrets; its copies share it.
+    pub withheld: Withheld,
 }
 
 /// Reads nodes in a scope.
@@ -32,6 +36,8 @@ pub struct Decode<'a> {
     scope: &'a Scope,
     /// Files read on the way, to be watched.
     read: Vec<PathBuf>,
+    /// What is being read is no secret (a path, a host): its variables stay in a command's environment.
+    plain: bool,
 }
 
 /// A map whose keys were checked.
@@ -55,7 +61,7 @@ const VAR_DEPTH: usize = 16;
 
 impl<'a> Decode<'a> {
     pub fn new(report: &'a mut Report, scope: &'a Scope) -> Self {
-        Self { report, scope, read: Vec::new() }
+        Self { report, scope, read: Vec::new(), plain: false }
     }
 
     /// The files that were read.
@@ -132,6 +138,23 @@ impl<'a> Decode<'a> {
             Value::Null => self.not_text(node, "there is no value here"),
             _ => self.not_text(node, &format!("a text is wanted here, not {}", node.kind())),
         }
+    }
+
+    /// [`Decode::string`] where no secret can stand: a path, a host, a word. Anything else may hold one.
+    pub fn plain_string(&mut self, node: &Node) -> Option<String> {
+        self.plainly(|decode| decode.string(node))
+    }
+
+    /// [`Decode::strings`], likewise.
+    pub fn plain_strings(&mut self, node: &Node) -> Option<Vec<(String, Place)>> {
+        self.plainly(|decode| decode.strings(node))
+    }
+
+    fn plainly<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.plain, true);
+        let value = read(self);
+        self.plain = before;
+        value
     }
 
     fn not_text<T>(&mut self, node: &Node, message: &str) -> Option<T> {
@@ -240,7 +263,7 @@ impl<'a> Decode<'a> {
     pub fn number(&mut self, node: &Node, low: u64, high: u64) -> Option<u64> {
         let written = match &node.value {
             Value::Number(text) => Some(text.clone()),
-            Value::Text(_) => self.string(node),
+            Value::Text(_) => self.plain_string(node),
             _ => None,
         };
         let number = written.and_then(|text| text.parse::<u64>().ok()).filter(|n| (low..=high).contains(n));
@@ -254,7 +277,7 @@ impl<'a> Decode<'a> {
     pub fn duration(&mut self, node: &Node) -> Option<Duration> {
         let text = match &node.value {
             Value::Number(text) => text.clone(),
-            _ => self.string(node)?,
+            _ => self.plain_string(node)?,
         };
         let duration = parse_duration(&text);
         if duration.is_none() {
@@ -267,7 +290,7 @@ impl<'a> Decode<'a> {
     pub fn size(&mut self, node: &Node) -> Option<u64> {
         let text = match &node.value {
             Value::Number(text) => text.clone(),
-            _ => self.string(node)?,
+            _ => self.plain_string(node)?,
         };
         let size = parse_size(&text);
         if size.is_none() {
@@ -278,7 +301,7 @@ impl<'a> Decode<'a> {
 
     /// A path: interpolated, `~` expanded, relative to the file that names it.
     pub fn path(&mut self, node: &Node) -> Option<PathBuf> {
-        let text = self.string(node)?;
+        let text = self.plain_string(node)?;
         if text.is_empty() {
             self.report.error("empty-path", node.place, "this path is empty");
             return None;
@@ -288,8 +311,9 @@ impl<'a> Decode<'a> {
 
     /// PEM: a path, or the text itself.
     pub fn pem(&mut self, node: &Node) -> Option<Pem> {
-        match self.string(node)? {
-            text if text.contains("-----BEGIN ") => Some(Pem::Text(Secret::new(text))),
+        match self.plain_string(node)? {
+            // Read again as what it is: a secret.
+            text if text.contains("-----BEGIN ") => self.string(node).map(|text| Pem::Text(Secret::new(text))),
             text if text.is_empty() => {
                 self.report.error("empty-path", node.place, "this path is empty");
                 None
@@ -317,7 +341,7 @@ impl<'a> Decode<'a> {
         let text = match &node.value {
             Value::Bool(value) => value.to_string(),
             Value::Number(text) => text.clone(),
-            _ => self.string(node)?,
+            _ => self.plain_string(node)?,
         };
         if let Some((_, value)) = options.iter().find(|(name, _)| *name == text) {
             return Some(*value);
@@ -426,7 +450,10 @@ impl<'a> Decode<'a> {
             return value;
         }
         match (self.scope.env.get(name).filter(|value| !value.is_empty() || fallback.is_none()), fallback) {
-            (Some(value), _) => Some(value.clone()),
+            (Some(value), _) => {
+                self.took(name);
+                Some(value.clone())
+            }
             (None, Some(Ok(default))) => self.expand(default, place, depth + 1),
             (None, Some(Err(message))) => {
                 self.report.error("unset", place, format!("`{name}` is not set: {message}"));
@@ -456,8 +483,15 @@ impl<'a> Decode<'a> {
         Some(self.expand(text, *defined, depth + 1))
     }
 
+    fn took(&self, name: &str) {
+        if !self.plain {
+            self.scope.withheld.add(name);
+        }
+    }
+
     fn variable(&mut self, name: &str, place: Place) -> Option<String> {
         if let Some(value) = self.scope.env.get(name) {
+            self.took(name);
             return Some(value.clone());
         }
         self.report
@@ -505,36 +539,4 @@ pub fn nearest<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> Option<&
         .filter(|(similar, _)| *similar > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name)
-}
-
-pub fn parse_duration(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let number: u64 = text[..split].parse().ok()?;
-    let milliseconds = match &text[split..] {
-        "ms" => 1,
-        "" | "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    number.checked_mul(milliseconds).map(Duration::from_millis)
-}
-
-fn parse_size(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let number: u64 = text[..split].parse().ok()?;
-    let unit = match text[split..].trim() {
-        "" | "B" => 1,
-        "KiB" | "K" | "k" => 1 << 10,
-        "MiB" | "M" => 1 << 20,
-        "GiB" | "G" => 1 << 30,
-        "KB" | "kB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        _ => return None,
-    };
-    number.checked_mul(unit)
 }

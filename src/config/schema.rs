@@ -52,7 +52,11 @@ pub const TOP: &[Field] = &[
         "names to further settings, laid over with --profile NAME; their rules are appended",
     ),
     f("ca", Shape::Block(CA), "the interception CA; made on first start in the data folder unless said otherwise"),
-    f("admin", Shape::Block(ADMIN), "health endpoints and metrics on an address of their own"),
+    f(
+        "admin",
+        Shape::Block(ADMIN),
+        "`/live`, `/ready` and `/metrics` on an address of their own; beyond loopback they answer to any name",
+    ),
     f("log", Shape::Block(LOG), "what is logged"),
     f("limits", Shape::Limits, "bounds"),
     f("egress", Shape::Block(EGRESS), "addresses that are never dialled"),

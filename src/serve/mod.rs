@@ -2,12 +2,14 @@
 
 mod admin;
 mod bind;
+pub mod control;
 mod expiry;
 mod follow;
 mod metrics;
 mod reload;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,6 +46,8 @@ pub struct Built {
     pub found: Vec<PathBuf>,
     /// Those of them that say nothing.
     pub silent: Vec<PathBuf>,
+    /// Variables of the environment that went into secrets.
+    pub withheld: BTreeSet<String>,
     /// The folder for what gatepass keeps between runs.
     pub state: PathBuf,
     pub dialer: Arc<Dialer>,
@@ -66,7 +70,8 @@ async fn build_over(request: &Request, dialer: Arc<Dialer>, previous: Option<&ga
     let (admin, log, state) = (config.admin, config.log.clone(), config.state.clone());
     match gate::build(config, &listeners, &scope, &mut report, &dialer, previous).await {
         Some(gate) if !report.has_errors() => {
-            Ok(Built { gate, report, listeners, admin, log, files, found, silent, state, dialer })
+            let withheld = scope.withheld.names();
+            Ok(Built { gate, report, listeners, admin, log, files, found, silent, withheld, state, dialer })
         }
         _ => Err(Box::new(report)),
     }

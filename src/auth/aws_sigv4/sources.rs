@@ -117,7 +117,13 @@ impl Finder<'_, '_, '_> {
 
     fn environment(&self) -> Option<Source> {
         let (access_key, secret_key) = (self.env("AWS_ACCESS_KEY_ID")?, self.env("AWS_SECRET_ACCESS_KEY")?);
+        self.withhold(&["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]);
         Some(keys(&access_key, &secret_key, self.env("AWS_SESSION_TOKEN").as_deref()))
+    }
+
+    /// What signs here is no business of a command that is run.
+    fn withhold(&self, names: &[&str]) {
+        names.iter().for_each(|name| self.decode.scope().withheld.add(name));
     }
 
     fn profile(&mut self, profiles: &Profiles, name: &str, region: Option<String>) -> Option<(Source, Option<String>)> {
@@ -177,6 +183,7 @@ impl Finder<'_, '_, '_> {
         }
         let file = self.env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").map(|file| Token::File(PathBuf::from(file)));
         let token = file.or_else(|| self.env("AWS_CONTAINER_AUTHORIZATION_TOKEN").map(|text| Token::Text(Secret::new(text))));
+        self.withhold(&["AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]);
         let client = self.client(UpstreamProxy::None.into())?;
         Some(Source::fetched(Provider::Container(Container { client, url, token })))
     }

@@ -31,6 +31,8 @@ pub struct BrowserArgs {
     /// Keep the profile in this folder; without it, it is thrown away at the end
     #[arg(long, value_name = "DIR")]
     profile_dir: Option<PathBuf>,
+    #[command(flatten)]
+    withholding: exec::withheld::Withholding,
     /// Open no window
     #[arg(long)]
     headless: bool,
@@ -92,6 +94,7 @@ pub async fn run(common: &Common, args: &BrowserArgs) -> Result<ExitCode, Error>
         }
     }
     let authority = built.gate.authority.clone();
+    let changes = args.withholding.changes(&built.withheld)?;
     let (running, proxy) = match args.attach {
         Some(address) => (None, address),
         None => {
@@ -116,7 +119,7 @@ pub async fn run(common: &Common, args: &BrowserArgs) -> Result<ExitCode, Error>
     };
     arguments.extend(args.rest.iter().cloned());
     arguments.extend(args.url.clone());
-    let code = open(&program, &arguments, args.log == "debug").await;
+    let code = open(&program, &arguments, &changes, args.log == "debug").await;
     if let Some(running) = running {
         running.context.cut.cancel();
         running.stop().await;
@@ -124,14 +127,16 @@ pub async fn run(common: &Common, args: &BrowserArgs) -> Result<ExitCode, Error>
     code
 }
 
-async fn open(program: &Path, arguments: &[String], loud: bool) -> Result<ExitCode, Error> {
+async fn open(program: &Path, arguments: &[String], changes: &exec::withheld::Changes, loud: bool) -> Result<ExitCode, Error> {
     let name = program.display();
     let errors = if loud { Stdio::inherit() } else { Stdio::null() };
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stderr(errors)
-        .spawn()
-        .map_err(|cause| Error::new(format!("cannot run {name}: {cause}")))?;
+    let mut command = Command::new(program);
+    command.args(arguments).stderr(errors);
+    changes.apply(&mut command);
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(cause) => return Ok(exec::not_run(&name.to_string(), &cause)),
+    };
     let status = exec::wait(&mut child).await.map_err(|cause| Error::new(format!("cannot wait for {name}: {cause}")))?;
     if !status.success() {
         return Err(Error::new(format!("{name} ended with {status}")).help("`--log debug` shows what it says"));

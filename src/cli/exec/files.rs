@@ -22,6 +22,8 @@ pub struct Kit {
     pub php: PathBuf,
     pub wgetrc: PathBuf,
     pub apt: PathBuf,
+    /// A folder for CURL_HOME, where the user's own `.curlrc` names a proxy.
+    pub curl: Option<PathBuf>,
 }
 
 /// A bundle is never larger.
@@ -51,6 +53,7 @@ impl Kit {
             php: folder.join("php"),
             wgetrc: folder.join("wgetrc"),
             apt: folder.join("apt.conf"),
+            curl: None,
             folder,
             keep,
         }
@@ -68,8 +71,12 @@ impl Kit {
         files::write_public(&kit.extra_ca, extra(ca_pem, env).as_bytes())?;
         files::write_public(&kit.bundle, merged(ca_pem, env).as_bytes())?;
         files::write_public(&kit.preload, include_bytes!("preload.cjs"))?;
-        files::write_private(&kit.wgetrc, wgetrc(&kit.bundle, env).as_bytes())?;
+        files::write_private(&kit.wgetrc, wgetrc(&kit.bundle, &proxy.url(), env).as_bytes())?;
         files::write_private(&kit.apt, apt(&proxy.url(), &kit.bundle, env).as_bytes())?;
+        if let Some(text) = curlrc(&proxy.url(), env) {
+            files::write_private(&kit.folder.join(".curlrc"), text.as_bytes())?;
+            kit.curl = Some(kit.folder.clone());
+        }
         let prepend = kit.php.join("prepend.php");
         files::write_public(&prepend, include_bytes!("prepend.php"))?;
         files::write_public(&kit.php.join("gatepass.ini"), php(&kit.bundle, &prepend).as_bytes())?;
@@ -101,11 +108,32 @@ fn extra(ca_pem: &str, env: &BTreeMap<String, String>) -> String {
     format!("{}\n{ca_pem}", before.trim_end())
 }
 
-/// Replaces `~/.wgetrc`, so that goes along.
-fn wgetrc(bundle: &Path, env: &BTreeMap<String, String>) -> String {
+/// Replaces `~/.wgetrc`, so that goes along. A proxy or exceptions in there would go before the variables.
+fn wgetrc(bundle: &Path, proxy: &str, env: &BTreeMap<String, String>) -> String {
     let own = env.get("WGETRC").map(PathBuf::from).or_else(|| env.get("HOME").map(|home| Path::new(home).join(".wgetrc")));
     let own = own.and_then(|path| files::read_text(&path, BOUND).ok()).unwrap_or_default();
-    format!("{}\nca_certificate = {}\n", own.trim_end(), bundle.display())
+    let mut text = format!("{}\nca_certificate = {}\n", own.trim_end(), bundle.display());
+    if names_proxy(&own) {
+        text.push_str(&format!("use_proxy = on\nhttp_proxy = {proxy}\nhttps_proxy = {proxy}\nno_proxy = {}\n", no_proxy(env)));
+    }
+    text
+}
+
+/// The same for curl, which needs it only then. `None`: the variables are all it needs.
+fn curlrc(proxy: &str, env: &BTreeMap<String, String>) -> Option<String> {
+    // In curl's own order (curl(1), --config).
+    let places = [("CURL_HOME", ".curlrc"), ("XDG_CONFIG_HOME", "curlrc"), ("HOME", ".curlrc"), ("HOME", ".config/curlrc")];
+    let own = places.iter().find_map(|(name, file)| files::read_text(&Path::new(env.get(*name)?).join(file), BOUND).ok())?;
+    names_proxy(&own).then(|| format!("{}\nproxy = \"{proxy}\"\nnoproxy = \"{}\"\n", own.trim_end(), no_proxy(env)))
+}
+
+fn names_proxy(text: &str) -> bool {
+    let mut lines = text.lines().map(str::trim_start).filter(|line| !line.starts_with('#'));
+    lines.any(|line| line.to_ascii_lowercase().contains("proxy") || line.starts_with("-x"))
+}
+
+fn no_proxy(env: &BTreeMap<String, String>) -> &str {
+    env.get("no_proxy").map_or("", String::as_str)
 }
 
 fn apt(proxy: &str, bundle: &Path, env: &BTreeMap<String, String>) -> String {

@@ -2,9 +2,11 @@
 //! the command's own exit code.
 
 mod files;
+mod no_proxy;
 mod print;
 mod quick;
 mod variables;
+pub mod withheld;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,13 +19,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Common, Error};
 use crate::config::{Access, ListenAddress, Listener, Place, Text};
-use crate::gate::Gate;
 use crate::moment::random_hex;
 use crate::observe::{Counters, Observe};
-use crate::origin::Host;
 use crate::secret::Secret;
 use crate::serve::{self, Running};
 use files::Kit;
+use withheld::{Changes, Withholding};
 
 #[derive(Args)]
 pub struct ExecArgs {
@@ -35,6 +36,8 @@ pub struct ExecArgs {
     /// Print the variables instead of running a command; needs --attach
     #[arg(long, value_enum, value_name = "FORM", requires = "attach")]
     print_env: Option<print::Form>,
+    #[command(flatten)]
+    withholding: Withholding,
     /// Leave these clients' own settings out
     #[arg(long, value_enum, value_delimiter = ',', value_name = "NAMES")]
     without: Vec<variables::Family>,
@@ -64,7 +67,8 @@ pub async fn run(common: &Common, args: &ExecArgs) -> Result<ExitCode, Error> {
     let mut built = super::build(&request).await?;
     // That of a gatepass that runs beside us, with the same configuration.
     built.admin = None;
-    proxied(&built.gate, &mut env);
+    let changes = args.withholding.changes(&built.withheld)?;
+    no_proxy::keep_ruled_hosts(&built.gate, &mut env);
     let pem = built.gate.authority.certificate_pem().to_owned();
     let keep = args.print_env.is_some().then(|| built.state.join("clients"));
     let (running, address) = match args.attach {
@@ -80,10 +84,10 @@ pub async fn run(common: &Common, args: &ExecArgs) -> Result<ExitCode, Error> {
     let kit = Kit::write(&pem, &proxy, &env, keep)?;
     let variables = variables::table(&proxy, &kit, &env, &args.without);
     if let Some(form) = args.print_env {
-        print!("{}", form.print(&variables));
+        print!("{}", form.print(&variables, &changes));
         return Ok(ExitCode::SUCCESS);
     }
-    let code = command(args, &variables, running.as_ref()).await;
+    let code = command(args, &variables, &changes, running.as_ref()).await;
     if let Some(running) = running {
         // The command is gone, and with it whoever would wait for an answer.
         running.context.cut.cancel();
@@ -102,37 +106,6 @@ fn listener(token: Option<Secret>) -> Listener {
     Listener { access, ..Listener::forward(Place::default(), address) }
 }
 
-/// Takes hosts that rules name out of the inherited NO_PROXY: they must come here. Says so, since
-/// somebody put them there.
-fn proxied(gate: &Gate, env: &mut BTreeMap<String, String>) {
-    let named = |entry: &str| {
-        let bare = entry.trim_start_matches("*.").trim_start_matches('.').trim_matches(['[', ']']);
-        Host::parse_written(bare).is_ok_and(|host| gate.names(&host))
-    };
-    for name in ["no_proxy", "NO_PROXY"] {
-        let Some(list) = env.get(name) else { continue };
-        let entries: Vec<&str> = list.split([',', ' ']).map(str::trim).filter(|entry| !entry.is_empty()).collect();
-        let (dropped, kept): (Vec<&str>, Vec<&str>) = entries.into_iter().partition(|entry| named(entry));
-        if !dropped.is_empty() && name == "no_proxy" || !dropped.is_empty() && !env.contains_key("no_proxy") {
-            eprintln!("gatepass: a rule names {}, so the command gets {name} without it", dropped.join(", "));
-        }
-        let kept = kept.join(",");
-        env.insert(name.to_owned(), kept);
-    }
-    // Loopback is kept from proxies by default, unless a rule asks for it.
-    let local = ["localhost", "127.0.0.1", "::1"].into_iter().filter(|host| !named(host));
-    let mut list: Vec<String> = env
-        .get("no_proxy")
-        .or_else(|| env.get("NO_PROXY"))
-        .map_or("", String::as_str)
-        .split(',')
-        .filter(|e| !e.is_empty())
-        .map(str::to_owned)
-        .collect();
-    list.extend(local.filter(|host| !list.iter().any(|entry| entry == host)).map(str::to_owned).collect::<Vec<_>>());
-    env.insert("no_proxy".to_owned(), list.join(","));
-}
-
 pub fn start_logging(level: &str) -> Result<(), Error> {
     let filter = tracing_subscriber::EnvFilter::builder()
         .parse(format!("{},{level}", super::run::QUIET))
@@ -142,30 +115,51 @@ pub fn start_logging(level: &str) -> Result<(), Error> {
         .with_writer(std::io::stderr)
         .with_target(false)
         .without_time()
+        .log_internal_errors(false)
         .with_ansi(super::colored())
         .init();
     Ok(())
 }
 
 /// Runs the command in the foreground; signals meant for it go to it.
-async fn command(args: &ExecArgs, variables: &[(String, String)], running: Option<&Running>) -> Result<ExitCode, Error> {
+async fn command(
+    args: &ExecArgs,
+    variables: &[(String, String)],
+    changes: &Changes,
+    running: Option<&Running>,
+) -> Result<ExitCode, Error> {
     let (program, rest) = args.command.split_first().ok_or_else(|| Error::new("no command is given"))?;
-    let mut child =
-        Command::new(program).args(rest).envs(variables.iter().map(|(name, value)| (name, value))).spawn().map_err(|cause| {
-            match cause.kind() {
-                std::io::ErrorKind::NotFound => Error::new(format!("cannot run `{program}`: there is no such program")),
-                _ => Error::new(format!("cannot run `{program}`: {cause}")),
-            }
-        })?;
+    let mut command = Command::new(program);
+    command.args(rest);
+    changes.apply(&mut command);
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(cause) => return Ok(not_run(program, &cause)),
+    };
     let status = wait(&mut child).await.map_err(|cause| Error::new(format!("cannot wait for `{program}`: {cause}")))?;
-    if let (Some(running), false) = (running, status.success()) {
-        tell(&running.context.observe.counters);
+    if !status.success() {
+        if let Some(running) = running {
+            tell(&running.context.observe.counters);
+        }
+        changes.tell();
     }
     Ok(match (status.code(), status.signal()) {
         (Some(code), _) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
         (None, Some(signal)) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(1)),
         (None, None) => ExitCode::FAILURE,
     })
+}
+
+/// The codes that shells use: 127 where there is no such program, 126 where it cannot be run (POSIX, "Exit Status for
+/// Commands").
+pub fn not_run(program: &str, cause: &std::io::Error) -> ExitCode {
+    if cause.kind() == std::io::ErrorKind::NotFound {
+        eprintln!("error: cannot run `{program}`: there is no such program");
+        return ExitCode::from(127);
+    }
+    eprintln!("error: cannot run `{program}`: {cause}");
+    ExitCode::from(126)
 }
 
 /// A command that failed may have met what its clients do not show.

@@ -73,6 +73,9 @@ pub fn table(proxy: &Proxy, kit: &Kit, env: &BTreeMap<String, String>, without: 
     for name in REPLACE_TRUST {
         table.set(name, &bundle);
     }
+    if let Some(folder) = &kit.curl {
+        table.set("CURL_HOME", &folder.display().to_string());
+    }
     let with = |family| !without.contains(&family);
     if with(Family::Node) {
         // Adds to what Node believes, so our CA alone.
@@ -80,10 +83,22 @@ pub fn table(proxy: &Proxy, kit: &Kit, env: &BTreeMap<String, String>, without: 
         table.set("NODE_USE_ENV_PROXY", "1");
         // npm's own setting replaces what Node believes, so a configured one must not stand in the way.
         table.set("npm_config_cafile", &bundle);
+        // As must its proxy and exceptions; npm does not look at an empty one.
+        for name in ["npm_config_proxy", "npm_config_https_proxy"] {
+            table.set(name, &url);
+        }
+        table.set("npm_config_noproxy", if no_proxy.is_empty() { "none.invalid" } else { no_proxy });
         table.append("NODE_OPTIONS", " ", &format!("--require \"{}\"", kit.preload.display()));
     }
     if let (Some(truststore), true) = (&kit.truststore, with(Family::Java)) {
-        table.append("JAVA_TOOL_OPTIONS", " ", &java(proxy.address, &truststore.display().to_string(), no_proxy));
+        let options = java(proxy.address, &truststore.display().to_string(), no_proxy);
+        table.append("JAVA_TOOL_OPTIONS", " ", &options);
+        // Those go before it, and may name another proxy.
+        for name in ["JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "MAVEN_OPTS", "GRADLE_OPTS", "SBT_OPTS"] {
+            if env.get(name).is_some_and(|old| old.contains("roxyHost")) {
+                table.append(name, " ", &options);
+            }
+        }
     }
     if with(Family::Perl) {
         table.set("PERL_LWP_ENV_PROXY", "1");
@@ -100,8 +115,12 @@ pub fn table(proxy: &Proxy, kit: &Kit, env: &BTreeMap<String, String>, without: 
     if with(Family::Apt) {
         table.set("APT_CONFIG", &kit.apt.display().to_string());
     }
-    if with(Family::Git) && proxy.token.is_some() {
-        table.git("http.proxyAuthMethod", "basic");
+    if with(Family::Git) {
+        // A configured proxy goes before the variables.
+        table.git("http.proxy", &url);
+        if proxy.token.is_some() {
+            table.git("http.proxyAuthMethod", "basic");
+        }
     }
     table.set("GATEPASS", "1");
     table.rows
@@ -136,7 +155,9 @@ impl Table<'_> {
 
     /// One more of git's numbered settings (git-config(1), GIT_CONFIG_COUNT).
     fn git(&mut self, key: &str, value: &str) {
-        let count: usize = self.env.get("GIT_CONFIG_COUNT").and_then(|count| count.parse().ok()).unwrap_or(0);
+        let own = self.rows.iter().rev().find(|(name, _)| name == "GIT_CONFIG_COUNT").map(|(_, count)| count);
+        let count: usize = own.or(self.env.get("GIT_CONFIG_COUNT")).and_then(|count| count.parse().ok()).unwrap_or(0);
+        self.rows.retain(|(name, _)| name != "GIT_CONFIG_COUNT");
         self.set("GIT_CONFIG_COUNT", &(count + 1).to_string());
         self.set(&format!("GIT_CONFIG_KEY_{count}"), key);
         self.set(&format!("GIT_CONFIG_VALUE_{count}"), value);
@@ -199,8 +220,8 @@ mod tests {
         assert!(!value(&table, "JAVA_TOOL_OPTIONS").contains("t0k"));
         assert_eq!(value(&table, "PHP_INI_SCAN_DIR"), "/etc/php:/kit/php");
         assert_eq!(
-            (value(&table, "GIT_CONFIG_COUNT"), value(&table, "GIT_CONFIG_KEY_2")),
-            ("3".into(), "http.proxyAuthMethod".into())
+            (value(&table, "GIT_CONFIG_COUNT"), value(&table, "GIT_CONFIG_KEY_2"), value(&table, "GIT_CONFIG_KEY_3")),
+            ("4".into(), "http.proxy".into(), "http.proxyAuthMethod".into())
         );
     }
 

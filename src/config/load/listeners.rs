@@ -147,7 +147,7 @@ fn proxy_protocol(decode: &mut Decode<'_>, node: &Node) -> Option<ProxyProtocol>
 }
 
 fn reverse(decode: &mut Decode<'_>, node: &Node) -> Option<Origin> {
-    let text = decode.string(node)?;
+    let text = decode.plain_string(node)?;
     let (scheme, rest) = match text.split_once("://") {
         Some(("https", rest)) => (Scheme::Https, rest),
         Some(("http", rest)) => (Scheme::Http, rest),
@@ -200,7 +200,7 @@ fn access(decode: &mut Decode<'_>, node: &Node) -> Option<Access> {
 pub fn listen_address(decode: &mut Decode<'_>, node: &Node) -> Option<ListenAddress> {
     let text = match &node.value {
         Value::Number(port) => format!("127.0.0.1:{port}"),
-        _ => decode.string(node)?,
+        _ => decode.plain_string(node)?,
     };
     match parse_listen(&text) {
         Ok(ListenAddress::Unix(path)) => Some(ListenAddress::Unix(decode.resolve(&path.to_string_lossy(), node.place))),

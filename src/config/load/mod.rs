@@ -104,6 +104,12 @@ pub fn load(request: &Request) -> Loaded {
     Loaded { config: config.map(|config| Config { files: watched, ..config }), report, scope, files, found, silent }
 }
 
+/// The files that a request names, or that are found for it, without reading them.
+pub fn named_files(request: &Request) -> Vec<PathBuf> {
+    let found = find(request, &mut Report::default());
+    found.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect()
+}
+
 /// Where configurations are looked for, in order; only the first place that has one counts.
 fn find(request: &Request, report: &mut Report) -> Vec<PathBuf> {
     if !request.files.is_empty() {
@@ -207,7 +213,7 @@ impl Loader {
     fn include(&mut self, include: &Node, base: &Path, root: &mut Node) {
         let scope = self.scope.clone();
         let mut decode = Decode::new(&mut self.report, &scope);
-        let Some(paths) = decode.strings(include) else { return };
+        let Some(paths) = decode.plain_strings(include) else { return };
         for (path, place) in paths {
             self.add_file(&base.join(path), Some(place), root);
         }

@@ -370,12 +370,9 @@ pub fn admin(decode: &mut Decode<'_>, top: &Fields<'_>) -> Option<SocketAddr> {
     let fields = decode.fields(top.get("admin")?, "admin", &schema::names(ADMIN))?;
     let node = decode.required(&fields, "`admin`", "listen")?;
     match listen_address(decode, node)? {
-        ListenAddress::Tcp(address) if address.ip().is_loopback() => Some(address),
+        ListenAddress::Tcp(address) => Some(address),
         _ => {
-            decode
-                .report
-                .error("admin", node.place, "`admin` listens on a loopback address only")
-                .help("write it as 127.0.0.1:9118");
+            decode.report.error("admin", node.place, "`admin` listens on an address").help("write it as 127.0.0.1:9118");
             None
         }
     }
@@ -429,7 +426,7 @@ pub fn cidr(decode: &mut Decode<'_>, text: &str, place: Place) -> Option<Cidr> {
 
 /// `HOST`, `HOST:PORT`, `[IPV6]:PORT`.
 pub fn connect_to(decode: &mut Decode<'_>, node: &Node) -> Option<ConnectTo> {
-    let text = decode.string(node)?;
+    let text = decode.plain_string(node)?;
     let parsed = text.parse::<IpAddr>().map(|ip| (Host::Ip(ip), None)).or_else(|_| parse_authority(&text));
     match parsed {
         Ok((host, port)) => Some(ConnectTo { host, port }),

@@ -128,7 +128,7 @@ fn token_endpoint(decode: &mut Decode<'_>, node: &Node, fields: &Fields<'_>, nam
 
 pub fn hosts(decode: &mut Decode<'_>, node: &Node) -> Vec<HostPattern> {
     let mut found = Vec::new();
-    for (text, place) in decode.strings(node).unwrap_or_default() {
+    for (text, place) in decode.plain_strings(node).unwrap_or_default() {
         match HostPattern::parse(&text) {
             Ok(patterns) => found.extend(patterns),
             Err(why) => {
@@ -180,7 +180,7 @@ fn conditions(decode: &mut Decode<'_>, fields: &Fields<'_>, rule: &mut Rule) {
     if let Some(scheme) = fields.get("scheme").and_then(|node| decode.choice(node, "scheme", &schemes)) {
         rule.schemes = scheme;
     }
-    for (text, place) in fields.get("path").and_then(|node| decode.strings(node)).unwrap_or_default() {
+    for (text, place) in fields.get("path").and_then(|node| decode.plain_strings(node)).unwrap_or_default() {
         match PathPattern::parse(&text) {
             Ok(path) => rule.paths.push(path),
             Err(why) => {
@@ -188,7 +188,7 @@ fn conditions(decode: &mut Decode<'_>, fields: &Fields<'_>, rule: &mut Rule) {
             }
         }
     }
-    for (text, place) in fields.get("methods").and_then(|node| decode.strings(node)).unwrap_or_default() {
+    for (text, place) in fields.get("methods").and_then(|node| decode.plain_strings(node)).unwrap_or_default() {
         match Method::from_bytes(text.to_ascii_uppercase().as_bytes()) {
             Ok(method) => rule.methods.push(method),
             Err(_) => {
@@ -196,7 +196,7 @@ fn conditions(decode: &mut Decode<'_>, fields: &Fields<'_>, rule: &mut Rule) {
             }
         }
     }
-    for (text, place) in fields.get("clients").and_then(|node| decode.strings(node)).unwrap_or_default() {
+    for (text, place) in fields.get("clients").and_then(|node| decode.plain_strings(node)).unwrap_or_default() {
         let address = text.contains('/') || text.parse::<std::net::IpAddr>().is_ok();
         if address {
             rule.clients.extend(parts::cidr(decode, &text, place).map(Client::Cidr));
