@@ -200,14 +200,12 @@ pub struct CertificateSource {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Material {
     /// `key: None`: the key stands in the certificate's file.
-    Pem {
-        cert: Pem,
-        cert_place: Place,
-        key: Option<(Pem, Place)>,
-    },
+    Pem { cert: Pem, cert_place: Place, key: Option<(Pem, Place)> },
     Pfx {
         file: PathBuf,
         place: Place,
+        /// Which of several keys, by its name in the file.
+        alias: Option<(String, Place)>,
     },
     /// A key on a token; the PIN is the source's passphrase.
     Pkcs11 {
@@ -239,10 +237,11 @@ impl CertificateSource {
         }
     }
 
-    /// Where else it comes from, if not from files alone.
+    /// What else than files and passphrase makes it differ from another.
     pub fn elsewhere(&self) -> Option<String> {
         match &self.material {
-            Material::Pem { .. } | Material::Pfx { .. } => None,
+            Material::Pem { .. } => None,
+            Material::Pfx { alias, .. } => alias.as_ref().map(|(alias, _)| format!("alias {alias}")),
             Material::Pkcs11 { uri, module, .. } => Some(format!("{uri} {:?}", module.as_ref().map(|(path, _)| path))),
             Material::Spiffe { socket, spiffe_id, .. } => Some(format!("{socket:?} {spiffe_id:?}")),
         }

@@ -101,6 +101,11 @@ pub const CERTIFICATE: &[Field] = &[
     f("cert", Shape::Pem, "PEM file with the certificate and its chain"),
     f("key", Shape::Pem, "PEM file with the private key; may be left out when it stands in the `cert` file"),
     f("pfx", Shape::File, "PFX (PKCS #12) file instead of cert and key"),
+    f(
+        "alias",
+        Shape::Text,
+        "with `pfx`: which of several keys in the file, by its name there (keytool's alias) or its certificate's common name",
+    ),
     f("passphrase", Shape::Secret, "of the key or PFX file"),
     f("host", Shape::Many(&Shape::Host), "makes the certificate a rule of its own for this host"),
     f("port", Shape::Many(&Shape::Port), "with `host`: for this port (443)"),

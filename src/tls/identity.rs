@@ -157,7 +157,9 @@ pub fn load(source: &CertificateSource, passphrase: Option<&Secret>, bound: usiz
             let key = key_path.as_ref().map(|(path, place)| (path.as_path(), *place));
             Reading { passphrase, bound, texts }.pair((&cert_path, Some(*cert_place)), key)
         }
-        Material::Pfx { file, place } => Reading { passphrase, bound, texts: [None, None] }.pfx(file, *place),
+        Material::Pfx { file, place, alias } => {
+            Reading { passphrase, bound, texts: [None, None] }.pfx(file, *place, alias.as_ref())
+        }
         Material::Pkcs11 { place, .. } | Material::Spiffe { place, .. } => {
             Err(Problem::new("needs-a-name", *place, "a certificate on a token or from an agent cannot be written inline here")
                 .help("give it a name under `client_certificates:`, and write that name here"))
@@ -258,7 +260,12 @@ type Site<'a> = (&'a Path, Option<Place>);
 
 impl Reading<'_> {
     fn pair(&self, cert: Site<'_>, key: Option<Site<'_>>) -> Result<Loaded<Identity>, Problem> {
-        let cert_bytes = self.read(cert, self.texts[0])?;
+        let cert_bytes = match (self.read(cert, self.texts[0]), key.map(|key| self.read(key, self.texts[1]))) {
+            (Err(problem), Some(Err(other))) if key.is_some_and(|key| key.0 != cert.0) => {
+                return Err(Problem { message: format!("{}; {}", problem.message, other.message), ..problem });
+            }
+            (bytes, _) => bytes?,
+        };
         let found = read_certificates(cert, &cert_bytes, key.is_some())?;
         let mut warnings: Vec<_> = found.broken.iter().map(|b| b.warning(cert.0, cert.1)).collect();
         let site = key.unwrap_or(cert);
@@ -274,12 +281,17 @@ impl Reading<'_> {
         assemble(found.good, keys, mismatch, files, cert, warnings)
     }
 
-    fn pfx(&self, path: &Path, place: Place) -> Result<Loaded<Identity>, Problem> {
+    fn pfx(&self, path: &Path, place: Place, alias: Option<&(String, Place)>) -> Result<Loaded<Identity>, Problem> {
         let site = (path, Some(place));
-        let bytes = zeroize::Zeroizing::new(self.read(site, None)?);
+        let bytes = pfx::from_base64(zeroize::Zeroizing::new(self.read(site, None)?));
         if pem::is_pem(&bytes) {
             let message = format!("{} is a PEM file, not a PFX", name(path));
             return Err(Problem::new("pem-given-as-pfx", place, message).help("write `cert:` (and `key:`) instead of `pfx:`"));
+        }
+        if pfx::is_java_keystore(&bytes) {
+            let message = format!("{} is a Java keystore of the old form (JKS), not a PFX", name(path));
+            let help = "convert it: keytool -importkeystore -srckeystore OLD -destkeystore NEW.p12 -deststoretype PKCS12";
+            return Err(Problem::new("jks-given-as-pfx", place, message).help(help));
         }
         let contents = pfx::open(&bytes, self.passphrase.map(Secret::expose)).map_err(|error| key_problem(site, &error))?;
         if contents.keys.is_empty() {
@@ -287,9 +299,9 @@ impl Reading<'_> {
             return Err(Problem::new("no-private-key", place, message)
                 .help("export it again with its key; a file with CAs alone belongs under `ca_bundles`"));
         }
-        let parse = |der: &zeroize::Zeroizing<Vec<u8>>| {
+        let parse = |(alias, der): &(Option<String>, zeroize::Zeroizing<Vec<u8>>)| {
             let key = PrivateKeyDer::try_from(der.as_slice()).map_err(|_| KeyError::Damaged("its key is not a private key"))?;
-            Key::new(&key.clone_key())
+            Ok((alias.clone(), Key::new(&key.clone_key())?))
         };
         let keys = first_good(contents.keys.iter().map(parse)).map_err(|error| key_problem(site, &error))?;
         let certificates = contents.certificates.into_iter().filter_map(|der| Some((der.clone(), Details::read(&der).ok()?)));
@@ -298,6 +310,7 @@ impl Reading<'_> {
             let message = format!("{} holds a key but no certificate", name(path));
             return Err(Problem::new("no-certificate", place, message).help("export it again with its certificate"));
         }
+        let keys = one_of(keys, &certificates, alias, site)?;
         let mismatch = || {
             let message = format!("no key in {} belongs to a certificate in it (public keys differ)", name(path));
             Problem::new("key-mismatch", place, message).help("export certificate and key together")
@@ -327,6 +340,37 @@ impl Reading<'_> {
         let open = |block: &&pem::Block| key::from_block(block, self.passphrase).and_then(|key| Key::new(&key));
         first_good(blocks.iter().map(open)).map_err(|error| key_problem(site, &error))
     }
+}
+
+/// Of several keys that have a certificate each, the one that `alias` names: which one is shown is not left to their order.
+fn one_of(
+    keys: Vec<(Option<String>, Key)>,
+    certificates: &[(Vec<u8>, Details)],
+    alias: Option<&(String, Place)>,
+    (path, place): Site<'_>,
+) -> Result<Vec<Key>, Problem> {
+    let leaf = |key: &Key| certificates.iter().find(|(der, _)| public_keys_agree(der, key)).map(|(_, details)| details);
+    let (mut usable, unusable): (Vec<_>, Vec<_>) = keys.into_iter().partition(|(_, key)| leaf(key).is_some());
+    usable.dedup_by(|(_, one), (_, other)| one.public_key() == other.public_key());
+    let names = |(own, key): &(Option<String>, Key)| -> Vec<String> {
+        own.iter().cloned().chain(leaf(key).and_then(|details| details.common_name.clone())).collect()
+    };
+    let listed = || usable.iter().filter_map(|entry| names(entry).into_iter().next()).collect::<Vec<_>>().join(", ");
+    let Some((wanted, alias_place)) = alias else {
+        if usable.len() > 1 {
+            let message = format!("{} holds {} keys with a certificate each: {}", name(path), usable.len(), listed());
+            return Err(Problem::new("several-keys", place, message).help("say which: `alias: NAME`"));
+        }
+        return Ok(usable.into_iter().chain(unusable).map(|(_, key)| key).collect());
+    };
+    // keytool makes aliases lower case.
+    let is_wanted = |entry: &(Option<String>, Key)| names(entry).iter().any(|own| own.eq_ignore_ascii_case(wanted));
+    let chosen = usable.iter().position(is_wanted);
+    let unknown = || {
+        let message = format!("{} holds no key of that name", name(path));
+        Problem::new("unknown-alias", *alias_place, message).help(format!("it holds: {}", listed()))
+    };
+    chosen.ok_or_else(unknown).map(|at| vec![usable.swap_remove(at).1])
 }
 
 /// All that succeeded, or the first failure when none did.

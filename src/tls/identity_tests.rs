@@ -11,8 +11,12 @@ fn pair(cert: &str, key: Option<&str>, passphrase: Option<&str>) -> Result<Loade
 }
 
 fn pfx_at(path: &Path, passphrase: Option<&str>) -> Result<Loaded<Identity>, Problem> {
+    pfx_of(path, passphrase, None)
+}
+
+fn pfx_of(path: &Path, passphrase: Option<&str>, alias: Option<&str>) -> Result<Loaded<Identity>, Problem> {
     let place = Place::default();
-    let material = Material::Pfx { file: path.to_owned(), place };
+    let material = Material::Pfx { file: path.to_owned(), place, alias: alias.map(|alias| (alias.to_owned(), place)) };
     let source = CertificateSource { name: None, place, material, passphrase: None };
     load(&source, passphrase.map(secret).as_ref(), BOUND)
 }
@@ -239,4 +243,71 @@ fn a_file_is_described_certificate_by_certificate() {
     assert!(found.iter().all(|d| d.is_ca && d.key_type == "EC P-256"));
     let bob = inspect::describe_file(&fixture("bob.crt"), None, BOUND).ok().unwrap().value.remove(0);
     assert_eq!((bob.key_type.as_str(), bob.issuer_name(), bob.is_ca), ("RSA 2048", "Fixture Intermediate", false));
+}
+
+#[test]
+fn a_pfx_under_no_password_at_all_opens_without_one() {
+    for name in ["pfx/null-3des.p12", "pfx/null-rc2.p12", "pfx/null-aes.p12"] {
+        for passphrase in [None, Some("")] {
+            assert_eq!(good(pfx(name, passphrase), name).value.details().name(), "alice");
+        }
+        bad(pfx(name, Some("other")), "wrong-passphrase", "does not open");
+    }
+    // Such a file that was changed is not taken for one whose password is missing.
+    let folder = tempfile::tempdir().unwrap();
+    let mut bent = bytes("pfx/null-3des.p12");
+    bent[200] ^= 1;
+    bad(pfx_at(&write(&folder, "bent.p12", &bent), None), "missing-passphrase", "no passphrase");
+}
+
+#[test]
+fn a_pfx_with_pbmac1_opens_by_its_passphrase_alone() {
+    for name in ["pfx/pbmac1-sha256.p12", "pfx/pbmac1-sha512.p12", "pfx/pbmac1-sha1.p12"] {
+        assert_eq!(good(pfx(name, Some("secret")), name).value.details().name(), "alice");
+        bad(pfx(name, Some("other")), "wrong-passphrase", "does not open");
+        bad(pfx(name, None), "missing-passphrase", "no passphrase");
+    }
+    // Its contents are under this passphrase, its integrity code is not.
+    bad(pfx("pfx/pbmac1-wrong.p12", Some("secret")), "wrong-passphrase", "does not open");
+}
+
+#[test]
+fn of_several_keys_in_a_keystore_the_configuration_says_which() {
+    let two = |alias| pfx_of(&fixture("pfx/two.p12"), Some("secret"), alias);
+    for name in ["alice", "bob", "BOB"] {
+        assert!(good(two(Some(name)), name).value.details().name().eq_ignore_ascii_case(name));
+    }
+    let problem = bad(two(None), "several-keys", "alice, bob");
+    assert!(problem.help.unwrap().contains("alias"));
+    let problem = bad(two(Some("eve")), "unknown-alias", "no key of that name");
+    assert!(problem.help.unwrap().contains("alice, bob"));
+}
+
+#[test]
+fn what_is_nearly_a_pfx_is_told_as_what_it_is() {
+    assert_eq!(good(pfx("pfx/a.p12.b64", Some("secret")), "Base64").value.details().name(), "alice");
+    let problem = bad(pfx("pfx/a.jks", Some("secret")), "jks-given-as-pfx", "JKS");
+    assert!(problem.help.unwrap().contains("keytool"));
+    bad(pfx("pfx/camellia.p12", Some("secret")), "unsupported-key", "Camellia");
+}
+
+#[test]
+fn an_rsa_key_without_the_parameters_of_its_algorithm_is_read() {
+    use super::super::ber::Element;
+    let block = pem::read(&bytes("bob.key")).remove(0);
+    let Some(Element::Constructed(tag, mut parts)) = Element::read(&block.contents.unwrap()) else { panic!("no PKCS#8") };
+    let Element::Constructed(_, algorithm) = &mut parts[1] else { panic!("no algorithm") };
+    assert_eq!(algorithm.len(), 2);
+    algorithm.pop();
+    let folder = tempfile::tempdir().unwrap();
+    let key = write(&folder, "bare.key", pem::encode("PRIVATE KEY", &Element::Constructed(tag, parts).to_der()).as_bytes());
+    good(load(&pem_source(&fixture("bob.crt"), Some(&key)), None, BOUND), "bare.key");
+}
+
+#[test]
+fn certificate_and_key_that_are_both_missing_are_both_told() {
+    let problem = bad(pair("gone.crt", Some("gone.key"), None), "file", "gone.crt");
+    assert!(problem.message.contains("gone.key"), "{problem}");
+    let problem = bad(pair("alice.crt", Some("gone.key"), None), "file", "gone.key");
+    assert!(!problem.message.contains("alice.crt"), "{problem}");
 }

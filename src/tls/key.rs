@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls::SignatureScheme;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer};
 use rustls::sign::SigningKey;
 use zeroize::Zeroizing;
 
@@ -146,7 +146,8 @@ impl Key {
     /// No backend of this build can sign with it; the kind is named.
     pub fn new(key: &PrivateKeyDer<'static>) -> Result<Self, KeyError> {
         let unsupported = |_| unsupported_key(&kind(key));
-        let rustls = provider().key_provider.load_private_key(key.clone_key()).map_err(unsupported);
+        let load = |key: PrivateKeyDer<'static>| provider().key_provider.load_private_key(key);
+        let rustls = load(key.clone_key()).or_else(|refused| inner_rsa(key).map_or(Err(refused), load)).map_err(unsupported);
         #[cfg(not(feature = "openssl"))]
         return Ok(Self { rustls: Some(rustls?) });
         #[cfg(feature = "openssl")]
@@ -209,6 +210,18 @@ impl From<Arc<dyn SigningKey>> for Key {
     }
 }
 
+/// The RSA key inside a PKCS#8 wrapping: some programs leave out the NULL that RFC 8017 §A.1 wants beside the algorithm,
+/// and the wrapping is refused for it.
+fn inner_rsa(key: &PrivateKeyDer<'_>) -> Option<PrivateKeyDer<'static>> {
+    let PrivateKeyDer::Pkcs8(der) = key else { return None };
+    let parsed = Element::read(der.secret_pkcs8_der())?;
+    let is_rsa = parsed.child(1)?.child(0)?.body(OID)? == RSA_ENCRYPTION;
+    is_rsa.then(|| Some(PrivatePkcs1KeyDer::from(parsed.child(2)?.body(OCTETS)?.to_vec()).into())).flatten()
+}
+
+/// rsaEncryption, 1.2.840.113549.1.1.1.
+const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+
 fn unsupported_key(kind: &str) -> KeyError {
     KeyError::Unsupported {
         what: format!("its key is of a kind that is not supported ({kind})"),
@@ -231,7 +244,7 @@ fn kind(key: &PrivateKeyDer<'_>) -> String {
     let algorithm = parsed.as_ref().and_then(|info| info.child(1));
     let Some(oid) = algorithm.and_then(|a| a.child(0)).and_then(|e| e.body(OID)) else { return "unknown".to_owned() };
     match oid {
-        [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01] => {
+        RSA_ENCRYPTION => {
             parsed.as_ref().and_then(|i| i.child(2)).and_then(|e| e.body(OCTETS)).map_or_else(|| "RSA".to_owned(), rsa_kind)
         }
         [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a] => "RSA-PSS".to_owned(),

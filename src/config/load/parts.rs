@@ -127,7 +127,11 @@ pub fn certificate(decode: &mut Decode<'_>, node: &Node, name: Option<&str>) -> 
         }
         ["pfx"] => {
             let file = fields.get("pfx")?;
-            Material::Pfx { file: decode.path(file)?, place: file.place }
+            let alias = match fields.get("alias") {
+                Some(node) => Some((decode.string(node)?, node.place)),
+                None => None,
+            };
+            Material::Pfx { file: decode.path(file)?, place: file.place, alias }
         }
         ["pkcs11"] | ["cert", "pkcs11"] => {
             let (material, pin) = sources::token(decode, &fields)?;

@@ -56,7 +56,9 @@ pub fn token_keys(decode: &mut Decode<'_>, fields: &Fields<'_>) {
             ("module", "`module` belongs to `pkcs11`", "leave it out"),
         ],
     };
-    for (key, message, help) in wrong {
+    let not_pfx = ("alias", "`alias` chooses among the keys of a `pfx`", "leave it out");
+    let not_pfx = fields.get("pfx").is_none().then_some(not_pfx);
+    for (key, message, help) in wrong.into_iter().chain(not_pfx) {
         if let Some(node) = fields.get(key) {
             decode.report.error("misplaced-key", node.place, message).help(help);
         }
