@@ -64,6 +64,8 @@ pub struct Activity {
     last: AtomicU64,
     /// A head that does not end is only looked for on HTTP/1 and before the first HTTP/2 request.
     multiplexed: bool,
+    /// HTTP/2 in clear, which nobody negotiated: the client knows it of the origin (RFC 9113 §3.3).
+    prior_knowledge: bool,
 }
 
 /// Why a watchdog ends a connection.
@@ -86,6 +88,15 @@ impl Drop for Busy {
 
 impl Activity {
     pub fn new(multiplexed: bool) -> Arc<Self> {
+        Self::of(multiplexed, false)
+    }
+
+    /// For a client that speaks in clear.
+    pub fn in_clear(multiplexed: bool) -> Arc<Self> {
+        Self::of(multiplexed, multiplexed)
+    }
+
+    fn of(multiplexed: bool, prior_knowledge: bool) -> Arc<Self> {
         Arc::new(Self {
             started: Instant::now(),
             busy: AtomicUsize::new(0),
@@ -93,6 +104,7 @@ impl Activity {
             head: AtomicU64::new(0),
             last: AtomicU64::new(0),
             multiplexed,
+            prior_knowledge,
         })
     }
 
@@ -123,6 +135,11 @@ impl Activity {
     /// The client speaks HTTP/2.
     pub fn is_multiplexed(&self) -> bool {
         self.multiplexed
+    }
+
+    /// The client speaks HTTP/2 in clear.
+    pub fn has_prior_knowledge(&self) -> bool {
+        self.prior_knowledge
     }
 
     pub fn is_busy(&self) -> bool {

@@ -146,7 +146,7 @@ impl Session {
         draft::apply(&mut draft, &gate, &decision).await?;
         let case = Case { session: self, gate: &gate, plan: &plan, decision: &decision };
         let mut carried = match upgrade {
-            Some(upgrade) => upgrade::carry(&case, upgrade, draft, ledger).await?,
+            Some(upgrade) => upgrade::carry(&case, upgrade, draft, &mut payload, ledger).await?,
             None => send::carry(&case, draft, &mut payload, ledger).await?,
         };
         if let Carried::Passed(response, ..) = &mut carried {

@@ -17,7 +17,7 @@ use crate::draft::{Draft, Recoding};
 use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Gate, Plan};
 use crate::moment::Moment;
-use crate::upstream::{Ask, Lease, Outbound, Way};
+use crate::upstream::{Ask, Lease, Outbound, Way, wants_http_1_1};
 
 /// Attempts by a scheme that answers challenges: NTLM needs three, a stale nonce one more.
 pub const ROUNDS: u8 = 5;
@@ -128,7 +128,8 @@ async fn dispatch(
 ) -> Result<(Response<Incoming>, Lease), Failure> {
     let Case { session, gate, plan, decision } = case;
     let way = &decision.way;
-    let ask = Ask::Mirror { h2: session.activity.is_multiplexed() };
+    let activity = &session.activity;
+    let ask = Ask::Mirror { h2: activity.is_multiplexed(), prior_knowledge: activity.has_prior_knowledge() };
     let mut lease = way.lease(ask, false).await?;
     ledger.leased(&lease);
     let spare = spare(&draft, &lease, payload);
@@ -175,7 +176,7 @@ async fn dispatch(
         if let Some(failure) = ledger.broke_off() {
             return Err(failure);
         }
-        let undone = is_undone(error.error());
+        let undone = is_undone(error.error()) || wants_http_1_1(error.error()) && way.turn_to_http_1_1();
         if undone {
             lease.retire();
         }

@@ -1,5 +1,6 @@
-//! WebSockets: over HTTP/1.1 (RFC 6455), over HTTP/2 (RFC 8441), and from one to the other. Bytes are
-//! only handed over after a 101 that answers the very request that was sent.
+//! Requests that change what is spoken: WebSockets over HTTP/1.1 (RFC 6455), over HTTP/2 (RFC 8441) and from one to the
+//! other; any other protocol that HTTP/1.1's `Upgrade` names (SPDY/3.1 of Kubernetes, Docker's tcp). Bytes are only
+//! handed over after a 101 that answers the very request that was sent.
 
 use aws_lc_rs::digest;
 use base64::Engine;
@@ -12,6 +13,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::answer::{Ledger, Peeked, Reply, remark};
+use super::hold::Payload;
 use super::{Carried, Case, Session, draft as drafting, headers, relay, send};
 use crate::auth::Answer;
 use crate::draft::Draft;
@@ -24,51 +26,93 @@ const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 const WEBSOCKET_VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
 
-/// A client's wish to switch to WebSocket.
+/// A client's wish to speak something else.
 pub struct Upgrade {
     client: OnUpgrade,
-    /// By extended CONNECT on HTTP/2.
-    extended: bool,
+    wish: Wish,
 }
 
-/// Takes the wish out of the request, if it is one. Any other `Upgrade` (h2c) is dropped with the
-/// hop's fields and the request goes on as an ordinary one (RFC 9110 §7.8 lets a server ignore it).
+enum Wish {
+    WebSocket,
+    /// A WebSocket by extended CONNECT on HTTP/2.
+    Extended,
+    /// What `Upgrade` named; it is nothing to us.
+    Other(HeaderValue),
+}
+
+impl Upgrade {
+    fn is_extended(&self) -> bool {
+        matches!(self.wish, Wish::Extended)
+    }
+}
+
+/// Takes the wish out of the request, if it is one that can be granted. Where it is none, it is dropped with the hop's
+/// fields and the request goes on as an ordinary one (RFC 9110 §7.8 lets a server ignore it).
 ///
 /// # Errors
 /// A plain CONNECT.
 pub fn wanted(parts: &mut Parts) -> Result<Option<Upgrade>, Failure> {
     let extended = parts.extensions.get::<Protocol>().is_some_and(|protocol| protocol.as_str() == "websocket");
     super::inbound::check_method(&parts.method, extended)?;
-    if !extended && !asks_for_websocket(parts) {
-        return Ok(None);
-    }
-    let client = parts.extensions.remove::<OnUpgrade>();
-    if extended {
+    let wish = if extended {
         parts.method = Method::GET;
+        Some(Wish::Extended)
+    } else {
+        asked_for(parts)
+    };
+    let Some(wish) = wish else { return Ok(None) };
+    Ok(parts.extensions.remove::<OnUpgrade>().map(|client| Upgrade { client, wish }))
+}
+
+/// The wish of an HTTP/1.1 request.
+fn asked_for(parts: &Parts) -> Option<Wish> {
+    if parts.version != Version::HTTP_11 || !parts.headers.contains_key(header::UPGRADE) {
+        return None;
     }
-    Ok(client.map(|client| Upgrade { client, extended }))
+    let connection = parts.headers.get_all(header::CONNECTION);
+    if !tokens(connection).any(|token| token.eq_ignore_ascii_case(b"upgrade")) {
+        return None;
+    }
+    if is_websocket(parts) {
+        return Some(Wish::WebSocket);
+    }
+    let offered: Vec<&[u8]> = tokens(parts.headers.get_all(header::UPGRADE)).filter(|token| may_be_other(token)).collect();
+    let offered = HeaderValue::from_bytes(&offered.join(&b", "[..])).ok()?;
+    (!offered.is_empty()).then_some(Wish::Other(offered))
+}
+
+fn tokens<'h>(fields: http::header::GetAll<'h, HeaderValue>) -> impl Iterator<Item = &'h [u8]> {
+    let parts = fields.into_iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    parts.map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+}
+
+/// HTTP itself is not asked for: whoever speaks h2c to an intermediary speaks it with prior knowledge (RFC 9113 §3.1
+/// did away with the upgrade), and requests inside a tunnel would get nothing that their rules say. A WebSocket whose
+/// request is malformed cannot be told from its answer.
+fn may_be_other(protocol: &[u8]) -> bool {
+    let name = protocol.split(|b| *b == b'/').next().unwrap_or_default();
+    ![&b"h2c"[..], b"h2", b"http", b"websocket"].iter().any(|not| name.eq_ignore_ascii_case(not))
 }
 
 /// RFC 6455 §4.2.1.
-fn asks_for_websocket(parts: &Parts) -> bool {
+fn is_websocket(parts: &Parts) -> bool {
     let only = |name: &HeaderName| {
         let mut values = parts.headers.get_all(name).iter();
         values.next().filter(|_| values.next().is_none())
     };
-    let names_upgrade = parts
-        .headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .any(|value| value.as_bytes().split(|b| *b == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade")));
     parts.method == Method::GET
-        && parts.version == Version::HTTP_11
-        && names_upgrade
         && only(&header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
         && only(&KEY).is_some_and(|key| BASE64_STANDARD.decode(key.as_bytes()).is_ok_and(|key| key.len() == 16))
         && only(&WEBSOCKET_VERSION).is_some_and(|version| version.as_bytes() == b"13")
 }
 
-pub async fn carry(case: &Case<'_>, upgrade: Upgrade, mut draft: Draft, ledger: &mut Ledger) -> Result<Carried, Failure> {
+pub async fn carry(
+    case: &Case<'_>,
+    upgrade: Upgrade,
+    mut draft: Draft,
+    payload: &mut Payload,
+    ledger: &mut Ledger,
+) -> Result<Carried, Failure> {
     let Case { session, gate, plan, decision } = case;
     let moment = Moment::real();
     let memory = std::sync::Mutex::new(None);
@@ -88,22 +132,26 @@ pub async fn carry(case: &Case<'_>, upgrade: Upgrade, mut draft: Draft, ledger: 
         };
         let certificate = lease.peer_certificate.clone();
         let round = session.round(&moment, attempt, &memory, certificate.as_deref());
-        drafting::sign(&mut draft, decision, &round, &back).await?;
+        let recodings = drafting::sign(&mut draft, decision, &round, &back).await?;
         ledger.mask(drafting::masks(&draft, decision, &back)?);
-        let (request, key) = ask(&upgrade, &draft, plan, &lease);
+        let body = send::outbound(payload, &draft, &recodings, ledger).unwrap_or(Outbound::Empty);
+        let (request, key) = ask(&upgrade, &draft, body, plan, &lease);
         let sending = lease.send(request);
         let mut response = match send::timed(gate, sending, &decision.way).await? {
             Ok(response) => response,
             Err(error) => return Err(decision.way.failure(error.error(), lease.handshake.as_deref())),
         };
+        if let Some(failure) = ledger.broke_off() {
+            return Err(failure);
+        }
         ledger.answered();
         remark(&mut response, &lease);
-        if switched(&response, key.as_ref())? {
+        if switched(&upgrade, &response, key.as_ref())? {
             return Ok(Carried::Switched(hand_over(session, upgrade, response, lease, gate)));
         }
         let answer = Answer { draft: &draft, status: response.status(), headers: response.headers() };
         let again = send::wants_another_round(decision, &answer, b"", &round, &back);
-        if !again {
+        if !again || !payload.is_repeatable() {
             return Ok(Carried::Passed(response, Peeked::default(), None));
         }
         // The next round may belong to this connection.
@@ -114,8 +162,8 @@ pub async fn carry(case: &Case<'_>, upgrade: Upgrade, mut draft: Draft, ledger: 
 
 /// A connection for it: shared where the origin takes WebSockets on HTTP/2, else its own.
 async fn connect(upgrade: &Upgrade, decision: &Decision) -> Result<Lease, Failure> {
-    if upgrade.extended && !decision.own_connection {
-        let lease = decision.way.lease(Ask::Mirror { h2: true }, false).await?;
+    if upgrade.is_extended() && !decision.own_connection {
+        let lease = decision.way.lease(Ask::Mirror { h2: true, prior_knowledge: false }, false).await?;
         if lease.takes_extended_connect() {
             return Ok(lease);
         }
@@ -124,8 +172,8 @@ async fn connect(upgrade: &Upgrade, decision: &Decision) -> Result<Lease, Failur
 }
 
 /// The request as the connection wants it. With it: the key that the answer must be computed from.
-fn ask(upgrade: &Upgrade, draft: &Draft, plan: &Plan, lease: &Lease) -> (Request<Outbound>, Option<HeaderValue>) {
-    let mut request = send::request(send::copy(draft), Outbound::Empty, plan, lease.is_h2());
+fn ask(upgrade: &Upgrade, draft: &Draft, body: Outbound, plan: &Plan, lease: &Lease) -> (Request<Outbound>, Option<HeaderValue>) {
+    let mut request = send::request(send::copy(draft), body, plan, lease.is_h2());
     if lease.is_h2() {
         *request.method_mut() = Method::CONNECT;
         request.extensions_mut().insert(Protocol::from_static("websocket"));
@@ -133,8 +181,12 @@ fn ask(upgrade: &Upgrade, draft: &Draft, plan: &Plan, lease: &Lease) -> (Request
     }
     let fields = request.headers_mut();
     fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    if let Wish::Other(offered) = &upgrade.wish {
+        fields.insert(header::UPGRADE, offered.clone());
+        return (request, None);
+    }
     fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    if upgrade.extended {
+    if upgrade.is_extended() {
         let key = HeaderValue::from_str(&BASE64_STANDARD.encode(random_bytes::<16>())).expect("base64 is ASCII");
         fields.insert(KEY, key);
         fields.insert(WEBSOCKET_VERSION, HeaderValue::from_static("13"));
@@ -143,8 +195,11 @@ fn ask(upgrade: &Upgrade, draft: &Draft, plan: &Plan, lease: &Lease) -> (Request
     (request, key)
 }
 
-/// Did the origin switch, and is its answer to our key (RFC 6455 §4.1)?
-fn switched(response: &Response<Incoming>, key: Option<&HeaderValue>) -> Result<bool, Failure> {
+/// Did the origin switch, to what was asked for? Of a WebSocket: is its answer to our key (RFC 6455 §4.1)?
+fn switched(upgrade: &Upgrade, response: &Response<Incoming>, key: Option<&HeaderValue>) -> Result<bool, Failure> {
+    if let Wish::Other(offered) = &upgrade.wish {
+        return switched_to(offered, response);
+    }
     let Some(key) = key else { return Ok(response.status().is_success()) };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(false);
@@ -156,6 +211,21 @@ fn switched(response: &Response<Incoming>, key: Option<&HeaderValue>) -> Result<
         return Ok(true);
     }
     Err(Failure::new(Cause::UpgradeFailed, "the origin switched protocols, but not to the WebSocket that was asked for"))
+}
+
+/// RFC 9110 §7.8: to one of those, or what it does not name is the one.
+fn switched_to(offered: &HeaderValue, response: &Response<Incoming>) -> Result<bool, Failure> {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(false);
+    }
+    let offered = |said: &[u8]| {
+        let mut offered = offered.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii);
+        offered.any(|offered| offered.eq_ignore_ascii_case(said))
+    };
+    if tokens(response.headers().get_all(header::UPGRADE)).all(offered) {
+        return Ok(true);
+    }
+    Err(Failure::new(Cause::UpgradeFailed, "the origin switched protocols, but not to one that was asked for"))
 }
 
 /// RFC 6455 §4.2.2. SHA-1 is the protocol's choice; nothing rests on its strength.
@@ -175,14 +245,25 @@ fn hand_over(
 ) -> Response<Reply> {
     let upstream = hyper::upgrade::on(&mut response);
     let (mut parts, _) = response.into_parts();
+    let named = parts.headers.get(header::UPGRADE).cloned();
     headers::strip(&mut parts.headers);
-    if upgrade.extended {
-        parts.headers.remove(ACCEPT);
-        parts.status = StatusCode::OK;
-    } else {
-        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        parts.status = StatusCode::SWITCHING_PROTOCOLS;
+    // RFC 9110 §8.6: what follows a switch has no length.
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let switched_to = match &upgrade.wish {
+        Wish::Extended => None,
+        Wish::WebSocket => Some(HeaderValue::from_static("websocket")),
+        Wish::Other(offered) => Some(named.unwrap_or_else(|| offered.clone())),
+    };
+    match switched_to {
+        Some(protocol) => {
+            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+            parts.headers.insert(header::UPGRADE, protocol);
+            parts.status = StatusCode::SWITCHING_PROTOCOLS;
+        }
+        None => {
+            parts.headers.remove(ACCEPT);
+            parts.status = StatusCode::OK;
+        }
     }
     parts.extensions = http::Extensions::new();
     let context = session.context.clone();

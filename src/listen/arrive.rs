@@ -12,6 +12,7 @@ use super::sniff::{self, Spoken};
 use super::stream::Prefixed;
 use super::{Connection, Entrance, forward, owner, proxy_protocol, reverse, socks5, transparent};
 use crate::config::Mode;
+use crate::exchange::Activity;
 use crate::origin::Host;
 
 /// Who is there, as far as the connection itself tells. Nothing is read, and nothing waited for.
@@ -68,20 +69,22 @@ where
     match spoken {
         Ok(Some(Spoken::Tls)) => secured(entrance, stream, visitor).await,
         Ok(Some(_)) if entrance.tls().is_some() => in_clear(stream).await,
-        Ok(Some(spoken)) => speak(entrance, stream, visitor, spoken).await,
+        Ok(Some(spoken)) => speak(entrance, stream, visitor, spoken, false).await,
         Ok(None) => tracing::debug!(visitor = %visitor, "a client connected and sent nothing"),
         Err(cause) => tracing::debug!(visitor = %visitor, %cause, "a client went away"),
     }
 }
 
-async fn speak<S>(entrance: Arc<Entrance>, stream: S, visitor: Visitor, spoken: Spoken)
+async fn speak<S>(entrance: Arc<Entrance>, stream: S, visitor: Visitor, spoken: Spoken, secure: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     match (&entrance.mode, spoken) {
         (Mode::Reverse(origin), _) => {
             let origin = Arc::new(origin.clone());
-            reverse::serve(entrance, stream, visitor, origin, spoken == Spoken::H2).await;
+            let h2 = spoken == Spoken::H2;
+            let activity = if secure { Activity::new(h2) } else { Activity::in_clear(h2) };
+            reverse::serve(entrance, stream, visitor, origin, activity).await;
         }
         (_, Spoken::Socks5) => socks5::serve(entrance, stream, visitor).await,
         _ => forward::serve(entrance, stream, visitor).await,
@@ -114,7 +117,7 @@ where
             let session = tls.get_ref().1;
             let certified = crate::tls::server::caller(session.peer_certificates()).map(Into::into);
             let spoken = if session.alpn_protocol() == Some(b"h2") { Spoken::H2 } else { Spoken::Http1 };
-            speak(entrance, tls, Visitor { certified, ..visitor }, spoken).await;
+            speak(entrance, tls, Visitor { certified, ..visitor }, spoken, true).await;
         }
         Ok(Err(cause)) => tracing::info!(visitor = %visitor, %cause, "a caller's TLS handshake with this listener failed"),
         Err(_) => tracing::info!(visitor = %visitor, "a caller's TLS handshake with this listener took too long"),

@@ -106,7 +106,7 @@ where
     }
     let limits = gate.limits.clone();
     let Tunnel { context, client, caller, .. } = tunnel;
-    let session = Session::new(context.clone(), client, caller, Some(origin), Activity::new(h2));
+    let session = Session::new(context.clone(), client, caller, Some(origin), Activity::in_clear(h2));
     serve_http::intercepted(stream, session, &context, &limits, h2).await;
 }
 

@@ -14,13 +14,12 @@ use super::{Entrance, serve_http};
 use crate::exchange::{Activity, Reply, refusal, without_body};
 use crate::origin::{Origin, Scheme};
 
-pub async fn serve<S>(entrance: Arc<Entrance>, stream: S, visitor: Visitor, origin: Arc<Origin>, h2: bool)
+pub async fn serve<S>(entrance: Arc<Entrance>, stream: S, visitor: Visitor, origin: Arc<Origin>, activity: Arc<Activity>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let context = entrance.context.clone();
     let limits = context.gate().limits.clone();
-    let activity = Activity::new(h2);
     let visit = Visit::new(entrance, visitor, activity.clone(), Some(origin.clone()));
     let service = move |request| {
         let (visit, origin) = (visit.clone(), origin.clone());

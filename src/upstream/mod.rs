@@ -289,6 +289,14 @@ fn stream_failure(cause: &hyper::Error, way: &Way, handshake: Option<&Handshake>
     if cause.is_parse() {
         return Failure::new(Cause::ResponseInvalid, format!("the answer of {origin} is not valid HTTP: {cause}"));
     }
+    let never_asked = || handshake.and_then(|handshake| tls::explain::never_asked(client, handshake));
+    if wants_http_1_1(cause) {
+        let failure = Failure::new(
+            Cause::ResponseInvalid,
+            format!("{origin} serves this by HTTP/1.1 alone, and says so after the request"),
+        );
+        return failure.hint(never_asked().unwrap_or("send the request again: it goes by HTTP/1.1 now"));
+    }
     let failure = match pool::io_cause(cause) {
         Some(io) => Failure::new(Cause::ConnectionTerminated, format!("{origin} broke the connection off: {io}")),
         None if cause.is_incomplete_message() || cause.is_canceled() || cause.is_closed() => {
@@ -296,10 +304,17 @@ fn stream_failure(cause: &hyper::Error, way: &Way, handshake: Option<&Handshake>
         }
         None => return Failure::new(Cause::ResponseInvalid, format!("the connection to {origin} failed: {}", chain(cause))),
     };
-    match handshake.and_then(|handshake| tls::explain::never_asked(client, handshake)) {
+    match never_asked() {
         Some(hint) => failure.hint(hint),
         None => failure,
     }
+}
+
+/// HTTP_1_1_REQUIRED (RFC 9113 §7), for a stream or for all: a server that needs a client certificate for a part of what
+/// it has can ask for it in HTTP/1.1 alone (RFC 9113 §9.2.1).
+pub fn wants_http_1_1(cause: &hyper::Error) -> bool {
+    let source = std::error::Error::source(cause).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| error.is_remote() && error.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED))
 }
 
 /// An error and what caused it, on one line.

@@ -3,10 +3,10 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -20,6 +20,10 @@ use crate::failure::Failure;
 use crate::origin::{Origin, Scheme};
 use crate::tls::handshake::Handshake;
 
+/// How long an origin that asked for HTTP/1.1 is given it. It may ask for some of its paths only, and HTTP/2 serves the
+/// others better.
+const HTTP_1_1_KEPT: Duration = Duration::from_secs(600);
+
 /// One way out to one origin.
 pub struct Way {
     upstream: Arc<Upstream>,
@@ -29,6 +33,9 @@ pub struct Way {
     h2: tokio::sync::Mutex<Vec<Shared>>,
     /// The last negotiation ended in HTTP/1.1: do not queue for the lock above.
     speaks_h1: AtomicBool,
+    /// Until when, in seconds since `made`, the origin is not asked for HTTP/2.
+    http_1_1_until: AtomicU64,
+    made: Instant,
     /// What is worth one line of the log was said.
     warned: AtomicBool,
 }
@@ -67,8 +74,8 @@ struct Load {
 /// What kind of connection an exchange wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ask {
-    /// As the client itself speaks; a rule's `tls.alpn` has the last word.
-    Mirror { h2: bool },
+    /// As the client itself speaks; a rule's `tls.alpn` has the last word. `prior_knowledge`: it speaks HTTP/2 in clear.
+    Mirror { h2: bool, prior_knowledge: bool },
     /// HTTP/1.1, new, never pooled: upgrades and connection-bound schemes.
     Own,
 }
@@ -187,6 +194,8 @@ impl Way {
             idle: Mutex::default(),
             h2: tokio::sync::Mutex::default(),
             speaks_h1: AtomicBool::new(false),
+            http_1_1_until: AtomicU64::new(0),
+            made: Instant::now(),
             warned: AtomicBool::new(false),
         }
     }
@@ -223,12 +232,32 @@ impl Way {
     fn alpn(&self, ask: Ask) -> Vec<Alpn> {
         match (ask, &self.upstream.spec().tls.settings.alpn) {
             (Ask::Own, _) => vec![Alpn::Http11],
-            // In clear there is no negotiation: prior knowledge on one side means it on the other.
-            (Ask::Mirror { h2: true }, _) if self.origin.scheme == Scheme::Http => vec![Alpn::H2],
+            // In clear there is no negotiation: HTTP/2 is what a rule knows of the origin, or the client.
+            (Ask::Mirror { .. }, Some(said)) if said == &[Alpn::H2] => said.clone(),
+            (Ask::Mirror { prior_knowledge, .. }, _) if self.origin.scheme == Scheme::Http => {
+                vec![if prior_knowledge { Alpn::H2 } else { Alpn::Http11 }]
+            }
+            (Ask::Mirror { .. }, _) if self.is_turned_to_http_1_1() => vec![Alpn::Http11],
             (Ask::Mirror { .. }, Some(said)) => said.clone(),
-            (Ask::Mirror { h2: true }, None) => vec![Alpn::H2, Alpn::Http11],
-            (Ask::Mirror { h2: false }, None) => vec![Alpn::Http11],
+            (Ask::Mirror { h2: true, .. }, None) => vec![Alpn::H2, Alpn::Http11],
+            (Ask::Mirror { h2: false, .. }, None) => vec![Alpn::Http11],
         }
+    }
+
+    fn seconds(&self) -> u64 {
+        self.made.elapsed().as_secs()
+    }
+
+    fn is_turned_to_http_1_1(&self) -> bool {
+        let until = self.http_1_1_until.load(Ordering::Relaxed);
+        until > 0 && self.seconds() < until
+    }
+
+    /// The origin said that it serves this by HTTP/1.1 alone. False: a rule wants HTTP/2 of it.
+    pub fn turn_to_http_1_1(&self) -> bool {
+        let bound = self.seconds() + HTTP_1_1_KEPT.as_secs();
+        self.http_1_1_until.store(bound, Ordering::Relaxed);
+        self.upstream.spec().tls.settings.alpn.as_deref() != Some(&[Alpn::H2])
     }
 
     async fn take_idle(self: &Arc<Self>) -> Option<Lease> {

@@ -16,6 +16,7 @@ mod operation;
 #[cfg(feature = "pac")]
 mod pac;
 mod placeholders;
+mod protocols;
 mod proxies;
 mod refusals;
 mod rotation;

@@ -1,4 +1,4 @@
-//! WebSockets pass, over HTTP/1.1 and HTTP/2; nothing else gets a connection handed over.
+//! WebSockets pass, over HTTP/1.1 and HTTP/2, and whatever else an origin switches to; nobody else gets a connection handed over.
 
 use base64::Engine;
 use gatepass::config::Alpn;
@@ -110,17 +110,75 @@ async fn a_switch_that_was_not_asked_for_or_answers_another_key_is_502() {
 }
 
 #[tokio::test]
-async fn other_upgrades_go_on_as_ordinary_requests() {
+async fn upgrades_to_http_itself_and_malformed_ones_go_on_as_ordinary_requests() {
     let gatepass = start().await;
     for upgrade in [
         "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__",
         "Connection: Upgrade\r\nUpgrade: websocket",
-        "Connection: Upgrade\r\nUpgrade: foo",
+        "Connection: Upgrade\r\nUpgrade: HTTP/2.0",
+        "Connection: keep-alive\r\nUpgrade: foo",
     ] {
         let answer = gatepass.through("a.test", &format!("GET /plain HTTP/1.1\r\nHost: a.test\r\n{upgrade}\r\n\r\n")).await;
         assert_eq!(status(&answer), 200, "{answer}");
         assert!(!answer.to_ascii_lowercase().contains("upgrade") && !answer.contains("http2-settings"), "{answer}");
     }
+}
+
+/// Takes what it is asked to switch to, when the request has the credential; says what came of the body and echoes.
+async fn taking_any(pki: &Pki) -> std::net::SocketAddr {
+    raw_origin(pki, |mut stream| async move {
+        let request = head(&mut stream).await;
+        let length = field(&request, "content-length").map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await.unwrap();
+        let protocol = field(&request, "upgrade").unwrap_or("none");
+        let answer = match field(&request, "authorization") {
+            Some("Bearer t0k") if request.starts_with("POST /wrong") => "HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n".to_owned(),
+            Some("Bearer t0k") if request.starts_with("POST /no") => "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno".to_owned(),
+            Some("Bearer t0k") => format!("HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n{}|", String::from_utf8(body).unwrap()),
+            _ => "HTTP/1.1 401 Who\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        };
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let mut piece = [0; 1024];
+        while let Ok(n @ 1..) = stream.read(&mut piece).await {
+            if stream.write_all(&piece[..n]).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await
+}
+
+fn asking(path: &str, protocol: &str, body: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[tokio::test]
+async fn any_protocol_that_the_origin_switches_to_passes_with_the_body_that_asked_for_it() {
+    let pki = Pki::new();
+    let address = taking_any(&pki).await;
+    let gatepass = Gatepass::start(&format!("rules:\n{}", rule("a.test", address, "bearer: t0k")), &[("CA", &pki.ca_pem)]).await;
+    for (protocol, body) in [("SPDY/3.1", ""), ("tcp", r#"{"Detach":false,"Tty":true}"#), ("x-own/7", "b"), ("h2c, x-own", "")] {
+        let mut stream = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
+        stream.write_all(asking("/exec", protocol, body).as_bytes()).await.unwrap();
+        let answer = head(&mut stream).await;
+        assert_eq!(status(&answer), 101, "{answer}");
+        assert_eq!(field(&answer, "upgrade"), Some(protocol.trim_start_matches("h2c, ")), "{answer}");
+        assert_eq!(field(&answer, "connection"), Some("Upgrade"));
+        assert_eq!(field(&answer, "content-type"), Some("application/vnd.docker.raw-stream"));
+        stream.write_all(b"\0\x01hello").await.unwrap();
+        let expected = format!("{body}|\0\x01hello");
+        let mut echo = vec![0; expected.len()];
+        stream.read_exact(&mut echo).await.unwrap();
+        assert_eq!(echo, expected.as_bytes());
+    }
+    let answer = gatepass.through("a.test", &asking("/wrong", "tcp", "")).await;
+    assert!(status(&answer) == 502 && answer.contains("http_upgrade_failed"), "{answer}");
+    let answer = gatepass.through("a.test", &asking("/no", "tcp", "x")).await;
+    assert!(status(&answer) == 403 && answer.ends_with("no"), "{answer}");
 }
 
 #[tokio::test]

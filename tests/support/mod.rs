@@ -231,9 +231,18 @@ where
     F: Fn(tokio_rustls::server::TlsStream<TcpStream>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
+    raw_origin_speaking(pki, &["http/1.1"], script).await
+}
+
+/// As [`raw_origin`], with these protocols offered.
+pub async fn raw_origin_speaking<F, Fut>(pki: &Pki, alpn: &[&str], script: F) -> SocketAddr
+where
+    F: Fn(tokio_rustls::server::TlsStream<TcpStream>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(pki.server_config(&["a.test", "b.test"], false, &["http/1.1"])));
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(pki.server_config(&["a.test", "b.test"], false, alpn)));
     let script = Arc::new(script);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
