@@ -18,6 +18,8 @@ pub enum Cause {
     ProxyAuthentication,
     /// Host, `:authority` or SNI disagree with where the connection goes.
     Misdirected,
+    /// The client sent no more of a request that it began.
+    RequestTimeout,
     /// The request itself is malformed or of a kind that is not carried.
     BadRequest,
     /// A method that would echo the credential (TRACE).
@@ -70,6 +72,7 @@ impl Cause {
             Loop => (StatusCode::BAD_GATEWAY, "proxy_loop_detected"),
             ProxyAuthentication => (StatusCode::PROXY_AUTHENTICATION_REQUIRED, "http_request_denied"),
             Misdirected => (StatusCode::MISDIRECTED_REQUEST, "http_request_error"),
+            RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "http_request_error"),
             BadRequest => (StatusCode::BAD_REQUEST, "http_request_error"),
             MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "http_request_denied"),
             BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "http_request_error"),
@@ -115,8 +118,8 @@ impl Cause {
     pub fn blame(self) -> Blame {
         use Cause::*;
         match self {
-            Denied | ProxyAuthentication | Misdirected | BadRequest | MethodNotAllowed | BodyTooLarge | HeadTooLarge
-            | NotFound | ExistingCredential | AddressProhibited | Loop => Blame::Client,
+            Denied | ProxyAuthentication | Misdirected | RequestTimeout | BadRequest | MethodNotAllowed | BodyTooLarge
+            | HeadTooLarge | NotFound | ExistingCredential | AddressProhibited | Loop => Blame::Client,
             Credential | Route | Overload | Stopping | Internal => Blame::Gatepass,
             _ => Blame::Upstream,
         }

@@ -78,13 +78,19 @@ limits! {
     pac_refresh: Time = Duration::from_secs(900);
     /// A proxy that could not be reached comes last among those a PAC script names, for this long.
     pac_retry: Time = Duration::from_secs(300);
-    /// Time from the end of the request to the head of the answer. Generous, since long polling is legitimate.
+    /// Time from the last byte of the request, its body included, to the head of the answer. Generous, since long polling is legitimate.
     response_head: Time = Duration::from_secs(300);
+    /// An upstream connection on which nothing comes for this long is asked for a sign of life: by TCP keep-alive, and by PING where HTTP/2 streams are open on it. `0s`: never.
+    keep_alive: Time = Duration::from_secs(15);
+    /// An upstream connection is given up when what was sent (data, a keep-alive probe, a PING) stays without any acknowledgement for this long.
+    keep_alive_timeout: Time = Duration::from_secs(15);
+    /// An exchange ends when for this long its body does not move: a request's on its way in, an answer's of known length on its way from the origin, either's on its way to a peer that does not read. An answer without a length may be silent by nature and has `tunnel_idle`, as has a gRPC request.
+    stall: Time = Duration::from_secs(300);
     /// A client connection without a request in flight is closed after this.
     idle: Time = Duration::from_secs(300);
     /// A tunnel or WebSocket without a byte either way is closed after this. Long, since what is in it is not ours to judge.
     tunnel_idle: Time = Duration::from_secs(3600);
-    /// A kept upstream connection is closed after this long unused. Shorter than what servers usually keep.
+    /// A kept upstream connection is closed after this long unused, or a second before the origin's `Keep-Alive: timeout` ends. Shorter than what servers usually keep.
     upstream_idle: Time = Duration::from_secs(60);
     /// Unused upstream connections kept for one origin and way out.
     upstream_idle_connections: Count = 64;

@@ -11,19 +11,20 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::context::{Busy, Context};
 use super::headers;
 use super::masked::{self, Masked};
+pub use super::peeked::Peeked;
+use super::stall::{self, Broken, Patience, Waits};
 use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Plan};
 use crate::observe::{Client, Counters, Kind, Record};
 use crate::origin::{Host, Origin, Scheme};
 use crate::swap::Pair;
 use crate::upstream::Lease;
-use crate::upstream::body::{Flow, clean_trailers};
+use crate::upstream::body::{Flow, Progress, clean_trailers};
 
 /// What is learnt of an exchange on its way; becomes its record.
 pub struct Ledger {
@@ -36,6 +37,7 @@ pub struct Ledger {
     bodiless: bool,
     upstream: &'static str,
     flow: Option<Arc<Flow>>,
+    progress: Option<Arc<Progress>>,
     origin: Option<Arc<Origin>>,
     decision: Option<Arc<Decision>>,
     address: Option<std::net::SocketAddr>,
@@ -65,6 +67,7 @@ impl Ledger {
             bodiless: request.method() == Method::HEAD,
             upstream: "-",
             flow: None,
+            progress: None,
             origin: None,
             decision: None,
             address: None,
@@ -84,6 +87,15 @@ impl Ledger {
     /// Counts of the request body; made when there is one.
     pub fn flow(&mut self) -> &Arc<Flow> {
         self.flow.get_or_insert_with(Arc::default)
+    }
+
+    /// How the request body gets on; made when there is one. `quiet`: it may be silent by nature.
+    pub fn follow(&mut self, quiet: impl FnOnce() -> bool) -> &Arc<Progress> {
+        self.progress.get_or_insert_with(|| Progress::new(quiet()))
+    }
+
+    pub fn progress(&self) -> Option<&Arc<Progress>> {
+        self.progress.as_ref()
     }
 
     /// Why the request body did not come to its end, if the client is to blame for that.
@@ -162,7 +174,7 @@ impl Ledger {
         self.status = Some(response.status());
         self.client = Some(client.clone());
         masked::mask_fields(response.headers_mut(), &self.masks);
-        response.body_mut().tail = Some(Box::new(Tail { lease: None, ledger: self }));
+        response.body_mut().tail = Some(Box::new(Tail { lease: None, ledger: self, patience: Patience::default() }));
         response
     }
 
@@ -185,7 +197,7 @@ impl Ledger {
         // 200 would have had (RFC 9110 §8.6).
         let unchanged = parts.status == StatusCode::NOT_MODIFIED && self.downstream != "h2";
         let untold = unchanged && parts.headers.contains_key(header::CONTENT_LENGTH);
-        let tail = Box::new(Tail { lease, ledger: self });
+        let tail = Box::new(Tail { lease, ledger: self, patience: Patience::default() });
         Response::from_parts(parts, Reply { inner, ahead, untold, broken: None, tail: Some(tail) })
     }
 
@@ -232,37 +244,8 @@ pub struct Reply {
     /// That it is empty is not said beforehand.
     untold: bool,
     /// It broke off, and that is told next.
-    broken: Option<hyper::Error>,
+    broken: Option<Broken>,
     tail: Option<Box<Tail>>,
-}
-
-/// The beginning of an answer's body, read to see what it says.
-#[derive(Default)]
-pub struct Peeked(VecDeque<Frame<Bytes>>);
-
-/// An error that says more than this says it in its beginning.
-const PEEK: usize = 64 * 1024;
-
-impl Peeked {
-    /// Reads up to a bound, or until `patience` ends.
-    pub async fn read(body: &mut Incoming, patience: Duration) -> Self {
-        let mut peeked = Self::default();
-        let reading = async {
-            let mut length = 0;
-            while length < PEEK
-                && let Some(Ok(frame)) = body.frame().await
-            {
-                length += frame.data_ref().map_or(0, Bytes::len);
-                peeked.0.push_back(frame);
-            }
-        };
-        let _ = tokio::time::timeout(patience, reading).await;
-        peeked
-    }
-
-    pub fn bytes(&self) -> Vec<u8> {
-        self.0.iter().filter_map(Frame::data_ref).flatten().copied().collect()
-    }
 }
 
 pub enum Inner {
@@ -275,6 +258,19 @@ pub enum Inner {
 struct Tail {
     lease: Option<Lease>,
     ledger: Ledger,
+    patience: Patience,
+}
+
+impl Tail {
+    /// Nothing came of the origin's answer. For too long?
+    fn is_stalled(&mut self, cx: &mut TaskContext<'_>, sized: bool) -> bool {
+        let Self { ledger, patience, .. } = self;
+        let bound = || {
+            let limits = &ledger.context.gate().limits;
+            if sized { limits.stall } else { limits.tunnel_idle }
+        };
+        patience.is_over(cx, bound, || ledger.progress.as_ref().map(|body| body.moved()))
+    }
 }
 
 impl Reply {
@@ -298,9 +294,22 @@ impl Reply {
         if let Some(lease) = tail.lease.take()
             && complete
         {
-            lease.give_back();
+            lease.give_back(tail.ledger.progress.take());
         }
         tail.ledger.tell();
+    }
+}
+
+impl Reply {
+    /// The origin's answer stands still.
+    fn give_up(&mut self) {
+        if let Some(tail) = &mut self.tail {
+            tail.ledger.error = Some(("http_response_timeout", Broken::Stalled.to_string()));
+            if let Some(lease) = tail.lease.take() {
+                lease.give_up();
+            }
+        }
+        self.finish(false);
     }
 }
 
@@ -322,9 +331,9 @@ impl Drop for Reply {
 
 impl Body for Reply {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         if let Some(cause) = this.broken.take() {
             return Poll::Ready(Some(Err(cause)));
@@ -343,12 +352,25 @@ impl Body for Reply {
             },
             Inner::Masked(body) => body.poll(cx),
         };
-        let frame = std::task::ready!(frame);
+        let Poll::Ready(frame) = frame else {
+            stall::note(Waits::Origin);
+            let sized = this.size_hint().exact().is_some();
+            return if this.tail.as_mut().is_some_and(|tail| tail.is_stalled(cx, sized)) {
+                this.give_up();
+                Poll::Ready(Some(Err(Broken::Stalled)))
+            } else {
+                Poll::Pending
+            };
+        };
+        stall::note(Waits::Client);
         match &frame {
             None => this.finish(true),
             Some(Ok(frame)) => {
                 if let (Some(data), Some(tail)) = (frame.data_ref(), &mut this.tail) {
                     tail.ledger.bytes_out += data.len() as u64;
+                }
+                if let Some(tail) = &mut this.tail {
+                    tail.patience.renew();
                 }
             }
             Some(Err(cause)) => {
@@ -361,11 +383,11 @@ impl Body for Reply {
         if let Some(Err(cause)) = frame {
             // hyper drops what it has not written yet when a body breaks off, the head too. One more turn lets it leave,
             // so that the client sees an answer that was cut, not none.
-            this.broken = Some(cause);
+            this.broken = Some(Broken::Origin(cause));
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        Poll::Ready(frame.map(|frame| frame.map(without_forbidden_trailers)))
+        Poll::Ready(frame.map(|frame| frame.map(without_forbidden_trailers).map_err(Broken::Origin)))
     }
 
     fn is_end_stream(&self) -> bool {

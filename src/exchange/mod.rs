@@ -12,8 +12,10 @@ mod hold;
 mod inbound;
 mod masked;
 mod own;
+mod peeked;
 pub mod relay;
 mod send;
+mod stall;
 mod token_endpoint;
 mod upgrade;
 
@@ -28,6 +30,7 @@ pub use answer::{Reply, count_cut, refusal, without_body};
 pub use context::{Activity, Busy, Context, Overdue};
 pub use draft::{apply, sign, standing_back};
 pub use send::wants_another_round;
+pub use stall::{Waits, observed};
 
 use crate::auth::Round;
 use crate::config::Action;

@@ -16,7 +16,7 @@ use crate::draft::{Body, Draft};
 use crate::failure::{Cause, Failure};
 use crate::gate::{Bound, Decision};
 use crate::moment::Moment;
-use crate::upstream::{Ask, Lease, Outbound, Way};
+use crate::upstream::{Ask, Kept, Lease, Outbound, Way};
 
 /// The upstream connection of one client connection.
 #[derive(Default)]
@@ -41,7 +41,7 @@ impl OwnConnection {
     /// Another connection in place of this one.
     async fn connect(&mut self, decision: &Decision, back: &[usize], ledger: &mut Ledger) -> Result<(), Failure> {
         *self = Self::default();
-        let lease = decision.way.lease(Ask::Own, true).await?;
+        let lease = decision.way.lease(Ask::Own, Kept::No).await?;
         ledger.leased(&lease);
         self.lease = Some(lease);
         self.way = Some(decision.way.clone());
@@ -105,7 +105,7 @@ pub async fn carry(
             unsent.take().or_else(|| send::outbound(payload, &draft, &recodings, ledger)).unwrap_or(Outbound::Empty)
         };
         let request = send::request(draft, outbound, plan, false);
-        let sent = send::timed(gate, lease.send(request), &decision.way).await?;
+        let sent = send::timed(gate, ledger.progress(), lease.send(request), &decision.way).await?;
         if let Some(failure) = ledger.broke_off() {
             return Err(failure);
         }

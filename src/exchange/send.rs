@@ -1,8 +1,9 @@
 //! Sending: a connection of the decision's way out, the request, the answer; once more for a kept
 //! connection that had died, and in rounds where a scheme answers challenges.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
@@ -16,8 +17,10 @@ use crate::auth::{Answer, Round, Verdict};
 use crate::draft::{Draft, Recoding};
 use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Gate, Plan};
+use crate::limits::Limits;
 use crate::moment::Moment;
-use crate::upstream::{Ask, Lease, Outbound, Way, wants_http_1_1};
+use crate::upstream::body::Progress;
+use crate::upstream::{Ask, Kept, Lease, Outbound, Way, broke_off, wants_http_1_1};
 
 /// Attempts by a scheme that answers challenges: NTLM needs three, a stale nonce one more.
 pub const ROUNDS: u8 = 5;
@@ -129,8 +132,10 @@ async fn dispatch(
     let Case { session, gate, plan, decision } = case;
     let way = &decision.way;
     let activity = &session.activity;
-    let ask = Ask::Mirror { h2: activity.is_multiplexed(), prior_knowledge: activity.has_prior_knowledge() };
-    let mut lease = way.lease(ask, false).await?;
+    let h2 = activity.is_multiplexed();
+    let ask = Ask::Mirror { h2, prior_knowledge: activity.has_prior_knowledge(), grpc: h2 && is_grpc(&draft) };
+    let kept = if may_repeat(&draft, payload) { Kept::Any } else { Kept::Sure };
+    let mut lease = way.lease(ask, kept).await?;
     ledger.leased(&lease);
     let spare = spare(&draft, &lease, payload);
     let mut body = outbound(payload, &draft, recodings, ledger).unwrap_or(Outbound::Empty);
@@ -147,7 +152,16 @@ async fn dispatch(
     loop {
         lease.address(&mut request).await?;
         let with_body = !http_body::Body::is_end_stream(request.body());
-        let mut error = match timed(gate, lease.send(request), way).await? {
+        let sent = match timed(gate, ledger.progress(), lease.send(request), way).await {
+            Ok(sent) => sent,
+            Err(failure) => {
+                if failure.cause == Cause::ResponseTimeout {
+                    lease.give_up();
+                }
+                return Err(failure);
+            }
+        };
+        let mut error = match sent {
             Ok(response) if lease.is_to_be_sent_again(&response)? => {
                 rounds = rounds.checked_sub(1).ok_or_else(|| kept_asking(way))?;
                 // A body that was on its way leaves the connection of no further use.
@@ -197,7 +211,7 @@ async fn dispatch(
         };
         left -= 1;
         drop(lease);
-        lease = way.lease(ask, true).await?;
+        lease = way.lease(ask, Kept::No).await?;
         ledger.leased(&lease);
         request = reform(again, plan, lease.is_h2());
     }
@@ -243,19 +257,75 @@ fn is_undone(error: &hyper::Error) -> bool {
 /// What to send now of the body, recoded from its start. `None`: it has had its one sending.
 pub fn outbound(payload: &mut Payload, draft: &Draft, recodings: &[Recoding], ledger: &mut Ledger) -> Option<Outbound> {
     let body = payload.outbound(draft)?;
-    Some(recodings.iter().fold(body, |body, recoding| body.recoded(recoding(), ledger.flow())))
+    let body = recodings.iter().fold(body, |body, recoding| body.recoded(recoding(), ledger.flow()));
+    if matches!(body, Outbound::Empty) {
+        return Some(body);
+    }
+    Some(body.followed(ledger.follow(|| is_grpc(draft))))
 }
 
-pub fn broke_before_answer(error: &hyper::Error) -> bool {
-    error.is_incomplete_message() || error.is_closed() || error.is_canceled()
-}
-
-pub async fn timed<F: Future>(gate: &Gate, sending: F, way: &Way) -> Result<F::Output, Failure> {
-    let bound = gate.limits.response_head;
-    tokio::time::timeout(bound, sending).await.map_err(|_| {
-        Failure::new(Cause::ResponseTimeout, format!("{} sent no answer within {bound:?}", way.origin()))
-            .hint("limits.response_head sets the bound")
+/// A call may be open for hours without a message either way.
+fn is_grpc(draft: &Draft) -> bool {
+    let kind = (draft.method == Method::POST).then(|| draft.headers.get(header::CONTENT_TYPE)).flatten();
+    kind.is_some_and(|kind| {
+        kind.as_bytes().starts_with(b"application/grpc") || kind.as_bytes().starts_with(b"application/connect+")
     })
+}
+
+/// A kept connection may have been let go at any time: by a clean end, a reset, an end without close_notify, or by a
+/// kernel that waited for an acknowledgement in vain.
+pub fn broke_before_answer(error: &hyper::Error) -> bool {
+    error.is_incomplete_message() || error.is_closed() || error.is_canceled() || broke_off(error)
+}
+
+/// Waits for the answer's head: `limits.response_head` from the end of the request on, and before that for as long as
+/// its body moves.
+pub async fn timed<F: Future>(
+    gate: &Gate,
+    progress: Option<&Arc<Progress>>,
+    sending: F,
+    way: &Way,
+) -> Result<F::Output, Failure> {
+    let begun = Instant::now();
+    let mut sending = pin!(sending);
+    loop {
+        let deadline = deadline(&gate.limits, begun, progress);
+        if let Ok(sent) = tokio::time::timeout_at(deadline.into(), sending.as_mut()).await {
+            return Ok(sent);
+        }
+        if self::deadline(&gate.limits, begun, progress) <= Instant::now() {
+            return Err(overdue(&gate.limits, progress, way));
+        }
+    }
+}
+
+fn deadline(limits: &Limits, begun: Instant, progress: Option<&Arc<Progress>>) -> Instant {
+    match progress {
+        Some(body) if !body.is_ended() => body.moved() + body.patience(limits),
+        Some(body) => body.moved().max(begun) + limits.response_head,
+        None => begun + limits.response_head,
+    }
+}
+
+fn overdue(limits: &Limits, progress: Option<&Arc<Progress>>, way: &Way) -> Failure {
+    let origin = way.origin();
+    match progress.filter(|body| !body.is_ended()) {
+        Some(body) if body.is_wanting() => {
+            let bound = body.patience(limits);
+            Failure::new(Cause::RequestTimeout, format!("the client sent nothing more of its request body for {bound:?}"))
+                .hint("limits.stall sets the bound")
+        }
+        Some(body) => {
+            let bound = body.patience(limits);
+            Failure::new(Cause::ResponseTimeout, format!("{origin} took nothing more of the request body for {bound:?}"))
+                .hint("limits.stall sets the bound")
+        }
+        None => {
+            let bound = limits.response_head;
+            Failure::new(Cause::ResponseTimeout, format!("{origin} sent no answer within {bound:?}"))
+                .hint("limits.response_head sets the bound")
+        }
+    }
 }
 
 /// Lets the client's body go once the origin says so, or patience ends.
@@ -355,7 +425,7 @@ fn reform(mut request: Request<Outbound>, plan: &Plan, h2: bool) -> Request<Outb
 /// Reads a challenge's body to its end, so that the connection can be used for the next round.
 async fn drain(response: Response<Incoming>, lease: Lease) {
     if empty(response).await {
-        lease.give_back();
+        lease.give_back(None);
     }
 }
 

@@ -20,7 +20,7 @@ use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Gate, Plan};
 use crate::moment::{Moment, random_bytes};
-use crate::upstream::{Ask, Lease, Outbound};
+use crate::upstream::{Ask, Kept, Lease, Outbound};
 
 const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
@@ -137,7 +137,7 @@ pub async fn carry(
         let body = send::outbound(payload, &draft, &recodings, ledger).unwrap_or(Outbound::Empty);
         let (request, key) = ask(&upgrade, &draft, body, plan, &lease);
         let sending = lease.send(request);
-        let mut response = match send::timed(gate, sending, &decision.way).await? {
+        let mut response = match send::timed(gate, ledger.progress(), sending, &decision.way).await? {
             Ok(response) => response,
             Err(error) => return Err(decision.way.failure(error.error(), lease.handshake.as_deref())),
         };
@@ -163,12 +163,13 @@ pub async fn carry(
 /// A connection for it: shared where the origin takes WebSockets on HTTP/2, else its own.
 async fn connect(upgrade: &Upgrade, decision: &Decision) -> Result<Lease, Failure> {
     if upgrade.is_extended() && !decision.own_connection {
-        let lease = decision.way.lease(Ask::Mirror { h2: true, prior_knowledge: false }, false).await?;
+        let ask = Ask::Mirror { h2: true, prior_knowledge: false, grpc: false };
+        let lease = decision.way.lease(ask, Kept::Sure).await?;
         if lease.takes_extended_connect() {
             return Ok(lease);
         }
     }
-    decision.way.lease(Ask::Own, true).await
+    decision.way.lease(Ask::Own, Kept::No).await
 }
 
 /// The request as the connection wants it. With it: the key that the answer must be computed from.

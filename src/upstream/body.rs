@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -15,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::draft::{Held, Recode};
 use crate::failure::Failure;
+use crate::limits::Limits;
 
 /// A request body on its way to the origin.
 pub enum Outbound {
@@ -27,6 +29,7 @@ pub enum Outbound {
     },
     Streamed(Streamed),
     Recoded(Box<Recoded>),
+    Followed(Box<Followed>),
 }
 
 /// A body that is kept to be sent again is kept up to this size; past it, the request has had its one sending.
@@ -63,6 +66,65 @@ pub struct Recoded {
     /// They come after what the recoding has to say at the end.
     trailers: Option<HeaderMap>,
     ended: bool,
+}
+
+/// How a request's body gets on, whatever it is made of and however often it is sent; for the bounds on waiting.
+pub struct Progress {
+    started: Instant,
+    /// Milliseconds from `started` to when a piece of it was last handed on.
+    moved: AtomicU64,
+    /// The origin's side asked for more, and there was none: the client is waited for.
+    wanting: AtomicBool,
+    ended: AtomicBool,
+    /// Nothing may be heard of it for long.
+    quiet: bool,
+}
+
+impl Progress {
+    /// `quiet`: it may be silent by nature.
+    pub fn new(quiet: bool) -> Arc<Self> {
+        Arc::new(Self {
+            quiet,
+            started: Instant::now(),
+            moved: AtomicU64::new(0),
+            wanting: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+        })
+    }
+
+    /// When it last moved.
+    pub fn moved(&self) -> Instant {
+        self.started + Duration::from_millis(self.moved.load(Ordering::Relaxed))
+    }
+
+    /// For how long it may stand still.
+    pub fn patience(&self, limits: &Limits) -> Duration {
+        if self.quiet { limits.tunnel_idle } else { limits.stall }
+    }
+
+    /// It waits for the client, not for the origin to take more.
+    pub fn is_wanting(&self) -> bool {
+        self.wanting.load(Ordering::Relaxed)
+    }
+
+    pub fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, wanting: bool, ended: bool) {
+        self.wanting.store(wanting, Ordering::Relaxed);
+        self.ended.store(ended, Ordering::Relaxed);
+        if !wanting {
+            let moved = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.moved.store(moved, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A body whose progress is told.
+pub struct Followed {
+    body: Outbound,
+    progress: Arc<Progress>,
 }
 
 impl Flow {
@@ -174,11 +236,21 @@ impl Outbound {
         Outbound::Recoded(Box::new(Recoded { body: self, recode, flow: flow.clone(), left, trailers: None, ended: false }))
     }
 
+    /// The same body, telling how it gets on. Nothing stays nothing.
+    pub fn followed(self, progress: &Arc<Progress>) -> Self {
+        if matches!(self, Outbound::Empty) {
+            return self;
+        }
+        progress.note(false, false);
+        Outbound::Followed(Box::new(Followed { body: self, progress: progress.clone() }))
+    }
+
     /// The client's body in it, when it comes as it is sent.
     pub fn streamed(&mut self) -> Option<&mut Streamed> {
         match self {
             Outbound::Streamed(streamed) => Some(streamed),
             Outbound::Recoded(recoded) => recoded.body.streamed(),
+            Outbound::Followed(followed) => followed.body.streamed(),
             _ => None,
         }
     }
@@ -247,6 +319,7 @@ impl Body for Outbound {
             }
             Outbound::Streamed(streamed) => streamed.poll(cx),
             Outbound::Recoded(recoded) => recoded.poll(cx),
+            Outbound::Followed(followed) => followed.poll(cx),
         }
     }
 
@@ -257,6 +330,7 @@ impl Body for Outbound {
             Outbound::Spilled { left, .. } => *left == 0,
             Outbound::Streamed(streamed) => streamed.is_end_stream(),
             Outbound::Recoded(recoded) => recoded.ended && recoded.trailers.is_none(),
+            Outbound::Followed(followed) => followed.body.is_end_stream(),
         }
     }
 
@@ -267,7 +341,21 @@ impl Body for Outbound {
             Outbound::Spilled { left, .. } => SizeHint::with_exact(*left),
             Outbound::Streamed(streamed) => streamed.size_hint(),
             Outbound::Recoded(recoded) => recoded.left.map_or_else(SizeHint::default, SizeHint::with_exact),
+            Outbound::Followed(followed) => followed.body.size_hint(),
         }
+    }
+}
+
+impl Followed {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let ended = match &polled {
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Ok(_))) => self.body.is_end_stream(),
+            _ => false,
+        };
+        self.progress.note(polled.is_pending(), ended);
+        polled
     }
 }
 

@@ -139,6 +139,7 @@ impl Dialer {
         self.note(&stream);
         self.refuse_loop(&stream, host, port)?;
         let _ = stream.set_nodelay(true);
+        super::pulse::keep_alive(&stream, &ground.limits);
         Ok(stream)
     }
 

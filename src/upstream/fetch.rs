@@ -9,7 +9,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 
-use super::{Ask, Ground, Outbound, Route, Spec, Upstream};
+use super::{Ask, Ground, Kept, Outbound, Route, Spec, Upstream};
 use crate::config::ConnectTo;
 use crate::failure::{Cause, Failure};
 use crate::origin::{Origin, Scheme, parse_authority};
@@ -111,7 +111,7 @@ impl Client {
 
     async fn exchange(&self, method: Method, url: &Url, headers: HeaderMap, body: Bytes) -> Result<Fetched, Failure> {
         let way = self.upstream.way(&url.origin);
-        let mut lease = way.lease(Ask::Own, true).await?;
+        let mut lease = way.lease(Ask::Own, Kept::No).await?;
         let outbound = if body.is_empty() { Outbound::Empty } else { Outbound::Memory(Some(body)) };
         let mut request = Request::new(outbound);
         *request.method_mut() = method;

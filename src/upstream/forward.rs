@@ -94,7 +94,8 @@ impl Lease {
     /// None can be had, or the proxy was about to be convinced on this one.
     pub async fn move_on(self) -> Result<Self, Failure> {
         let way = self.way().clone();
-        let mut next = way.lease(super::Ask::Mirror { h2: false, prior_knowledge: false }, true).await?;
+        let ask = super::Ask::Mirror { h2: false, prior_knowledge: false, grpc: false };
+        let mut next = way.lease(ask, super::Kept::No).await?;
         if let (Some(old), Some(new)) = (self.forward, &mut next.forward) {
             old.dialogue.moved()?;
             new.dialogue = old.dialogue;

@@ -9,12 +9,15 @@ pub mod dial;
 mod dialogue;
 pub mod fetch;
 mod forward;
+mod idle;
 mod kept;
 pub mod pac;
 mod pool;
 mod proxy;
+pub mod pulse;
 mod resolve;
 mod route;
+mod shared;
 mod stream;
 mod tunnel;
 
@@ -25,7 +28,7 @@ use std::time::{Duration, Instant};
 
 pub use body::Outbound;
 pub use dial::{Dialer, Policy};
-pub use pool::{Ask, Lease, Sender, Way};
+pub use pool::{Ask, Kept, Lease, Sender, Way};
 pub use resolve::Fixed;
 pub use route::Route;
 pub use stream::Stream;
@@ -270,6 +273,35 @@ struct Opened {
     forward: Option<Box<forward::Forward>>,
     /// The generation of the route as it was before the way was chosen.
     route: u64,
+}
+
+/// The connection itself broke: it was reset, ended without close_notify, or nothing was acknowledged any more. Not: what
+/// came by it was wrong, or what was to be sent.
+pub fn broke_off(cause: &hyper::Error) -> bool {
+    use std::io::ErrorKind as K;
+    let broken = |io: &std::io::Error| {
+        matches!(
+            io.kind(),
+            K::ConnectionReset
+                | K::ConnectionAborted
+                | K::BrokenPipe
+                | K::UnexpectedEof
+                | K::TimedOut
+                | K::HostUnreachable
+                | K::NetworkUnreachable
+        )
+    };
+    let mut inner: Option<&(dyn std::error::Error + 'static)> = Some(cause);
+    while let Some(error) = inner {
+        if let Some(h2) = error.downcast_ref::<h2::Error>() {
+            return h2.get_io().is_some_and(broken);
+        }
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return broken(io) && !cause.is_user();
+        }
+        inner = error.source();
+    }
+    cause.is_timeout()
 }
 
 /// What a connection's error means: TLS alerts (a refused client certificate shows only at the first

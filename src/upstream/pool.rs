@@ -1,20 +1,22 @@
 //! Connections of one way out toward one origin.
 
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 
+use super::body::Progress;
 use super::forward::Forward;
-use super::{Opened, Outbound, Stream, Timing, Upstream};
+use super::idle::{Idle, Line, MOMENT, WINDOW};
+use super::pulse::Tended;
+use super::shared::{Shared, StreamGuard};
+use super::{Opened, Outbound, Timing, Upstream};
 use crate::config::Alpn;
 use crate::failure::Failure;
 use crate::origin::{Origin, Scheme};
@@ -40,44 +42,24 @@ pub struct Way {
     warned: AtomicBool,
 }
 
-struct Idle {
-    sender: http1::SendRequest<Outbound>,
-    address: Option<std::net::SocketAddr>,
-    handshake: Option<Arc<Handshake>>,
-    forward: Option<Box<Forward>>,
-    route: u64,
-    since: Instant,
-}
-
-#[derive(Clone)]
-struct Shared {
-    sender: http2::SendRequest<Outbound>,
-    load: Arc<Load>,
-    /// The generation of the route it goes by.
-    route: u64,
-    address: Option<std::net::SocketAddr>,
-    handshake: Option<Arc<Handshake>>,
-}
-
-/// What a shared connection carries, and may carry.
-#[derive(Default)]
-struct Load {
-    streams: AtomicUsize,
-    /// SETTINGS_MAX_CONCURRENT_STREAMS of the peer (RFC 9113 §6.5.2).
-    most: AtomicUsize,
-    /// The peer sent GOAWAY: what is under way ends here, what is new goes elsewhere.
-    leaving: AtomicBool,
-    /// SETTINGS_ENABLE_CONNECT_PROTOCOL of the peer (RFC 8441 §3).
-    extended_connect: AtomicBool,
-}
-
 /// What kind of connection an exchange wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ask {
     /// As the client itself speaks; a rule's `tls.alpn` has the last word. `prior_knowledge`: it speaks HTTP/2 in clear.
-    Mirror { h2: bool, prior_knowledge: bool },
+    Mirror { h2: bool, prior_knowledge: bool, grpc: bool },
     /// HTTP/1.1, new, never pooled: upgrades and connection-bound schemes.
     Own,
+}
+
+/// Which kept HTTP/1.1 connections will do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kept {
+    /// Any: should it turn out to be dead, the request is sent again.
+    Any,
+    /// One that is surely alive, for what cannot be sent twice.
+    Sure,
+    /// None: a new one.
+    No,
 }
 
 pub enum Sender {
@@ -85,25 +67,11 @@ pub enum Sender {
     H2(http2::SendRequest<Outbound>, StreamGuard),
 }
 
-/// Counts one stream of a shared connection for as long as it lives.
-pub struct StreamGuard(Arc<Load>);
-
-impl StreamGuard {
-    fn new(load: &Arc<Load>) -> Self {
-        load.streams.fetch_add(1, Ordering::Relaxed);
-        Self(load.clone())
-    }
-}
-
-impl Drop for StreamGuard {
-    fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// A connection lent to one exchange.
 pub struct Lease {
     pub sender: Sender,
+    /// Of an HTTP/1.1 connection.
+    line: Option<Line>,
     way: Arc<Way>,
     /// It carried an earlier exchange; the peer may have closed it meanwhile.
     pub reused: bool,
@@ -144,6 +112,14 @@ impl Lease {
         }
     }
 
+    /// It ran into a limit: nobody is to wait for it again.
+    pub fn give_up(self) {
+        self.retire();
+        if let Some(line) = &self.line {
+            line.task.abort();
+        }
+    }
+
     /// The peer takes WebSockets as extended CONNECT (RFC 8441).
     pub fn takes_extended_connect(&self) -> bool {
         match &self.sender {
@@ -162,26 +138,39 @@ impl Lease {
                 // Ready at once but for a connection of one's own whose last answer is still being read.
                 // A closed one says so in the sending below, which hands the request back.
                 let _ = sender.ready().await;
-                sender.try_send_request(request).await
+                let Some(line) = &mut self.line else { return sender.try_send_request(request).await };
+                line.pulse.carries(request.body().size_hint().exact().is_none_or(|length| length > WINDOW));
+                let answer = sender.try_send_request(request).await;
+                if let Ok(response) = &answer {
+                    line.hear(response);
+                }
+                answer
             }
             Sender::H2(sender, _) => sender.try_send_request(request).await,
         }
     }
 
-    /// To be called when the answer has been read to its end: an HTTP/1.1 connection goes back to its pool.
-    pub fn give_back(self) {
-        if let Sender::H1(sender) = self.sender
+    /// To be called when the answer has been read to its end: an HTTP/1.1 connection goes back to its pool as soon as
+    /// the request's body, of which `progress` tells, has been sent to its end too.
+    pub fn give_back(self, progress: Option<Arc<Progress>>) {
+        if let (Sender::H1(sender), Some(line)) = (self.sender, self.line)
             && self.pooled
             && !sender.is_closed()
         {
-            self.way.keep(Idle {
+            let idle = Idle {
                 sender,
+                line,
                 address: self.address,
                 handshake: self.handshake,
                 forward: self.forward,
                 route: self.route,
                 since: Instant::now(),
-            });
+            };
+            if idle.is_free() {
+                self.way.keep(idle);
+            } else {
+                tokio::spawn(self.way.settle(idle, progress));
+            }
         }
     }
 }
@@ -212,16 +201,16 @@ impl Way {
     ///
     /// # Errors
     /// No connection can be had.
-    pub async fn lease(self: &Arc<Self>, ask: Ask, fresh: bool) -> Result<Lease, Failure> {
+    pub async fn lease(self: &Arc<Self>, ask: Ask, kept: Kept) -> Result<Lease, Failure> {
         let alpn = self.alpn(ask);
         if ask == Ask::Own {
             return self.connect_h1(&alpn, false).await;
         }
         let h2 = alpn.contains(&Alpn::H2);
         if h2 && !self.speaks_h1.load(Ordering::Relaxed) {
-            return self.lease_h2(&alpn).await;
+            return self.lease_h2(&alpn, kept, matches!(ask, Ask::Mirror { grpc: true, .. })).await;
         }
-        if !fresh && let Some(lease) = self.take_idle().await {
+        if let Some(lease) = self.take_idle(kept).await {
             return Ok(lease);
         }
         let lease = self.connect(&alpn).await?;
@@ -260,20 +249,22 @@ impl Way {
         self.upstream.spec().tls.settings.alpn.as_deref() != Some(&[Alpn::H2])
     }
 
-    async fn take_idle(self: &Arc<Self>) -> Option<Lease> {
+    async fn take_idle(self: &Arc<Self>, kept: Kept) -> Option<Lease> {
+        let suits = |idle: &Idle| kept == Kept::Any || (kept == Kept::Sure && idle.is_sure());
         loop {
-            let Idle { mut sender, address, handshake, forward, route, since } =
-                self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop()?;
-            let old = route != self.upstream.exit.generation();
-            if old || since.elapsed() > self.upstream.limits().upstream_idle || sender.is_closed() {
+            let idle = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop_if(|idle| suits(idle))?;
+            let old = idle.route != self.upstream.exit.generation();
+            if old || !idle.is_fresh(self.upstream.limits().upstream_idle) || !idle.is_free() {
                 continue;
             }
-            // Ready at once, unless the end of the last answer is still being taken in.
+            let Idle { mut sender, line, address, handshake, forward, route, .. } = idle;
+            // Ready at once.
             if sender.ready().await.is_ok() {
                 let sender = Sender::H1(sender);
                 let timing = Timing::default();
                 return Some(Lease {
                     sender,
+                    line: Some(line),
                     way: self.clone(),
                     reused: true,
                     pooled: true,
@@ -296,18 +287,44 @@ impl Way {
         idle.push(connection);
     }
 
-    async fn lease_h2(self: &Arc<Self>, alpn: &[Alpn]) -> Result<Lease, Failure> {
+    /// Waits until the request's body has been sent to its end too. One that does not move is given up.
+    async fn settle(self: Arc<Self>, mut idle: Idle, progress: Option<Arc<Progress>>) {
+        let moved = || progress.as_ref().map(|progress| progress.moved());
+        let bound = if progress.is_some() { self.upstream.limits().stall } else { MOMENT };
+        loop {
+            let before = moved();
+            match tokio::time::timeout(bound, idle.sender.ready()).await {
+                Ok(Ok(())) => break,
+                Ok(Err(_)) => return,
+                Err(_) if moved() != before => {}
+                Err(_) => return idle.line.task.abort(),
+            }
+        }
+        let handed_on = Instant::now();
+        while !idle.line.pulse.is_flushed() && handed_on.elapsed() < bound {
+            tokio::time::sleep(MOMENT / 20).await;
+        }
+        if !idle.is_free() {
+            return idle.line.task.abort();
+        }
+        idle.since = Instant::now();
+        self.keep(idle);
+    }
+
+    async fn lease_h2(self: &Arc<Self>, alpn: &[Alpn], kept: Kept, grpc: bool) -> Result<Lease, Failure> {
         let mut shared = self.h2.lock().await;
         let route = self.upstream.exit.generation();
-        let leaving = |c: &Shared| c.route != route || c.load.leaving.load(Ordering::Relaxed);
+        let bound = self.upstream.limits().upstream_idle;
+        let leaving = |c: &Shared| c.route != route || c.load.leaving.load(Ordering::Relaxed) || !c.load.is_fresh(bound);
         shared.retain(|connection| !connection.sender.is_closed() && !leaving(connection));
-        let free = |c: &&Shared| c.load.streams.load(Ordering::Relaxed) < c.load.most.load(Ordering::Relaxed);
+        let has_room = |c: &Shared| c.load.streams.load(Ordering::Relaxed) < c.load.most.load(Ordering::Relaxed);
+        let free = |c: &&Shared| c.grpc == grpc && has_room(c);
         if let Some(connection) = shared.iter().find(free) {
             return Ok(self.share(connection, true, Timing::default()));
         }
         if self.speaks_h1.load(Ordering::Relaxed) {
             drop(shared);
-            return match self.take_idle().await {
+            return match self.take_idle(kept).await {
                 Some(lease) => Ok(lease),
                 None => self.connect(alpn).await,
             };
@@ -321,7 +338,7 @@ impl Way {
             drop(shared);
             return self.start_h1(opened, true).await;
         }
-        let connection = self.start_h2(opened).await?;
+        let connection = self.start_h2(opened, grpc).await?;
         let lease = self.share(&connection, false, timing);
         shared.push(connection);
         Ok(lease)
@@ -331,6 +348,7 @@ impl Way {
         let sender = Sender::H2(connection.sender.clone(), StreamGuard::new(&connection.load));
         Lease {
             sender,
+            line: None,
             way: self.clone(),
             reused,
             pooled: true,
@@ -352,7 +370,7 @@ impl Way {
         }
         // It has learnt h2 since the last time.
         self.speaks_h1.store(false, Ordering::Relaxed);
-        let connection = self.start_h2(opened).await?;
+        let connection = self.start_h2(opened, false).await?;
         let lease = self.share(&connection, false, timing);
         self.h2.lock().await.push(connection);
         Ok(lease)
@@ -370,6 +388,8 @@ impl Way {
         let Opened { stream, handshake, timing, forward, route, .. } = opened;
         let address = stream.peer_addr();
         let limits = self.upstream.limits();
+        let stream = Tended::new(stream, limits);
+        let pulse = stream.pulse();
         let (sender, connection) = http1::Builder::new()
             .max_headers(limits.headers)
             .max_header_size(limits.header_bytes)
@@ -379,14 +399,16 @@ impl Way {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|cause| self.failure(&cause, handshake.as_deref()))?;
-        tokio::spawn(async move {
+        let running = tokio::spawn(async move {
             if let Err(cause) = connection.with_upgrades().await {
                 tracing::debug!(%cause, "upstream connection ended");
             }
         });
+        let line = Some(Line { pulse, task: running.abort_handle(), keeps: None });
         let sender = Sender::H1(sender);
         Ok(Lease {
             sender,
+            line,
             way: self.clone(),
             reused: false,
             pooled,
@@ -399,31 +421,13 @@ impl Way {
         })
     }
 
-    async fn start_h2(&self, opened: Opened) -> Result<Shared, Failure> {
-        let Opened { stream, handshake, route, .. } = opened;
-        let address = stream.peer_addr();
-        let limits = self.upstream.limits();
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(u32::try_from(limits.h2_stream_window).unwrap_or(u32::MAX))
-            .initial_connection_window_size(u32::try_from(limits.h2_connection_window).unwrap_or(u32::MAX))
-            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|cause| self.failure(&cause, handshake.as_deref()))?;
-        let load = Arc::new(Load::default());
-        load.most.store(connection.current_max_send_streams(), Ordering::Relaxed);
-        tokio::spawn(Driver { connection: Box::pin(connection), load: load.clone() });
-        Ok(Shared { sender, load, route, address, handshake })
-    }
-
     /// True while there is something to keep.
     pub(super) fn sweep(&self) -> bool {
         let bound = self.upstream.limits().upstream_idle;
         let mut idle = self.idle.lock().unwrap_or_else(|e| e.into_inner());
-        idle.retain(|idle| idle.since.elapsed() <= bound && !idle.sender.is_closed());
+        idle.retain(|idle| idle.is_fresh(bound) && !idle.sender.is_closed());
         let shared = self.h2.try_lock().map_or(true, |mut shared| {
-            shared.retain(|connection| !connection.sender.is_closed());
+            shared.retain(|connection| !connection.sender.is_closed() && connection.load.is_fresh(bound));
             !shared.is_empty()
         });
         shared || !idle.is_empty()
@@ -442,28 +446,6 @@ impl Way {
     /// What a connection's error means, in words.
     pub fn failure(&self, cause: &hyper::Error, handshake: Option<&Handshake>) -> Failure {
         super::stream_failure(cause, self, handshake)
-    }
-}
-
-type H2Connection = http2::Connection<TokioIo<Stream>, Outbound, TokioExecutor>;
-
-/// Runs a shared connection and notes what the peer's settings allow.
-struct Driver {
-    connection: Pin<Box<H2Connection>>,
-    load: Arc<Load>,
-}
-
-impl Future for Driver {
-    type Output = ();
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let done = self.connection.as_mut().poll(cx);
-        self.load.most.store(self.connection.current_max_send_streams(), Ordering::Relaxed);
-        self.load.extended_connect.store(self.connection.is_extended_connect_protocol_enabled(), Ordering::Relaxed);
-        done.map(|result| {
-            if let Err(cause) = result {
-                tracing::debug!(%cause, "upstream connection ended");
-            }
-        })
     }
 }
 

@@ -27,10 +27,15 @@ impl Stream {
     }
 
     pub fn peer_addr(&self) -> Option<std::net::SocketAddr> {
+        self.tcp()?.peer_addr().ok()
+    }
+
+    /// The socket at the bottom.
+    pub(super) fn tcp(&self) -> Option<&TcpStream> {
         match self {
-            Stream::Tcp(tcp) => tcp.peer_addr().ok(),
-            Stream::Tls(tls) => tls.io().peer_addr().ok(),
-            Stream::NestedTls(tls) => tls.io().peer_addr(),
+            Stream::Tcp(tcp) => Some(tcp),
+            Stream::Tls(tls) => Some(tls.io()),
+            Stream::NestedTls(tls) => tls.io().tcp(),
         }
     }
 }

@@ -9,6 +9,7 @@ mod cookies;
 mod destinations;
 mod framing;
 mod identities;
+mod lifetimes;
 mod messages;
 mod oauth2;
 mod onboarding;
