@@ -1,0 +1,270 @@
+//! Unharmed traffic, judged by difference: generated requests and answers are sent directly and through gatepass,
+//! and what the client hears and what the origin hears must be the same, but for what [`allow`] names.
+//!
+//! Client and origin are scripts that write bytes (HTTP/1.1) and frames (HTTP/2) by hand and read them by hand, so
+//! that no library hides its own faults. Cases follow from their number alone:
+//!
+//! ```text
+//! cargo test --test differential                                       # 10,000 cases
+//! GATEPASS_CASES=1000000 cargo test --release --test differential     # any number
+//! GATEPASS_FIRST=20000 GATEPASS_CASES=5000 cargo test --test differential   # others: from number 20,000 on
+//! ```
+//!
+//! `-- --nocapture` shows what was counted; `GATEPASS_KEEP=FOLDER` writes each case that differs there. What differs is made as small as it gets and printed as a text; such a text, put into `kept/`, is played first
+//! from then on.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod allow;
+mod case;
+mod client;
+mod compare;
+mod generate;
+mod h1;
+mod h2;
+mod heard;
+mod hpack;
+mod known;
+mod link;
+mod origin;
+mod random;
+mod shrink;
+mod stage;
+mod worker;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use case::Case;
+use compare::{Difference, Side, What, differences};
+use heard::End;
+use worker::{Pair, Worker, workers};
+
+/// Cases that are played side by side.
+const WORKERS: usize = 12;
+
+/// What has differed so many times is not made smaller again.
+const EXAMPLES: usize = 1;
+
+/// Time for making one case small.
+const SHRINKING: Duration = Duration::from_secs(30);
+
+#[derive(Default)]
+struct Tally {
+    allowed: BTreeMap<&'static str, u64>,
+    known: BTreeMap<&'static str, u64>,
+    /// What it is, how often, and examples.
+    found: BTreeMap<(String, Side, What), (u64, Vec<String>)>,
+}
+
+impl Tally {
+    /// Counts what may be; what may not is left.
+    fn judge(&mut self, pair: &Pair) -> Vec<Difference> {
+        let mut left = differences(pair);
+        left.retain(|difference| {
+            if let Some(allowed) = allow::ALLOWED.iter().find(|allowed| (allowed.test)(pair, difference)) {
+                *self.allowed.entry(allowed.name).or_default() += 1;
+                return false;
+            }
+            if let Some(known) = known::KNOWN.iter().find(|known| (known.test)(pair, difference)) {
+                *self.known.entry(known.why).or_default() += 1;
+                return false;
+            }
+            true
+        });
+        left
+    }
+
+    fn report(&self) -> String {
+        let mut text = String::new();
+        for ((pair, side, what), (times, examples)) in &self.found {
+            text.push_str(&format!("== {times} × {pair}: {side:?} {what:?}\n{}\n", examples.join("\n")));
+        }
+        text
+    }
+}
+
+fn judge(pair: &Pair) -> Vec<Difference> {
+    Tally::default().judge(pair)
+}
+
+/// Nothing of it is left that could disturb the next case.
+fn is_clean(pair: &Pair) -> bool {
+    let case = &pair.case;
+    let whole = pair.through.client.end == End::Whole && pair.through.origin.iter().all(|heard| heard.end == End::Whole);
+    let cut = case.request.cut.is_some() || case.answer.cut.is_some();
+    // What is unlike may have left something behind.
+    let unlike = |d: &Difference| d.what != What::Letters && !allow::ALLOWED.iter().any(|allowed| (allowed.test)(pair, d));
+    if differences(pair).iter().any(unlike) {
+        return false;
+    }
+    whole
+        && !cut
+        && pair.through.client.delimited
+        && case.answer.framing != case::Framing::Close
+        && !case.early
+        && case.status != 101
+}
+
+async fn play(worker: &mut Worker, case: &Case) -> Pair {
+    let pair = worker.play(case).await;
+    if !is_clean(&pair) {
+        worker.renew(case.mode).await;
+    }
+    pair
+}
+
+/// The case alone, with nothing before it.
+async fn alone(worker: &mut Worker, case: &Case) -> Pair {
+    worker.renew(case.mode).await;
+    let pair = worker.play(case).await;
+    worker.renew(case.mode).await;
+    pair
+}
+
+async fn shrunk(worker: &mut Worker, first: Pair, kind: &(Side, What)) -> Pair {
+    let mut best = first;
+    let started = Instant::now();
+    'smaller: loop {
+        for next in shrink::simpler(&best.case) {
+            if started.elapsed() > SHRINKING {
+                return best;
+            }
+            let pair = alone(worker, &next).await;
+            if judge(&pair).iter().any(|d| (d.side, d.what.clone()) == *kind) {
+                best = pair;
+                continue 'smaller;
+            }
+        }
+        return best;
+    }
+}
+
+/// What differs, without what distinguishes one field of many from the next.
+fn kind(what: &What) -> What {
+    match what {
+        What::Field(name) if name.starts_with("x-many") => What::Field("x-many".into()),
+        what => what.clone(),
+    }
+}
+
+async fn work(mut worker: Worker, next: Arc<AtomicU64>, end: u64, tally: Arc<Mutex<Tally>>) {
+    let mut before: HashMap<String, Case> = HashMap::new();
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= end {
+            return;
+        }
+        let case = generate::generate(number);
+        let pair = play(&mut worker, &case).await;
+        let left = tally.lock().unwrap().judge(&pair);
+        let previous = before.insert(case.pair(), case.clone());
+        for difference in left {
+            let key = (case.pair(), difference.side, kind(&difference.what));
+            let kind = (difference.side, difference.what.clone());
+            let first = {
+                let mut tally = tally.lock().unwrap();
+                let entry = tally.found.entry(key.clone()).or_default();
+                entry.0 += 1;
+                entry.0 <= EXAMPLES as u64
+            };
+            if !first {
+                continue;
+            }
+            let again = alone(&mut worker, &case).await;
+            let example = if judge(&again).iter().any(|d| (d.side, d.what.clone()) == kind) {
+                let small = shrunk(&mut worker, again, &kind).await;
+                let told: Vec<String> = judge(&small).iter().map(ToString::to_string).collect();
+                keep(number, &small.case, &told);
+                format!("case {number}, made small:\n{}  {}\n", small.case.to_text(), told.join("\n  "))
+            } else {
+                let before = previous.as_ref().map(Case::to_text).unwrap_or_default();
+                format!(
+                    "case {number}, only after others ({}):\n{}  {difference}\nbefore it:\n{before}",
+                    if pair.through.reused { "on the same connection" } else { "on a new connection" },
+                    case.to_text()
+                )
+            };
+            tally.lock().unwrap().found.get_mut(&key).unwrap().1.push(example);
+        }
+    }
+}
+
+/// Writes what differs into the folder that `GATEPASS_KEEP` names.
+#[expect(clippy::disallowed_methods, reason = "a test has no command line of its own")]
+fn keep(number: u64, case: &Case, told: &[String]) {
+    if let Ok(folder) = std::env::var("GATEPASS_KEEP") {
+        let remarks: String = told.iter().flat_map(|text| text.lines()).map(|line| format!("# {line}\n")).collect();
+        std::fs::write(Path::new(&folder).join(format!("{number}.txt")), remarks + &case.to_text()).unwrap();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test has no command line of its own")]
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap()
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "shown with --nocapture")]
+fn generated_messages_pass_unharmed() {
+    let (first, cases) = (setting("GATEPASS_FIRST", 0), setting("GATEPASS_CASES", 10_000));
+    let tally: Arc<Mutex<Tally>> = Arc::default();
+    let started = Instant::now();
+    runtime().block_on(async {
+        let next = Arc::new(AtomicU64::new(first));
+        let tasks: Vec<_> = workers(WORKERS)
+            .await
+            .into_iter()
+            .map(|worker| tokio::spawn(work(worker, next.clone(), first + cases, tally.clone())))
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+    let tally = tally.lock().unwrap();
+    println!("{cases} cases in {:?}", started.elapsed());
+    for allowed in allow::ALLOWED {
+        let times = tally.allowed.get(allowed.name).unwrap_or(&0);
+        println!("{times:>8} × allowed: {} ({}): {}", allowed.name, allowed.section, allowed.why);
+    }
+    for (why, times) in &tally.known {
+        println!("{times:>8} × known: {why}");
+    }
+    assert!(tally.found.is_empty(), "{}", tally.report());
+}
+
+#[test]
+fn what_once_differed_does_not_any_more() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/differential/kept");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let mut wrong = String::new();
+    runtime().block_on(async {
+        let mut worker = workers(1).await.pop().unwrap();
+        for file in files.iter().filter(|file| file.extension().is_some_and(|e| e == "txt")) {
+            let text = std::fs::read_to_string(file).unwrap();
+            let case = Case::from_text(&text).unwrap_or_else(|why| panic!("{}: {why}", file.display()));
+            for difference in judge(&alone(&mut worker, &case).await) {
+                wrong.push_str(&format!("{}:\n  {difference}\n", file.display()));
+            }
+        }
+    });
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn a_case_is_its_text() {
+    for number in 0..2000 {
+        let case = generate::generate(number);
+        let text = case.to_text();
+        assert_eq!(Case::from_text(&text).as_ref(), Ok(&case), "{text}");
+    }
+}
