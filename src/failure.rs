@@ -162,6 +162,16 @@ impl Failure {
         self
     }
 
+    /// With the rules that nearly applied, unless it tells of them already.
+    pub fn near(mut self, near: Option<&str>) -> Self {
+        if let Some(near) = near
+            && self.cause != Cause::Denied
+        {
+            self.hint = Some(self.hint.map_or_else(|| near.to_owned(), |hint| format!("{hint}; {near}")));
+        }
+        self
+    }
+
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self

@@ -225,6 +225,28 @@ impl Ports {
     }
 }
 
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let range = |(low, high): &(u16, u16)| if low == high { low.to_string() } else { format!("{low}-{high}") };
+        match self {
+            Self::Default => f.write_str("the default port"),
+            Self::Any => f.write_str("any"),
+            Self::Ranges(ranges) => f.write_str(&ranges.iter().map(range).collect::<Vec<_>>().join(", ")),
+        }
+    }
+}
+
+/// How a host is related to the one that a pattern names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kinship {
+    /// `example.com`, where the pattern is `*.example.com`.
+    Apex,
+    /// Below a name that the pattern means alone.
+    Subdomain,
+    /// One letter is missing, too many, another, or two have changed places.
+    Misspelt,
+}
+
 /// Finds the rules that may speak of a host, however many rules there are.
 pub struct HostIndex {
     any: Vec<usize>,
@@ -285,6 +307,28 @@ impl HostIndex {
         rules
     }
 
+    /// Rules for a host that is akin to this one, how, and the pattern's text. Looks at every exact name, so it is for where
+    /// nothing matched.
+    pub fn akin(&self, host: &Host) -> Vec<(usize, Kinship, String)> {
+        let Host::Name(name) = host else { return Vec::new() };
+        let mut found = Vec::new();
+        let apex = self.subdomains.get(&**name).into_iter().flatten();
+        found.extend(apex.map(|rule| (*rule, Kinship::Apex, format!("*.{name}"))));
+        let mut rest = &**name;
+        while let Some((_, parent)) = rest.split_once('.').filter(|(_, parent)| parent.contains('.')) {
+            let rules = self.exact.get(&Host::Name(parent.into())).into_iter().flatten();
+            found.extend(rules.map(|rule| (*rule, Kinship::Subdomain, parent.to_owned())));
+            rest = parent;
+        }
+        let mut misspelt: Vec<_> = (self.exact.iter())
+            .filter_map(|(other, rules)| Some((other.name().filter(|other| is_misspelt(name, other))?, rules)))
+            .flat_map(|(other, rules)| rules.iter().map(|rule| (*rule, Kinship::Misspelt, other.to_owned())))
+            .collect();
+        misspelt.sort_unstable_by_key(|(rule, ..)| *rule);
+        found.extend(misspelt);
+        found
+    }
+
     fn by_name(&self, name: &str, rules: &mut Vec<usize>) {
         let mut rest = name;
         while let Some((_, parent)) = rest.split_once('.') {
@@ -299,6 +343,22 @@ impl HostIndex {
             }
         }
     }
+}
+
+/// One letter apart. Digits number hosts, so another digit is another host.
+fn is_misspelt(a: &str, b: &str) -> bool {
+    let (a, b) = if a.len() <= b.len() { (a.as_bytes(), b.as_bytes()) } else { (b.as_bytes(), a.as_bytes()) };
+    if b.len() - a.len() > 1 || a.len() < 5 {
+        return false;
+    }
+    let Some(at) = a.iter().zip(b).position(|(x, y)| x != y) else { return a.len() < b.len() };
+    let (rest, other) = (&a[at..], &b[at..]);
+    if a.len() < b.len() {
+        return rest == &other[1..] && !other[0].is_ascii_digit();
+    }
+    let numbered = rest[0].is_ascii_digit() && other[0].is_ascii_digit();
+    let swapped = rest.len() > 1 && rest[0] == other[1] && rest[1] == other[0] && rest[2..] == other[2..];
+    swapped || rest[1..] == other[1..] && !numbered
 }
 
 /// One set of all, or of halves where globset finds all too large. No glob is ever left out: a rule that
@@ -349,6 +409,27 @@ mod tests {
         assert!(matches("127.0.0.1", "127.0.0.1") && matches("::1", "[::1]") && matches("[::1]", "[::1]"));
         assert!(matches("*", "anything.example") && matches("*", "127.0.0.1"));
         assert!(matches("*.münchen.example", "a.xn--mnchen-3ya.example"));
+    }
+
+    #[test]
+    fn rules_for_akin_hosts_are_found_with_how_they_are_akin() {
+        let rules: Vec<_> = ["*.example.com", "api.example.com", "10.0.0.1", "node1.example.com", "*"]
+            .iter()
+            .map(|text| HostPattern::parse(text).unwrap())
+            .collect();
+        let index = HostIndex::new(rules.iter().map(Vec::as_slice));
+        let akin = |host: &str| {
+            let found = index.akin(&Host::parse(host).unwrap());
+            found.into_iter().map(|(rule, kinship, _)| (rule, kinship)).collect::<Vec<_>>()
+        };
+        assert_eq!(akin("example.com"), [(0, Kinship::Apex)]);
+        assert_eq!(akin("v1.eu.api.example.com"), [(1, Kinship::Subdomain)]);
+        for host in ["ap.example.com", "apii.example.com", "api.exmaple.com", "abi.example.com", "api.example.co"] {
+            assert_eq!(akin(host), [(1, Kinship::Misspelt)], "{host}");
+        }
+        for host in ["example.org", "api.example.org", "node2.example.com", "node12.example.com", "10.0.0.2", "com"] {
+            assert_eq!(akin(host), [], "{host}");
+        }
     }
 
     #[test]

@@ -1,28 +1,32 @@
 //! `gatepass explain [METHOD] URL`: which rules, who overrides whom, what would be added. No network.
 
+mod settings;
+
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
 use http::Method;
 use http::uri::PathAndQuery;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Common, Error, Format};
 use crate::auth::Spot;
-use crate::config::{Action, Ocsp, OnExisting, TlsBackend, Unmatched};
-use crate::gate::{Caller, Decision, Gate, HeaderText, LiveRule, Reach};
+use crate::config::{Action, Ocsp, OnExisting, Report, TlsBackend, Unmatched};
+use crate::gate::{Caller, Decision, Difference, Gate, HeaderText, Near, Reach};
 use crate::origin::{Origin, Scheme, parse_authority};
 use crate::tls::inspect;
+use settings::Setting;
 
 #[derive(Args)]
 pub struct ExplainArgs {
     /// The method (GET when left out) and the URL
     #[arg(value_name = "[METHOD] URL", num_args = 1..=2, required = true)]
     words: Vec<String>,
-    /// As this authenticated caller
-    #[arg(long, value_name = "USER")]
-    client: Option<String>,
+    /// For this caller: the name of a user, or the address it calls from; both when given twice
+    #[arg(long = "as", visible_alias = "client", value_name = "USER|ADDRESS")]
+    callers: Vec<String>,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -55,12 +59,13 @@ pub async fn run(common: &Common, args: &ExplainArgs) -> Result<ExitCode, Error>
     let (method, origin, path) = target(&args.words)?;
     let built = super::build(&super::request(common)).await?;
     let gate = built.gate;
-    let caller = Caller { user: args.client.as_deref().map(Arc::from), address: None };
+    let caller = caller(&args.callers);
     let origin = Arc::new(origin);
     let plan = gate.plan(&origin, &caller);
     let decision = plan.decide(&gate, &method, path.path()).map_err(|failure| Error::new(failure.to_string()))?;
     let told = Told {
         gate: &gate,
+        report: &built.report,
         origin: &origin,
         method: &method,
         path: &path,
@@ -75,8 +80,20 @@ pub async fn run(common: &Common, args: &ExplainArgs) -> Result<ExitCode, Error>
     Ok(ExitCode::SUCCESS)
 }
 
+fn caller(words: &[String]) -> Caller {
+    let mut caller = Caller::default();
+    for word in words {
+        match word.parse::<IpAddr>() {
+            Ok(address) => caller.address = Some(address),
+            Err(_) => caller.user = Some(word.as_str().into()),
+        }
+    }
+    caller
+}
+
 struct Told<'a> {
     gate: &'a Gate,
+    report: &'a Report,
     origin: &'a Origin,
     method: &'a Method,
     path: &'a PathAndQuery,
@@ -85,41 +102,124 @@ struct Told<'a> {
     caller: &'a Caller,
 }
 
-impl Told<'_> {
-    fn fate(&self) -> &'static str {
-        match (self.decision.action, self.decision.rules.is_empty(), self.gate.unmatched) {
-            (Action::Deny, ..) => "denied",
-            (Action::Tunnel, ..) => "passed through unopened",
-            _ if self.decision.token_endpoint.is_some() => "answered by gatepass: a token request gets a stand-in",
-            (_, true, Unmatched::Deny) => "denied: no rule names it, and `unmatched: deny` is set",
-            (_, true, Unmatched::Intercept) => "opened, nothing added: no rule names it",
-            (_, true, Unmatched::Tunnel) if self.origin.scheme == Scheme::Https => {
-                match self.gate.reach(&self.origin.host, self.origin.port, self.caller) {
-                    Reach::Tunnel { .. } => "passed through unopened: no rule names it",
-                    _ => "opened, nothing added: no rule applies to this request",
-                }
-            }
-            (_, true, _) => "carried, nothing added: no rule names it",
-            _ => "carried, with what its rules add",
+/// What becomes of the request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Deny,
+    /// TLS passes unopened.
+    Tunnel,
+    /// TLS is taken off, and the request carried.
+    Intercept,
+    /// A request in clear is carried.
+    Forward,
+    /// gatepass answers a token request itself.
+    StandIn,
+}
+
+impl Fate {
+    fn word(self) -> &'static str {
+        match self {
+            Fate::Deny => "deny",
+            Fate::Tunnel => "tunnel",
+            Fate::Intercept => "intercept",
+            Fate::Forward => "forward",
+            Fate::StandIn => "stand_in",
         }
     }
 
+    fn is_carried(self) -> bool {
+        matches!(self, Fate::Intercept | Fate::Forward)
+    }
+}
+
+/// A rule that speaks of this host, port, scheme and caller.
+struct Part<'a> {
+    at: usize,
+    applies: bool,
+    /// With the rule that overrides it.
+    sets: Vec<(Setting, Option<&'a str>)>,
+    differs: Vec<Difference>,
+}
+
+impl Told<'_> {
+    /// What becomes of it, and the rule that says so.
+    fn fate(&self) -> (Fate, Option<&str>) {
+        let said = self.decision.rules.iter().map(|at| &self.gate.rules()[*at]).rfind(|live| live.rule.action.is_some());
+        let said = said.map(|live| &*live.label);
+        if self.decision.action == Action::Deny {
+            return (Fate::Deny, said);
+        }
+        if self.decision.rules.is_empty() && self.gate.unmatched == Unmatched::Deny {
+            return (Fate::Deny, None);
+        }
+        let carried = if self.origin.scheme == Scheme::Https {
+            let unopened = self.candidates.is_empty() && self.gate.unmatched == Unmatched::Tunnel;
+            match self.gate.reach(&self.origin.host, self.origin.port, self.caller) {
+                Reach::Deny { .. } => return (Fate::Deny, said),
+                Reach::Tunnel { .. } => return (Fate::Tunnel, said),
+                Reach::Intercept if unopened => return (Fate::Tunnel, None),
+                Reach::Intercept => Fate::Intercept,
+            }
+        } else {
+            Fate::Forward
+        };
+        if self.decision.token_endpoint.is_some() { (Fate::StandIn, said) } else { (carried, said) }
+    }
+
+    fn sentence(&self) -> String {
+        let unruled = self.decision.rules.is_empty();
+        match self.fate() {
+            (Fate::Deny, Some(rule)) => format!("denied by {rule}"),
+            (Fate::Deny, None) => "denied: no rule is for it, and `unmatched: deny` is set".to_owned(),
+            (Fate::Tunnel, Some(rule)) => format!("passed through unopened, as {rule} says"),
+            (Fate::Tunnel, None) => "passed through unopened: no rule is for it".to_owned(),
+            (Fate::StandIn, _) => "answered by gatepass: a token request gets a stand-in".to_owned(),
+            (Fate::Intercept, _) if unruled && self.candidates.is_empty() => {
+                "opened, nothing added: no rule is for it".to_owned()
+            }
+            (Fate::Intercept, _) if unruled => "opened, nothing added: no rule is for this request".to_owned(),
+            (Fate::Forward, _) if unruled => "carried in clear, nothing added: no rule is for it".to_owned(),
+            _ => "carried, with what its rules add".to_owned(),
+        }
+    }
+
+    fn parts(&self) -> Vec<Part<'_>> {
+        let settings: Vec<Vec<Setting>> = self.candidates.iter().map(|at| settings::of(&self.gate.rules()[*at])).collect();
+        let applies = |at: &usize| self.decision.rules.contains(at);
+        let winner = |key: &str, at: usize| {
+            let later = self.candidates.iter().zip(&settings).rev().take_while(|(other, _)| **other > at);
+            let mut says = later.filter(|(other, sets)| applies(other) && sets.iter().any(|setting| setting.key == key));
+            says.next().map(|(other, _)| &*self.gate.rules()[*other].label)
+        };
+        let over: Vec<Vec<Option<&str>>> = (self.candidates.iter().zip(&settings))
+            .map(|(at, sets)| sets.iter().map(|setting| winner(&setting.key, *at)).collect())
+            .collect();
+        let request = Some((self.method, self.path.path()));
+        (self.candidates.iter().zip(settings).zip(over))
+            .map(|((at, sets), over)| {
+                let applies = applies(at);
+                let differs = if applies { Vec::new() } else { self.gate.differences(*at, self.origin, self.caller, request) };
+                Part { at: *at, applies, sets: sets.into_iter().zip(over).collect(), differs }
+            })
+            .collect()
+    }
+
+    fn near(&self) -> Vec<Near> {
+        if !self.decision.gives_nothing {
+            return Vec::new();
+        }
+        self.gate.near(self.origin, self.caller, Some((self.method, self.path.path())))
+    }
+
     fn text(&self) -> String {
-        let mut lines = vec![format!("{} {}{}", self.method, self.origin, self.path), format!("  {}", self.fate())];
+        let mut lines = vec![format!("{} {}{}", self.method, self.origin, self.path), format!("  {}", self.sentence())];
         if !self.candidates.is_empty() {
             lines.push("rules".to_owned());
-            for at in self.candidates {
-                let live = &self.gate.rules()[*at];
-                let hosts: Vec<String> = live.rule.hosts.iter().map(ToString::to_string).collect();
-                let note = if self.decision.rules.contains(at) {
-                    self.part(*at, live)
-                } else {
-                    "does not apply: another path or method".to_owned()
-                };
-                lines.push(format!("  {}  host {}  {note}", live.label, hosts.join(", ")));
-            }
+            lines.extend(self.parts().iter().map(|part| self.line(part)));
         }
-        for (title, items) in self.sections() {
+        let listed = |near: &Near| self.candidates.iter().any(|at| self.gate.rules()[*at].label == near.rule);
+        let near = self.near().iter().filter(|near| !listed(near)).map(ToString::to_string).collect();
+        for (title, items) in self.sections().into_iter().chain([("nearly", near)]) {
             if !items.is_empty() {
                 lines.push(title.to_owned());
                 lines.extend(items.into_iter().map(|item| format!("  {item}")));
@@ -129,42 +229,36 @@ impl Told<'_> {
     }
 
     /// What a rule says here, and who overrides it.
-    fn part(&self, at: usize, live: &LiveRule) -> String {
-        let later = |says: fn(&LiveRule) -> bool| {
-            self.decision
-                .rules
-                .iter()
-                .filter(|r| **r > at)
-                .map(|r| &self.gate.rules()[*r])
-                .rfind(|later| says(later))
-                .map(|later| later.label.clone())
-        };
-        let things: [(&str, fn(&LiveRule) -> bool); 6] = [
-            ("auth", |live| live.auth.is_some()),
-            ("client certificate", |live| live.identities.is_some()),
-            ("CA bundle", |live| live.trust.is_some()),
-            ("action", |live| live.rule.action.is_some()),
-            ("connect_to", |live| live.rule.connect_to.is_some()),
-            ("via", |live| live.rule.via.is_some()),
-        ];
-        let said: Vec<String> = things
-            .into_iter()
-            .filter(|(_, says)| says(live))
-            .map(|(name, says)| match later(says) {
-                Some(over) => format!("{name} (overridden by {over})"),
-                None => name.to_owned(),
+    fn line(&self, part: &Part<'_>) -> String {
+        let live = &self.gate.rules()[part.at];
+        let hosts: Vec<String> = live.rule.hosts.iter().map(ToString::to_string).collect();
+        let said: Vec<String> = (part.sets.iter())
+            .map(|(setting, over)| {
+                let said = format!("{} {}", setting.key, settings::text(&setting.value));
+                over.map_or(said.clone(), |over| format!("{said} (overridden by {over})"))
             })
             .collect();
-        if said.is_empty() { "applies".to_owned() } else { format!("sets {}", said.join(", ")) }
+        let differs: Vec<String> = part.differs.iter().map(ToString::to_string).collect();
+        let note = match (part.applies, said.is_empty()) {
+            (false, _) => format!("does not apply: {}", differs.join(", ")),
+            (true, true) => "applies".to_owned(),
+            (true, false) => format!("sets {}", said.join("; ")),
+        };
+        format!("  {}  host {}  {note}", live.label, hosts.join(", "))
     }
 
+    /// Nothing is added to what is denied, unopened or answered here.
     fn sections(&self) -> Vec<(&'static str, Vec<String>)> {
-        vec![
-            ("adds", self.additions()),
-            ("client certificate", self.certificates()),
-            ("trust", self.trust()),
-            ("way", self.way()),
-        ]
+        match self.fate().0 {
+            Fate::Deny | Fate::StandIn => Vec::new(),
+            Fate::Tunnel => vec![("way", self.way())],
+            _ => vec![
+                ("adds", self.additions()),
+                ("client certificate", self.certificates()),
+                ("trust", self.trust()),
+                ("way", self.way()),
+            ],
+        }
     }
 
     fn additions(&self) -> Vec<String> {
@@ -257,27 +351,61 @@ impl Told<'_> {
         lines
     }
 
-    fn json(&self) -> serde_json::Value {
-        let rules: Vec<_> = self
-            .candidates
-            .iter()
-            .map(|at| json!({ "place": &*self.gate.rules()[*at].label, "applies": self.decision.rules.contains(at) }))
-            .collect();
+    fn json(&self) -> Value {
+        let (fate, by) = self.fate();
+        let carried = fate.is_carried();
+        let listed = |items: Vec<Value>| if carried { items } else { Vec::new() };
+        let auth = self.decision.auth.iter().map(|bound| {
+            let mut auth = settings::credential(bound);
+            auth["writes"] = bound.spots.iter().map(spot).collect();
+            auth
+        });
         let identities = &self.decision.way.upstream().spec().tls.identities;
-        let auth: Vec<_> = self.decision.auth.iter().map(|bound| json!({ "type": bound.kind, "name": &*bound.label, "writes": bound.spots.iter().map(spot).collect::<Vec<_>>() })).collect();
+        let certificates = identities.iter().map(|identity| json!(identity.details().subject));
+        let texts = |texts: Vec<String>| texts.into_iter().map(Value::from).collect();
         json!({
             "method": self.method.as_str(),
             "origin": self.origin.to_string(),
-            "fate": self.fate(),
-            "action": match self.decision.action { Action::Allow => "allow", Action::Deny => "deny", Action::Tunnel => "tunnel" },
-            "rules": rules,
-            "auth": auth,
-            "adds": self.additions(),
-            "client_certificates": identities.iter().map(|identity| identity.details().subject.clone()).collect::<Vec<_>>(),
-            "trust": self.trust(),
-            "way": self.way(),
+            "path": self.path.as_str(),
+            "caller": { "user": self.caller.user.as_deref(), "address": self.caller.address.map(|address| address.to_string()) },
+            "fate": fate.word(),
+            "says": self.sentence(),
+            "decided_by": by.unwrap_or(if self.decision.rules.is_empty() { "unmatched" } else { "rules" }),
+            "action": match fate { Fate::Deny => "deny", Fate::Tunnel => "tunnel", _ => "allow" },
+            "rules": self.parts().iter().map(|part| self.rule(part)).collect::<Vec<_>>(),
+            "auth": listed(auth.collect()),
+            "on_existing_auth": settings::on_existing(self.decision.on_existing),
+            "adds": listed(texts(self.additions())),
+            "client_certificates": listed(certificates.collect()),
+            "trust": listed(texts(self.trust())),
+            "way": if fate == Fate::Tunnel { texts(self.way()) } else { listed(texts(self.way())) },
+            "near": self.near().iter().map(|near| json!({
+                "rule": &*near.rule, "differs": differences(&near.differences), "says": near.to_string(),
+            })).collect::<Vec<_>>(),
         })
     }
+
+    fn rule(&self, part: &Part<'_>) -> Value {
+        let live = &self.gate.rules()[part.at];
+        let place = self.report.locate(live.rule.place);
+        let sets: Vec<_> = (part.sets.iter())
+            .map(|(setting, over)| json!({ "key": setting.key, "value": setting.value, "overridden_by": over }))
+            .collect();
+        json!({
+            "rule": &*live.label,
+            "place": &*live.label,
+            "file": place.map(|(file, ..)| file.display().to_string()),
+            "line": place.map(|(_, line, _)| line),
+            "hosts": live.rule.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "applies": part.applies,
+            "differs": differences(&part.differs),
+            "sets": sets,
+        })
+    }
+}
+
+fn differences(all: &[Difference]) -> Vec<Value> {
+    all.iter().map(|one| json!({ "key": one.what.key(), "is": one.is, "wants": one.wants })).collect()
 }
 
 fn spot(spot: &Spot) -> String {

@@ -40,6 +40,7 @@ pub struct Ledger {
     progress: Option<Arc<Progress>>,
     origin: Option<Arc<Origin>>,
     decision: Option<Arc<Decision>>,
+    near: Option<Arc<str>>,
     address: Option<std::net::SocketAddr>,
     connect: Duration,
     tls: Duration,
@@ -70,6 +71,7 @@ impl Ledger {
             progress: None,
             origin: None,
             decision: None,
+            near: None,
             address: None,
             connect: Duration::ZERO,
             tls: Duration::ZERO,
@@ -111,6 +113,11 @@ impl Ledger {
 
     pub fn decided(&mut self, decision: &Arc<Decision>) {
         self.decision = Some(decision.clone());
+    }
+
+    /// The rules that nearly gave it something.
+    pub fn nearly(&mut self, near: Option<Arc<str>>) {
+        self.near = near;
     }
 
     pub fn leased(&mut self, lease: &Lease) {
@@ -160,6 +167,7 @@ impl Ledger {
 
     /// Our own answer for a failure.
     pub fn refuse(mut self, client: &Client, failure: &Failure) -> Response<Reply> {
+        let failure = &failure.clone().near(self.near.as_deref());
         Counters::add(&self.context.observe.counters.failures);
         tracing::debug!(cause = failure.cause.error_name(), %failure, "answered by gatepass");
         self.error = Some((failure.cause.error_name(), failure.to_string()));
@@ -215,6 +223,7 @@ impl Ledger {
             rule: label(|decision| &decision.label),
             auth: label(|decision| &decision.auth_label),
             certificate: label(|decision| &decision.certificate_label),
+            near: self.near.take(),
             upstream: self.address,
             status: self.status,
             bytes_in: self.flow.as_ref().map_or(0, |flow| flow.bytes()),

@@ -35,7 +35,7 @@ pub use stall::{Waits, observed};
 use crate::auth::Round;
 use crate::config::Action;
 use crate::failure::{Cause, Failure};
-use crate::gate::{Caller, Decision, Gate, Plan};
+use crate::gate::{self, Caller, Decision, Gate, Plan};
 use crate::moment::Moment;
 use crate::observe::Client;
 use crate::origin::Origin;
@@ -135,7 +135,10 @@ impl Session {
         let (mut parts, body) = request.into_parts();
         let decision = plan.decide_request(&gate, &parts)?;
         ledger.decided(&decision);
-        permit(&gate, &plan, &decision, &parts.method)?;
+        if decision.gives_nothing {
+            ledger.nearly(plan.near(&gate, &self.caller));
+        }
+        permit(&gate, &plan, &decision, &parts.method, &self.caller)?;
         inbound::check_fields(&parts.headers, &gate.limits)?;
         if let Some(credential) = &decision.token_endpoint {
             return token_endpoint::answer(&parts.method, body, credential).await.map(Carried::Answered);
@@ -186,7 +189,7 @@ impl Session {
 }
 
 /// Do the rules let it pass at all?
-fn permit(gate: &Gate, plan: &Plan, decision: &Decision, method: &http::Method) -> Result<(), Failure> {
+fn permit(gate: &Gate, plan: &Plan, decision: &Decision, method: &http::Method, caller: &Caller) -> Result<(), Failure> {
     let deny = decision.action == Action::Deny;
     // Also a request of another method or path than the host's rules are for.
     let unmatched = decision.rules.is_empty() && gate.unmatched == crate::config::Unmatched::Deny;
@@ -195,8 +198,7 @@ fn permit(gate: &Gate, plan: &Plan, decision: &Decision, method: &http::Method) 
             .hint("change `action: deny` there if it should pass"));
     }
     if unmatched {
-        return Err(Failure::new(Cause::Denied, format!("no rule names {}, and `unmatched: deny` is set", plan.origin))
-            .hint(format!("add a rule with `host: {}`", plan.origin.host)));
+        return Err(gate::unmatched(&plan.origin, &plan.origin.host, plan.near(gate, caller).as_deref()));
     }
     // TRACE echoes the request, credential and all (RFC 9110 §9.3.8); TRACK is Microsoft's TRACE.
     if (method == http::Method::TRACE || method.as_str() == "TRACK") && decision.injects() {

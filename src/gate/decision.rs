@@ -59,6 +59,8 @@ pub struct Decision {
     pub token_endpoint: Option<Arc<str>>,
     pub headers: Vec<(usize, usize)>,
     pub query: Vec<(usize, usize)>,
+    /// No rule that applies says anything of what is added, or of whether it may pass: perhaps another was meant.
+    pub gives_nothing: bool,
     pub way: Arc<Way>,
     pub own_connection: bool,
     pub wants_answers: bool,
@@ -123,6 +125,7 @@ pub(super) fn merge(gate: &Gate, origin: &Arc<Origin>, rules: &[usize]) -> Resul
         own_connection: auth.iter().any(|bound| bound.needs.own_connection),
         wants_answers: auth.iter().any(|bound| bound.needs.answers),
         injected: injected(gate, auth, &headers),
+        gives_nothing: !rules.iter().any(|at| gate.rules[*at].gives()),
         auth: auth.to_vec(),
         headers,
         query,

@@ -5,6 +5,7 @@ mod build;
 mod decision;
 mod inventory;
 mod kept;
+mod near;
 mod plan;
 mod renew;
 
@@ -18,6 +19,7 @@ use http::Method;
 pub use build::build;
 pub use decision::{Bound, Decision, HeaderText, LiveHeader, LiveQuery};
 pub use inventory::{Held, Kind};
+pub use near::{Difference, Near, unmatched};
 pub use plan::Plan;
 
 use crate::auth::live;
@@ -321,6 +323,13 @@ impl LiveRule {
                 || *denied == Method::GET && method.as_str().eq_ignore_ascii_case("HEAD")
         };
         methods.is_empty() || methods.contains(method) || self.denies() && methods.iter().any(alike)
+    }
+
+    /// Does it say anything of what is added, or of whether a request may pass?
+    fn gives(&self) -> bool {
+        let Rule { auth, client_certificates, headers, query, token_endpoint, action, .. } = &*self.rule;
+        let said = [auth.is_some(), client_certificates.is_some(), token_endpoint.is_some(), action.is_some()];
+        said.contains(&true) || !headers.is_empty() || !query.is_empty()
     }
 
     /// Does it speak only of some paths or methods?

@@ -1,12 +1,12 @@
 //! All that can be decided from the origin and the caller, once.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use http::{HeaderValue, Method};
 
 use super::decision::{self, Decision};
-use super::{Gate, LiveRule};
+use super::{Caller, Gate, LiveRule, near};
 use crate::config::Action;
 use crate::failure::{Cause, Failure};
 use crate::origin::{Origin, Scheme};
@@ -25,6 +25,8 @@ pub struct Plan {
     pub h2: bool,
     /// A rule among them denies methods: what a request says of its "real" method is heeded too.
     heeds_overrides: bool,
+    /// What nearly applied, in one line; made when first asked for.
+    near: OnceLock<Option<Arc<str>>>,
     /// No rule among them asks for a path or method: one decision serves every request.
     single: Option<Result<Arc<Decision>, Failure>>,
     /// Which rules applied, to what follows; bounded by the number of distinct combinations met.
@@ -45,7 +47,18 @@ impl Plan {
         let h2 = !rules.iter().any(|at| gate.rules[*at].owns_connection());
         let heeds_overrides = rules.iter().map(|at| &gate.rules[*at]).any(|live| live.denies() && !live.rule.methods.is_empty());
         let generation = gate.generation;
-        Self { origin, generation, host, authority, rules, h2, heeds_overrides, single, decisions: Mutex::default() }
+        Self {
+            origin,
+            generation,
+            host,
+            authority,
+            rules,
+            h2,
+            heeds_overrides,
+            near: OnceLock::new(),
+            single,
+            decisions: Mutex::default(),
+        }
     }
 
     /// What to do with this request. Many frameworks take the method from a header or the query (`X-HTTP-Method-Override`,
@@ -95,6 +108,11 @@ impl Plan {
         let decision = decision::merge(gate, &self.origin, &rules);
         decisions.insert(rules, decision.clone());
         decision
+    }
+
+    /// The rules that nearly give requests for this origin something, and what differs; for where none does.
+    pub fn near(&self, gate: &Gate, caller: &Caller) -> Option<Arc<str>> {
+        self.near.get_or_init(|| near::line(&gate.near(&self.origin, caller, None))).clone()
     }
 
     pub fn is_ruled(&self) -> bool {

@@ -17,7 +17,7 @@ use crate::config::Action;
 use crate::exchange::relay::{self, End};
 use crate::exchange::{Busy, Context, Reply, refusal};
 use crate::failure::{Cause, Failure};
-use crate::gate::{Caller, Reach};
+use crate::gate::{self, Caller, Reach};
 use crate::observe::{Client, Counters, Kind, Record};
 use crate::origin::{Host, Origin, Scheme, parse_authority};
 use crate::upstream::{Stream, Upstream};
@@ -95,8 +95,7 @@ fn denied(tunnel: &Tunnel, rule: Option<&str>) -> Failure {
     match rule {
         Some(rule) => Failure::new(Cause::Denied, format!("a rule denies {host}:{port} ({rule})"))
             .hint("change `action: deny` there if it should pass"),
-        None => Failure::new(Cause::Denied, format!("no rule names {host}:{port}, and `unmatched: deny` is set"))
-            .hint(format!("add a rule with `host: {host}`")),
+        None => gate::unmatched(&format_args!("{host}:{port}"), host, tunnel.near().as_deref()),
     }
 }
 
@@ -128,7 +127,11 @@ impl Tunnel {
                 Err(failure) => ("-".into(), Err(failure)),
             },
             Reach::Deny { rule } => (rule.clone().unwrap_or_else(|| "-".into()), Err(denied(self, rule.as_deref()))),
-            Reach::Tunnel { rule } => (rule, self.dial().await),
+            Reach::Tunnel { rule } => {
+                let near = |failure: Failure| failure.near(self.near_by(&rule).as_deref());
+                let opened = self.dial().await.map_err(near);
+                (rule, opened)
+            }
         };
         match opened {
             Ok(stream) => Ok(Passage::Relay(stream, rule)),
@@ -152,6 +155,18 @@ impl Tunnel {
 
     pub fn origin(&self, scheme: Scheme) -> Arc<Origin> {
         Arc::new(Origin::new(scheme, self.host.clone(), self.port))
+    }
+
+    /// The rules that nearly speak of it. What it will carry is not known; on port 80 it is taken to be in clear.
+    fn near(&self) -> Option<Arc<str>> {
+        let gate = self.context.gate();
+        let scheme = if self.port == Scheme::Http.default_port() { Scheme::Http } else { Scheme::Https };
+        gate.plan(&self.origin(scheme), &self.caller).near(&gate, &self.caller)
+    }
+
+    /// The same, where no rule does.
+    fn near_by(&self, rule: &str) -> Option<Arc<str>> {
+        if rule == "-" { self.near() } else { None }
     }
 
     /// The way out of a blind tunnel: that of the rule that says `action: tunnel`, else the default one.
@@ -193,6 +208,7 @@ impl Tunnel {
             kind: Kind::Tunnel,
             client: self.client.clone(),
             origin: self.origin(Scheme::Https),
+            near: self.near_by(&rule),
             rule,
             auth: "-".into(),
             certificate: "-".into(),

@@ -53,6 +53,9 @@ fn text(record: &Record) -> String {
     let _ = write!(line, " {}", milliseconds(record.total));
     let _ = write!(line, " in={} out={}", record.bytes_in, record.bytes_out);
     let _ = write!(line, " rule={} auth={} cert={}", record.rule, record.auth, record.certificate);
+    if let Some(near) = &record.near {
+        let _ = write!(line, " near=\"{}\"", clean(near).replace('"', "'"));
+    }
     if let Some(user) = &record.client.user {
         let _ = write!(line, " user={}", clean(user));
     }
@@ -85,6 +88,7 @@ fn json(record: &Record) -> String {
         "rule": &*record.rule,
         "auth": &*record.auth,
         "certificate": &*record.certificate,
+        "near": record.near.as_deref(),
         "client": record.client.address.map(|address| address.to_string()),
         "user": record.client.user.as_deref(),
         "upstream": record.upstream.map(|address| address.to_string()),

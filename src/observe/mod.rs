@@ -26,6 +26,8 @@ pub struct Record {
     /// Credentials and certificate by name.
     pub auth: Arc<str>,
     pub certificate: Arc<str>,
+    /// Where no rule gave it anything: those that nearly did, and what differs.
+    pub near: Option<Arc<str>>,
     /// The address dialled.
     pub upstream: Option<SocketAddr>,
     pub status: Option<StatusCode>,

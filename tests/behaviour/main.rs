@@ -7,6 +7,7 @@ mod commands;
 mod connections;
 mod cookies;
 mod destinations;
+mod explanations;
 mod framing;
 mod identities;
 mod lifetimes;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::super::decode::{Decode, Fields};
+use super::super::decode::{Decode, Fields, nearest};
 use super::super::meant::*;
 use super::super::schema::{self, ACCESS, LISTENER, LISTENER_TLS};
 use super::super::yaml::{Node, Value};
@@ -58,6 +58,34 @@ fn refuse_open(decode: &mut Decode<'_>, listener: &Listener) {
         decode.report.error("open-listener", listener.place, message).help(
             "listen on 127.0.0.1, or say who may call with `access: { users: … }` or `access: { cidrs: … }` in `listeners:`",
         );
+    }
+}
+
+/// A rule for a caller that no listener can tell from others never applies. Certificates of callers may have any name, and
+/// user ids are known to sockets and processes of this machine.
+pub fn unknown_callers(decode: &mut Decode<'_>, rules: &[Rule], listeners: &[Listener]) {
+    if listeners.iter().any(|listener| listener.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())) {
+        return;
+    }
+    let known: Vec<&str> = listeners
+        .iter()
+        .filter_map(|listener| listener.access.as_ref())
+        .flat_map(|access| access.users.keys())
+        .map(String::as_str)
+        .collect();
+    for rule in rules {
+        for client in &rule.clients {
+            let Client::User(name) = client else { continue };
+            if known.contains(&name.as_str()) || name.starts_with("uid:") {
+                continue;
+            }
+            let help = match nearest(name, known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("add `{name}` to `access: {{ users: … }}` of a listener"),
+            };
+            let message = format!("no listener knows a caller `{name}`, so this rule is not for anyone of that name");
+            decode.report.warning("unknown-caller", rule.place, message).help(help);
+        }
     }
 }
 

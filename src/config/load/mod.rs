@@ -302,8 +302,13 @@ fn build(decode: &mut Decode<'_>, root: &Node, request: &Request, limits: Limits
         rules::read(decode, node, &mut names, &mut rules);
     }
     rules::warn(decode, &rules);
+    let listeners = listeners::listeners(decode, &top, request);
+    // Of `exec` the one listener has callers of its own.
+    if request.instead.is_none() {
+        listeners::unknown_callers(decode, &rules, &listeners);
+    }
     Some(Config {
-        listeners: listeners::listeners(decode, &top, request),
+        listeners,
         unmatched: parts::unmatched(decode, &top),
         upstream_proxy: top.get("upstream_proxy").and_then(|node| parts::proxy(decode, node, &names)).unwrap_or_default(),
         resolve: parts::resolve(decode, &top),
