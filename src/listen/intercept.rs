@@ -1,5 +1,6 @@
 //! Inside a tunnel that a rule may speak of: the first bytes tell what is spoken there.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustls::server::Acceptor;
@@ -12,6 +13,7 @@ use super::sniff::{self, Spoken};
 use super::stream::Prefixed;
 use crate::config::Unmatched;
 use crate::exchange::{Activity, Session};
+use crate::gate::{Gate, Plan};
 use crate::origin::{Host, Scheme};
 
 pub async fn serve<S>(mut stream: Prefixed<S>, tunnel: Tunnel)
@@ -47,8 +49,8 @@ where
     let limits = gate.limits.clone();
     let origin = tunnel.origin(Scheme::Https);
     let plan = gate.plan(&origin, &tunnel.caller);
-    if !plan.is_ruled() && gate.unmatched == Unmatched::Tunnel {
-        return blindly(stream, tunnel).await;
+    if let Some(rule) = unopened(&gate, &plan) {
+        return blindly(stream, tunnel, rule).await;
     }
     let handshake = async {
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
@@ -101,8 +103,8 @@ where
 {
     let gate = tunnel.context.gate();
     let origin = tunnel.origin(Scheme::Http);
-    if !gate.plan(&origin, &tunnel.caller).is_ruled() && gate.unmatched == Unmatched::Tunnel {
-        return blindly(stream, tunnel).await;
+    if let Some(rule) = unopened(&gate, &gate.plan(&origin, &tunnel.caller)) {
+        return blindly(stream, tunnel, rule).await;
     }
     let limits = gate.limits.clone();
     let Tunnel { context, client, caller, .. } = tunnel;
@@ -110,14 +112,20 @@ where
     serve_http::intercepted(stream, session, &context, &limits, h2).await;
 }
 
+/// Does it pass as it is, now that it is known what is spoken? By the rule that says so, or `-`.
+fn unopened(gate: &Gate, plan: &Plan) -> Option<Arc<str>> {
+    let unruled = !plan.is_ruled() && gate.unmatched == Unmatched::Tunnel;
+    plan.tunnelled_by(gate).cloned().or_else(|| unruled.then(|| "-".into()))
+}
+
 /// A rule speaks of the host, but not of what is spoken here.
-async fn blindly<S>(stream: Prefixed<S>, tunnel: Tunnel)
+async fn blindly<S>(stream: Prefixed<S>, tunnel: Tunnel, rule: Arc<str>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let started = Instant::now();
     match tunnel.dial().await {
-        Ok(upstream) => tunnel.relay(stream, upstream, started, "-".into()).await,
-        Err(failure) => tunnel.record(started, "-".into(), None, None, Some(&failure)),
+        Ok(upstream) => tunnel.relay(stream, upstream, started, rule).await,
+        Err(failure) => tunnel.record(started, rule, None, None, Some(&failure)),
     }
 }

@@ -148,7 +148,8 @@ fn pushed(mut bytes: Vec<u8>, byte: u8) -> Vec<u8> {
 fn plain(segment: &str) -> &str {
     let cut = |text: &'static str| segment.find(text);
     let end = [cut(";"), cut("\0"), cut("::$"), cut(":$")].into_iter().flatten().min().unwrap_or(segment.len());
-    let is_blank = |c: char| c.is_whitespace() || c.is_control();
+    // Also what is no UTF-8: a blank in Latin-1, say.
+    let is_blank = |c: char| c.is_whitespace() || c.is_control() || c == '\u{fffd}';
     let bare = segment[..end].trim_matches(is_blank);
     match bare {
         "." | ".." => bare,
@@ -210,6 +211,7 @@ mod tests {
             "/admin%3ba=b/x",
             "/admin%20/x",
             "/admin%09/x",
+            "/admin%a0/x",
             "/%20admin/x",
             "/admin./x",
             "/admin%2e/x",

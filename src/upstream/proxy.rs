@@ -137,6 +137,10 @@ impl Proxy {
 
     /// A failure on a connection to it, with its name and, where TLS says so, what it misses.
     pub fn named(&self, mut failure: Failure) -> Failure {
+        if failure.cause == Cause::Loop {
+            failure.hint =
+                Some("set `upstream_proxy: none`, or take HTTPS_PROXY and its like out of gatepass's own environment".to_owned());
+        }
         if !failure.details.starts_with("upstream proxy") {
             failure.details = format!("{self}: {}", failure.details);
         }

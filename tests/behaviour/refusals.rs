@@ -89,6 +89,20 @@ async fn a_deny_of_http_lets_https_pass_unopened() {
 }
 
 #[tokio::test]
+async fn a_deny_of_http_takes_nothing_from_a_tunnel_of_tls() {
+    let pki = Pki::new();
+    let origin = Origin::start(&pki, OriginOptions::default()).await;
+    let target = format!("a.test:{}", origin.address.port());
+    let yaml = "resolve: { a.test: 127.0.0.1 }\nrules:\n  - { host: a.test, port: any, action: tunnel }\n  - { host: a.test, scheme: http, action: deny }\n";
+    let gatepass = Gatepass::start(yaml, &[]).await;
+    let (_, stream) = gatepass.connect(&target).await;
+    tls(stream, "a.test", &[Alpn::Http11], pki.ca()).await.expect("the origin's own certificate");
+    let (_, mut stream) = gatepass.connect(&target).await;
+    let get = format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n");
+    assert_eq!(status(&ask(&mut stream, &get).await), 403);
+}
+
+#[tokio::test]
 async fn a_later_rule_that_gives_opens_its_own_port_and_scheme_and_no_more() {
     let pki = Pki::new();
     let origin = Origin::start(&pki, OriginOptions::default()).await;
@@ -304,6 +318,21 @@ async fn a_configuration_that_says_nothing_any_more_is_not_put_in_force() {
     gatepass.running.reload().await;
     let (answer, _) = gatepass.connect("a.test:443").await;
     assert!(answer.contains("unmatched: deny"), "what says that there are no rules is heard: {answer}");
+}
+
+#[tokio::test]
+async fn a_configuration_that_was_found_and_is_gone_leaves_no_other_in_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("gatepass/config.yaml");
+    std::fs::create_dir(dir.path().join("gatepass")).unwrap();
+    std::fs::write(&file, "listen: 127.0.0.1:0\nunmatched: deny\n").unwrap();
+    let mut config = request("", &[("XDG_CONFIG_HOME", dir.path().to_str().unwrap())]);
+    config.inline = None;
+    let gatepass = Gatepass::from(config).await;
+    std::fs::remove_file(&file).unwrap();
+    gatepass.running.reload().await;
+    let (answer, _) = gatepass.connect("b.test:443").await;
+    assert!(answer.contains("unmatched: deny"), "{answer}");
 }
 
 #[tokio::test]
