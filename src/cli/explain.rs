@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use super::{Common, Error, Format};
 use crate::auth::Spot;
 use crate::config::{Action, Ocsp, OnExisting, Report, TlsBackend, Unmatched};
+use crate::failure::{Cause, Failure};
 use crate::gate::{Caller, Decision, Difference, Gate, HeaderText, Near, Reach};
-use crate::origin::{Origin, Scheme, parse_authority};
+use crate::origin::{Host, Origin, Scheme, parse_authority};
 use crate::tls::inspect;
 use settings::Setting;
 
@@ -40,19 +41,38 @@ pub fn target(words: &[String]) -> Result<(Method, Origin, PathAndQuery), Error>
     };
     let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes())
         .map_err(|_| Error::new(format!("`{method}` is not a method")))?;
-    let wrong = |why: String| Error::new(format!("`{url}` is not a URL: {why}")).help("write it as https://HOST/PATH");
     let (scheme, rest) = match url.split_once("://") {
-        Some(("https", rest)) => (Scheme::Https, rest),
-        Some(("http", rest)) => (Scheme::Http, rest),
-        Some((other, _)) => return Err(wrong(format!("`{other}` is neither http nor https"))),
-        None => (Scheme::Https, url),
+        Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
+        None => ("https".to_owned(), url),
     };
     let split = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (host, port) = parse_authority(&rest[..split]).map_err(|why| wrong(why.to_string()))?;
+    // User and password of a URL are sent as a header, and are not for showing.
+    let authority = rest[..split].rsplit('@').next().unwrap_or_default();
+    let wrong = |why: String| {
+        Error::new(format!("`{scheme}://{authority}{}` is not a URL: {why}", &rest[split..]))
+            .help("write it as https://HOST/PATH")
+    };
+    // A WebSocket is asked for by a request of these schemes (RFC 6455 §3).
+    let known = match scheme.as_str() {
+        "https" | "wss" => Scheme::Https,
+        "http" | "ws" => Scheme::Http,
+        other => return Err(wrong(format!("`{other}` is neither http nor https"))),
+    };
+    let (host, port) = authority_written(authority).map_err(wrong)?;
     let path = rest[split..].split('#').next().unwrap_or("");
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     let path = path.parse().map_err(|_| wrong("the path holds characters that must be percent-encoded".to_owned()))?;
-    Ok((method, Origin::new(scheme, host, port.unwrap_or(scheme.default_port())), path))
+    Ok((method, Origin::new(known, host, port.unwrap_or(known.default_port())), path))
+}
+
+/// Also an international name, as browsers show it.
+fn authority_written(text: &str) -> Result<(Host, Option<u16>), String> {
+    if text.is_ascii() {
+        return parse_authority(text).map_err(|why| why.to_string());
+    }
+    let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
+    let host = Host::parse_written(name).map_err(|why| why.to_string())?;
+    parse_authority(&port.map_or(host.to_string(), |port| format!("{host}:{port}"))).map_err(|why| why.to_string())
 }
 
 pub async fn run(common: &Common, args: &ExplainArgs) -> Result<ExitCode, Error> {
@@ -62,7 +82,14 @@ pub async fn run(common: &Common, args: &ExplainArgs) -> Result<ExitCode, Error>
     let caller = caller(&args.callers);
     let origin = Arc::new(origin);
     let plan = gate.plan(&origin, &caller);
-    let decision = plan.decide(&gate, &method, path.path()).map_err(|failure| Error::new(failure.to_string()))?;
+    let decision = match plan.decide(&gate, &method, path.path()) {
+        Ok(decision) => decision,
+        Err(failure) if failure.cause == Cause::BadRequest => {
+            refused(args.format, &method, &origin, &path, &failure);
+            return Ok(ExitCode::SUCCESS);
+        }
+        Err(failure) => return Err(Error::new(failure.to_string())),
+    };
     let told = Told {
         gate: &gate,
         report: &built.report,
@@ -78,6 +105,25 @@ pub async fn run(common: &Common, args: &ExplainArgs) -> Result<ExitCode, Error>
         Format::Json => println!("{}", told.json()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// gatepass answers the request itself, before any rule is asked.
+fn refused(format: Format, method: &Method, origin: &Origin, path: &PathAndQuery, failure: &Failure) {
+    let says = format!("refused with {}: {failure}", failure.cause.status().as_u16());
+    match format {
+        Format::Text => println!("{method} {origin}{path}\n  {says}"),
+        Format::Json => {
+            let nothing: [(); 0] = [];
+            println!(
+                "{}",
+                json!({
+                    "method": method.as_str(), "origin": origin.to_string(), "path": path.as_str(), "fate": "refuse", "action": "deny",
+                    "says": says, "rules": nothing, "auth": nothing, "adds": nothing, "client_certificates": nothing,
+                    "trust": nothing, "way": nothing, "near": nothing,
+                })
+            );
+        }
+    }
 }
 
 fn caller(words: &[String]) -> Caller {
@@ -154,6 +200,9 @@ impl Told<'_> {
         }
         let carried = if self.origin.scheme == Scheme::Https {
             let unopened = self.candidates.is_empty() && self.gate.unmatched == Unmatched::Tunnel;
+            if self.decision.action == Action::Tunnel {
+                return (Fate::Tunnel, said);
+            }
             match self.gate.reach(&self.origin.host, self.origin.port, self.caller) {
                 Reach::Deny { .. } => return (Fate::Deny, said),
                 Reach::Tunnel { .. } => return (Fate::Tunnel, said),

@@ -57,6 +57,9 @@ pub async fn run(common: &Common, args: &SignArgs) -> Result<ExitCode, Error> {
     let decision = plan.decide(&gate, &method, target.path()).map_err(fail)?;
     if decision.rules.is_empty() {
         eprintln!("note: no rule applies to this request");
+        for near in gate.near(&origin, &caller, Some((&method, target.path()))) {
+            eprintln!("note: {near}");
+        }
     }
     let mut draft =
         Draft { method, origin: origin.clone(), target, headers: headers(&args.headers)?, body: body(args.data.as_deref())? };

@@ -162,6 +162,24 @@ fn the_rule_that_nearly_applies_is_named_with_what_differs() {
 }
 
 #[test]
+fn a_url_is_taken_as_people_paste_it_and_its_password_is_not_shown() {
+    let yaml = "rules:\n  - { host: bücher.example, scheme: any, bearer: x }\n  - { host: a.test, path: /v1/**, bearer: x }\n";
+    for (url, origin, fate) in [
+        ("HTTPS://Bücher.example/x", "https://xn--bcher-kva.example", "intercept"),
+        ("wss://bücher.example:443/x", "https://xn--bcher-kva.example", "intercept"),
+        ("ws://xn--bcher-kva.example", "http://xn--bcher-kva.example", "forward"),
+        ("https://me:s3cret@a.test/v1/x", "https://a.test", "intercept"),
+        ("https://a.test/v1/../x", "https://a.test", "refuse"),
+    ] {
+        let (text, json) = explain(yaml, &[url]);
+        assert_eq!((&json["origin"], &json["fate"]), (&origin.into(), &fate.into()), "{url}: {text}");
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+    let (code, _, told) = gatepass(yaml, &["explain", "ftp://me:s3cret@a.test/"]);
+    assert!(code == Some(1) && told.contains("`ftp` is neither http nor https") && !told.contains("s3cret"), "{told}");
+}
+
+#[test]
 fn check_warns_of_callers_that_no_listener_knows() {
     let rules = "rules: [{ host: a.test, clients: [buildre], bearer: x }]\n";
     let warned = |listeners: &str| gatepass(&format!("{listeners}{rules}"), &["check"]).2;
