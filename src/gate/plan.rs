@@ -68,7 +68,9 @@ impl Plan {
     /// As [`Plan::decide`].
     pub fn decide_request(&self, gate: &Gate, request: &http::request::Parts) -> Result<Arc<Decision>, Failure> {
         let path = request.uri.path();
-        let decision = self.decide(gate, &request.method, path)?;
+        // A WebSocket over HTTP/2 is an extended CONNECT, and over HTTP/1.1 a GET (RFC 8441 §5): rules know it as that.
+        let extended = request.method == Method::CONNECT && request.extensions.get::<hyper::ext::Protocol>().is_some();
+        let decision = self.decide(gate, if extended { &Method::GET } else { &request.method }, path)?;
         if self.heeds_overrides && decision.action != Action::Deny {
             for method in overrides(request) {
                 let other = self.decide(gate, &method, path)?;

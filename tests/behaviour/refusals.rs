@@ -3,6 +3,9 @@
 use std::path::Path;
 
 use gatepass::config::Alpn;
+use http::{Method, Request};
+use http_body_util::{BodyExt, Empty};
+use hyper::ext::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::*;
@@ -203,6 +206,29 @@ async fn a_denied_method_is_denied_in_every_case_and_when_asked_for_by_another()
     for request in [format!("POST / {head}\r\n"), format!("POST / {head}X-HTTP-Method-Override: PUT\r\n\r\n")] {
         assert_eq!(status(&gatepass.through("a.test", &request).await), 200, "{request}");
     }
+}
+
+#[tokio::test]
+async fn a_deny_of_get_is_for_head_and_for_websockets_over_http_2_too() {
+    let pki = Pki::new();
+    let origin = Origin::start(&pki, OriginOptions::default()).await;
+    let yaml = format!(
+        "rules:\n{}  - {{ host: a.test, path: /ws, methods: [GET], action: deny }}\n",
+        rule("a.test", origin.address, "bearer: t0k")
+    );
+    let gatepass = Gatepass::start(&yaml, &[("CA", &pki.ca_pem)]).await;
+    for (method, expected) in [("GET", 403), ("HEAD", 403), ("POST", 200)] {
+        let request = format!("{method} /ws HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        assert_eq!(status(&gatepass.through("a.test", &request).await), expected, "{method}");
+    }
+    let mut sender = gatepass.h2("a.test").await;
+    // The peer's settings, with RFC 8441 among them, must have come.
+    let warm = Request::get("https://a.test/").body(Empty::new().boxed()).unwrap();
+    sender.send_request(warm).await.unwrap().collect().await.unwrap();
+    let asked = Request::builder().method(Method::CONNECT).uri("https://a.test/ws").header("sec-websocket-version", "13");
+    let mut asked = asked.body(Empty::new().boxed()).unwrap();
+    asked.extensions_mut().insert(Protocol::from_static("websocket"));
+    assert_eq!(sender.send_request(asked).await.unwrap().status(), 403);
 }
 
 #[tokio::test]
