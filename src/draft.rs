@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::failure::Failure;
@@ -16,6 +16,11 @@ use crate::origin::Origin;
 
 /// RFC 3986 unreserved characters stay, everything else is percent-encoded.
 pub const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Digests over the bytes of a body.
+const DIGESTS: [HeaderName; 3] =
+    [HeaderName::from_static("content-digest"), HeaderName::from_static("repr-digest"), HeaderName::from_static("digest")];
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
 pub struct Draft {
     pub method: Method,
@@ -170,9 +175,25 @@ impl Draft {
 
     fn edit_query(&mut self, name: &str, pair: Option<String>) {
         let query = self.query().unwrap_or("").to_owned();
-        let kept = query.split('&').filter(|old| !old.is_empty() && !names(old, name));
+        // What is empty between two `&` stays too.
+        let kept = query.split('&').filter(|old| !query.is_empty() && !names(old, name));
         let query = kept.chain(pair.as_deref()).collect::<Vec<_>>().join("&");
         self.put_query(&query);
+    }
+
+    /// Another body in place of the one there was: what was said of the old bytes goes.
+    pub fn replace_body(&mut self, body: Bytes) {
+        self.headers.insert(header::CONTENT_LENGTH, body.len().into());
+        self.drop_digests();
+        self.headers.remove(CONTENT_MD5);
+        self.body = Body::Held(Held::Memory(body));
+    }
+
+    /// Takes out digests of the bytes of the body as they would be sent, which are about to change (RFC 9530, RFC 3230).
+    pub fn drop_digests(&mut self) {
+        for name in DIGESTS {
+            self.headers.remove(name);
+        }
     }
 
     fn put_query(&mut self, query: &str) {

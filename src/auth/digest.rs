@@ -13,7 +13,7 @@ use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::moment::{NonceKind, random_hex};
 use crate::origin::Origin;
-use crate::proof::challenge;
+use crate::proof::challenge::{self, Challenge};
 use crate::proof::digest::{self, Space};
 
 pub static SCHEME: Scheme = Scheme {
@@ -53,6 +53,8 @@ struct Known {
     shared: String,
     /// The last nonces, and how often each was used.
     spaces: VecDeque<Space>,
+    /// The last answer that was judged was right: a refusal may then have another reason than the password.
+    accepted: bool,
 }
 
 /// Nonces counted at once; a burst of requests is given one each.
@@ -98,6 +100,34 @@ impl Digest {
         known.entry(origin.clone()).or_default().add(space);
     }
 
+    /// The nonce that a draft was answered with.
+    fn sent(draft: &Draft) -> Option<String> {
+        let field = draft.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+        let sent = challenge::parse(field).into_iter().next().filter(|sent| sent.scheme == "digest")?;
+        Some(sent.get("nonce").unwrap_or_default().to_owned())
+    }
+
+    fn accept(&self, origin: &Arc<Origin>, right: bool) {
+        if let Some(known) = self.known().get_mut(origin) {
+            known.accepted = right;
+        }
+    }
+
+    /// A 401 to an answer that does not call it stale means a wrong password, by RFC 7616 §3.3. Where the last answer was
+    /// right, there are two other reasons: others used the nonce too, and counts came out of order; or the server has
+    /// forgotten its nonces and does not say so. `own`: the challenge was made in this exchange, and cannot be forgotten.
+    fn is_excusable(&self, origin: &Arc<Origin>, challenges: &[Challenge], nonce: &str, own: bool) -> bool {
+        if digest::is_stale(challenges) {
+            return true;
+        }
+        let (accepted, contended) = match self.known().get_mut(origin) {
+            Some(known) => (known.accepted, known.space(nonce).is_some_and(|space| space.count() > 1)),
+            None => (false, false),
+        };
+        let denied = challenges.iter().any(|challenge| challenge.scheme == "digest" && challenge.get("stale").is_some());
+        accepted && !denied && (contended || !own)
+    }
+
     /// The server took `nonce`, or names the one it wants next (`nextnonce`, RFC 7616 §3.5): later requests use that.
     fn learn(&self, answer: &Answer<'_>, nonce: Option<String>) {
         let info = answer.headers.get(INFO).and_then(|value| value.to_str().ok());
@@ -117,11 +147,6 @@ impl Digest {
             known.shared = next.nonce().to_owned();
             known.add(next);
         }
-    }
-
-    /// Did other requests use this nonce too? Then it may have been refused for the order in which they came.
-    fn is_contended(&self, origin: &Arc<Origin>, nonce: &str) -> bool {
-        self.known().get_mut(origin).and_then(|known| known.space(nonce).map(|space| space.count() > 1)).unwrap_or(false)
     }
 }
 
@@ -180,23 +205,56 @@ impl Authorizer for Digest {
 
     fn answers(&self, answer: &Answer<'_>, round: &Round<'_>) -> Verdict {
         let own = own_nonce(round);
+        let (origin, sent) = (&answer.draft.origin, Self::sent(answer.draft));
         if answer.status != StatusCode::UNAUTHORIZED {
+            if sent.is_some() && !answer.status.is_server_error() {
+                self.accept(origin, true);
+            }
             self.learn(answer, own);
             return Verdict::Final;
         }
         let challenges = challenge::read(answer.headers, &header::WWW_AUTHENTICATE);
         let Some(space) = Space::choose(&challenges) else { return Verdict::Final };
-        let origin = &answer.draft.origin;
-        let excusable = digest::is_stale(&challenges) || own.is_some_and(|nonce| self.is_contended(origin, &nonce));
+        let again = match &sent {
+            None => true,
+            Some(nonce) => self.is_excusable(origin, &challenges, nonce, own.is_some()),
+        };
         keep_nonce(round, space.nonce());
         self.remember(origin, space);
-        // A fresh nonce that is refused without an excuse means a wrong password.
-        match round.attempt {
-            0 => Verdict::Again,
-            attempt if excusable && attempt < 3 => Verdict::Again,
-            _ => Verdict::Final,
+        if !again {
+            self.accept(origin, false);
         }
+        if again && round.attempt < 3 { Verdict::Again } else { Verdict::Final }
     }
+
+    fn explains(&self, answer: &Answer<'_>) -> Option<String> {
+        let challenges = challenge::read(answer.headers, &header::WWW_AUTHENTICATE);
+        if Space::choose(&challenges).is_some() {
+            return None;
+        }
+        let algorithms: Vec<&str> = challenges
+            .iter()
+            .filter(|challenge| challenge.scheme == "digest")
+            .map(|challenge| challenge.get("algorithm").unwrap_or("MD5"))
+            .collect();
+        let why = if !algorithms.is_empty() {
+            let offers = clean(&algorithms.join(", "));
+            format!(
+                "the origin offers Digest in no form that is supported (algorithm {offers}; MD5, SHA-256 and SHA-512-256 are)"
+            )
+        } else if let Some(offers) = challenge::offered(answer.headers, &header::WWW_AUTHENTICATE) {
+            format!("the origin does not offer Digest, it offers {offers}; give the rule a credential of that type")
+        } else {
+            "the origin answered 401 without naming a way of authenticating".to_owned()
+        };
+        let sent = Self::sent(answer.draft).is_some();
+        Some(format!("{}: {why}", if sent { "was refused" } else { "was not sent" }))
+    }
+}
+
+/// What a server wrote, for a message.
+fn clean(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(80).collect()
 }
 
 #[cfg(test)]

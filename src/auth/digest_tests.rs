@@ -8,7 +8,6 @@ use super::*;
 use crate::draft::{Body, Held};
 use crate::moment::Moment;
 use crate::origin::{Host, Scheme as UrlScheme};
-use crate::proof::challenge::Challenge;
 use crate::secret::Secret;
 
 const VECTORS: &str = include_str!("../../tests/vectors/digest.json");
@@ -151,16 +150,89 @@ fn a_nonce_that_is_handed_out_again_goes_on_being_counted() {
     }
 }
 
-#[test]
-fn a_refusal_with_a_fresh_nonce_is_final_unless_it_is_called_stale() {
-    let digest = digest("u", "wrong");
+/// What the server sees and says of one request: its answers until the client gets one of them.
+fn exchange(digest: &Digest, mut judge: impl FnMut(Option<&Challenge>) -> (u16, Option<String>)) -> (u16, Vec<bool>) {
+    let moment = Moment::pinned(None, []);
+    let memory = Mutex::new(None);
     let mut draft = draft("GET", "/", None);
-    assert_eq!(challenged(&digest, &draft, &["Digest realm=r, nonce=a, qop=auth"], 0), Verdict::Again);
-    signed(&digest, &mut draft, 1, "c");
-    assert_eq!(challenged(&digest, &draft, &["Digest realm=r, nonce=b, qop=auth"], 1), Verdict::Final);
-    assert_eq!(challenged(&digest, &draft, &["Digest realm=r, nonce=b, qop=auth, stale=true"], 1), Verdict::Again);
-    assert_eq!(challenged(&digest, &draft, &["Digest realm=r, nonce=b, qop=auth, stale=true"], 3), Verdict::Final);
-    assert_eq!(challenged(&digest, &draft, &["Basic realm=r"], 0), Verdict::Final);
+    let mut proved = Vec::new();
+    for attempt in 0..5 {
+        let round = Round { moment: &moment, attempt, user: None, peer: None, channel_binding: None, memory: &memory };
+        digest.sign(&mut draft, &round).unwrap();
+        let field = draft.headers.get(header::AUTHORIZATION).map(|field| field.to_str().unwrap().to_owned());
+        let sent = field.as_deref().map(|field| challenge::parse(field).remove(0));
+        proved.push(sent.is_some());
+        let (status, field) = judge(sent.as_ref());
+        let mut headers = HeaderMap::new();
+        if let Some(field) = field {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_str(&field).unwrap());
+        }
+        let answer = Answer { draft: &draft, status: StatusCode::from_u16(status).unwrap(), headers: &headers };
+        if digest.answers(&answer, &round) == Verdict::Final {
+            return (status, proved);
+        }
+    }
+    panic!("it never ends: {proved:?}")
+}
+
+#[test]
+fn a_wrong_password_is_sent_once_a_request_however_many_follow() {
+    for stale in ["", ", stale=false"] {
+        let digest = digest("u", "wrong");
+        let mut nonces = 0;
+        let mut refuse = |_: Option<&Challenge>| {
+            nonces += 1;
+            (401, Some(format!("Digest realm=r, nonce=n{nonces}, qop=auth{stale}")))
+        };
+        assert_eq!(exchange(&digest, &mut refuse), (401, vec![false, true]));
+        for _ in 0..3 {
+            assert_eq!(exchange(&digest, &mut refuse), (401, vec![true]), "{stale}");
+        }
+    }
+}
+
+#[test]
+fn a_nonce_that_ran_out_or_was_forgotten_costs_another_round_and_a_changed_password_no_more_than_one() {
+    let digest = digest("u", "p");
+    let takes = |good: &'static str, more: &'static str| {
+        move |sent: Option<&Challenge>| match sent.and_then(|sent| sent.get("nonce")) {
+            Some(nonce) if nonce == good => (200, None),
+            _ => (401, Some(format!("Digest realm=r, nonce={good}, qop=auth{more}"))),
+        }
+    };
+    assert_eq!(exchange(&digest, takes("a", "")), (200, vec![false, true]));
+    assert_eq!(exchange(&digest, takes("a", "")), (200, vec![true]));
+    assert_eq!(exchange(&digest, takes("b", ", stale=true")), (200, vec![true, true]));
+    assert_eq!(exchange(&digest, takes("c", "")), (200, vec![true, true]), "a server that has begun anew");
+    let refuse = |_: Option<&Challenge>| (401, Some("Digest realm=r, nonce=d, qop=auth".to_owned()));
+    assert_eq!(exchange(&digest, refuse), (401, vec![true, true]));
+    assert_eq!(exchange(&digest, refuse), (401, vec![true]));
+    // A server that calls everything stale is not asked for ever.
+    let stale = |_: Option<&Challenge>| (401, Some("Digest realm=r, nonce=e, qop=auth, stale=true".to_owned()));
+    assert_eq!(exchange(&digest, stale).1.len(), 4);
+}
+
+#[test]
+fn where_digest_is_not_offered_or_not_understood_the_reason_says_that_and_that_nothing_was_sent() {
+    let digest = digest("u", "p");
+    for (field, words) in [
+        (Some("Basic realm=r, Bearer"), "was not sent: the origin does not offer Digest, it offers Basic, Bearer"),
+        (
+            Some("Digest realm=r, nonce=n, algorithm=SHA3-256"),
+            "was not sent: the origin offers Digest in no form that is supported (algorithm SHA3-256;",
+        ),
+        (None, "was not sent: the origin answered 401 without naming a way"),
+    ] {
+        assert_eq!(exchange(&digest, |_| (401, field.map(str::to_owned))), (401, vec![false]));
+        let headers = field.map(|field| (header::WWW_AUTHENTICATE, HeaderValue::from_str(field).unwrap())).into_iter().collect();
+        let draft = draft("GET", "/", None);
+        let answer = Answer { draft: &draft, status: StatusCode::UNAUTHORIZED, headers: &headers };
+        let why = digest.explains(&answer).unwrap();
+        assert!(why.starts_with(words), "{why}");
+    }
+    let headers = HeaderMap::from_iter([(header::WWW_AUTHENTICATE, HeaderValue::from_static("Digest realm=r, nonce=n"))]);
+    let draft = draft("GET", "/", None);
+    assert!(digest.explains(&Answer { draft: &draft, status: StatusCode::UNAUTHORIZED, headers: &headers }).is_none());
 }
 
 #[test]

@@ -163,3 +163,17 @@ fn mistakes_are_told_with_the_mend() {
     let (_, report) = build_with(&SCHEME, "{ key: short }");
     assert!(report.contains("this key has 5 octets; HS256 wants 32 or more"), "{report}");
 }
+
+#[test]
+fn numbers_in_claims_leave_as_they_are_written() {
+    let settings = "{ algorithm: HS256, key: abcdefghijklmnopqrstuvwxyz012345, claims: { a: 12345678901234567890123, b: 1.10, c: [1e5, { d: 0.10 }], e: 9007199254740993 } }";
+    let jwt = build(&SCHEME, settings).unwrap();
+    let mut draft = draft("GET", "https://a.example/", &[], None);
+    let token = signed(&*jwt, &mut draft, 1_000, &[(NonceKind::Jti, "j")], "authorization");
+    let engine = &base64::prelude::BASE64_URL_SAFE_NO_PAD;
+    let claims = base64::Engine::decode(engine, token.split('.').nth(1).unwrap()).unwrap();
+    let claims = String::from_utf8(claims).unwrap();
+    let start = "{\"a\":12345678901234567890123,\"b\":1.10,\"c\":[1e5,{\"d\":0.10}],\"e\":9007199254740993,";
+    // YAML writes an exponent as JSON does, or with its sign.
+    assert!(claims.replace("e+", "e").starts_with(start), "{claims}");
+}

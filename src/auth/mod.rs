@@ -171,6 +171,12 @@ pub trait Authorizer: Send + Sync {
         Verdict::Final
     }
 
+    /// What became of the credential, where a 401 is passed on and the scheme knows better than that it was refused:
+    /// what follows "the credential `x` of rule y", as in "was not sent: …".
+    fn explains(&self, _answer: &Answer<'_>) -> Option<String> {
+        None
+    }
+
     /// The tokens that a person may have to sign in for.
     fn session(&self) -> Option<&Arc<oauth2::Session>> {
         None

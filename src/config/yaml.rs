@@ -4,6 +4,7 @@
 //! reading; when a place must be shown, the text is read once more and made to fail at that number.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -21,7 +22,7 @@ pub struct Node {
 pub enum Value {
     Null,
     Bool(bool),
-    /// As it reads after YAML understood it as a number.
+    /// As it is written, where YAML would round it; else as it reads.
     Number(String),
     Text(String),
     List(Vec<Node>),
@@ -92,17 +93,23 @@ const NODES: u32 = 4_000_000;
 /// # Errors
 /// It is not YAML; the message is ours, the place the parser's.
 pub fn parse(text: &str, file: u16) -> Result<Document, SyntaxError> {
-    let walk = Walk { file, next: Cell::new(0), goal: None, duplicates: RefCell::default() };
-    let deserializer = serde_yaml::Deserializer::from_str(text);
-    match (Seed { walk: &walk, depth: 0 }).deserialize(deserializer) {
-        Ok(root) => Ok(Document { root, duplicates: walk.duplicates.into_inner() }),
-        Err(cause) => Err(reword(&cause, text)),
+    let mut walk = Walk { file, next: Cell::new(0), goal: None, duplicates: RefCell::default(), floats: RefCell::default() };
+    let read = |walk: &Walk| Seed { walk, depth: 0 }.deserialize(serde_yaml::Deserializer::from_str(text));
+    let mut root = read(&walk).map_err(|cause| reword(&cause, text))?;
+    let floats = walk.floats.get_mut();
+    if !floats.seen.is_empty() {
+        // Read once more, these as the texts that they are: `1.10` and `12e34` may be a version, a password, an id.
+        floats.as_written = true;
+        walk.next.set(0);
+        walk.duplicates.take();
+        root = read(&walk).map_err(|cause| reword(&cause, text))?;
     }
+    Ok(Document { root, duplicates: walk.duplicates.into_inner() })
 }
 
 /// Line and column, from 1, of a node.
 pub fn locate(text: &str, node: u32) -> Option<(usize, usize)> {
-    let walk = Walk { file: 0, next: Cell::new(0), goal: Some(node), duplicates: RefCell::default() };
+    let walk = Walk { file: 0, next: Cell::new(0), goal: Some(node), duplicates: RefCell::default(), floats: RefCell::default() };
     let cause = (Seed { walk: &walk, depth: 0 }).deserialize(serde_yaml::Deserializer::from_str(text)).err()?;
     cause.location().map(|at| (at.line(), at.column()))
 }
@@ -112,6 +119,21 @@ struct Walk {
     next: Cell<u32>,
     goal: Option<u32>,
     duplicates: RefCell<Vec<(Place, String)>>,
+    floats: RefCell<Floats>,
+}
+
+/// Nodes that YAML takes for floating-point numbers, which would lose what was written.
+#[derive(Default)]
+struct Floats {
+    seen: HashSet<u32>,
+    /// They are known, and read as texts now.
+    as_written: bool,
+}
+
+impl Floats {
+    fn is_as_written(&self, node: u32) -> bool {
+        self.as_written && self.seen.contains(&node)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -145,7 +167,11 @@ impl Seed<'_> {
 impl<'de> DeserializeSeed<'de> for Seed<'_> {
     type Value = Node;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
-        deserializer.deserialize_any(self)
+        let as_written = self.walk.floats.borrow().is_as_written(self.walk.next.get());
+        match as_written {
+            true => deserializer.deserialize_str(self),
+            false => deserializer.deserialize_any(self),
+        }
     }
 }
 
@@ -177,10 +203,12 @@ impl<'de> Visitor<'de> for Seed<'_> {
         self.scalar(Value::Number(value.to_string()))
     }
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Node, E> {
+        self.walk.floats.borrow_mut().seen.insert(self.walk.next.get());
         self.scalar(Value::Number(value.to_string()))
     }
     fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Node, E> {
-        self.scalar(Value::Text(value.to_owned()))
+        let is_float = self.walk.floats.borrow().is_as_written(self.walk.next.get());
+        self.scalar(if is_float { Value::Number(value.to_owned()) } else { Value::Text(value.to_owned()) })
     }
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
         deserializer.deserialize_any(self)
@@ -268,6 +296,25 @@ fn reword(cause: &serde_yaml::Error, text: &str) -> SyntaxError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_with_a_point_or_an_exponent_stay_as_they_are_written() {
+        let text = "a: 1.10\nb: [1e3, 1234e567, '1.10', 12345678901234567890123]\nc: {d: 2.50, d: 3}\ne: &e 0.10\nf: *e\n";
+        let document = parse(text, 0).ok().unwrap();
+        let number = |node: &Node| match &node.value {
+            Value::Number(text) => text.clone(),
+            _ => format!("({})", node.kind()),
+        };
+        let Value::List(items) = &document.root.get("b").unwrap().value else { panic!() };
+        let mut all = vec![number(document.root.get("a").unwrap())];
+        all.extend(items.iter().map(number));
+        all.push(number(document.root.get("c").unwrap().get("d").unwrap()));
+        all.extend(["e", "f"].map(|key| number(document.root.get(key).unwrap())));
+        // What no floating-point number can hold is a text to YAML.
+        assert_eq!(all, ["1.10", "1e3", "(a text)", "(a text)", "12345678901234567890123", "2.50", "0.10", "0.10"]);
+        assert_eq!(document.duplicates.len(), 1);
+        assert_eq!(locate(text, items[3].place.node), Some((2, 28)));
+    }
 
     #[test]
     fn every_node_is_found_again_by_its_number() {

@@ -50,6 +50,8 @@ pub struct Ledger {
     error: Option<(&'static str, String)>,
     /// What the client should know about the origin's answer.
     remark: Option<&'static str>,
+    /// What became of our credential, where it was not simply refused.
+    fate: Option<String>,
     client: Option<Client>,
     /// What the client must not see in the answer.
     masks: Vec<Pair>,
@@ -80,6 +82,7 @@ impl Ledger {
             bytes_out: 0,
             error: None,
             remark: None,
+            fate: None,
             client: None,
             masks: Vec::new(),
             _busy: busy,
@@ -132,6 +135,11 @@ impl Ledger {
         self.remark = Some(text);
     }
 
+    /// What became of our credential, as in "was not sent: …", where it is passed on a 401 to it.
+    pub fn explain(&mut self, fate: Option<String>) {
+        self.fate = fate;
+    }
+
     /// A 401 to a credential of ours says so, and which one it was: the origin's own page cannot.
     fn tell_refused(&self, status: StatusCode, fields: &mut HeaderMap) {
         let Some(decision) = self.decision.as_ref().filter(|decision| !decision.auth.is_empty()) else { return };
@@ -139,8 +147,13 @@ impl Ledger {
             return;
         }
         let (auth, label) = (&decision.auth_label, &decision.label);
-        let why = self.remark.unwrap_or("check user name, password or token there");
-        let details = format!("the origin refused the credential `{auth}` of {label}; {why}");
+        let details = match &self.fate {
+            Some(fate) => format!("the credential `{auth}` of {label} {fate}"),
+            None => {
+                let why = self.remark.unwrap_or("check user name, password or token there");
+                format!("the origin refused the credential `{auth}` of {label}; {why}")
+            }
+        };
         let text = format!("gatepass; received-status=401; details={}", quoted(&details));
         if let Ok(value) = HeaderValue::from_str(&text) {
             fields.append(HeaderName::from_static("proxy-status"), value);

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
-use http::header;
+use http::{HeaderValue, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 
@@ -40,6 +40,12 @@ pub async fn take(
         return Ok(Payload::Empty);
     }
     let length = body.size_hint().exact();
+    if need == BodyNeed::Repeat && length.is_some_and(|length| length > limits.body_spill as u64) {
+        // Too large to be sent twice: it leaves once the origin has said what it wants (RFC 9110 §10.1.1).
+        draft.headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
+        draft.body = Body::Streamed(length);
+        return Ok(Payload::Stream(Source::new(body, ledger.flow().clone())));
+    }
     let spared = need == BodyNeed::Spare && length.is_none_or(|length| length > limits.body_hold as u64);
     if need == BodyNeed::None || spared {
         draft.body = Body::Streamed(length);
@@ -73,6 +79,14 @@ impl Payload {
     pub fn settle(&self) {
         if let Payload::Stream(source) = self {
             source.settle();
+        }
+    }
+
+    /// Makes ready for another sending from the start. False: some of it has left and was not kept.
+    pub fn rewind(&self) -> bool {
+        match self {
+            Payload::Stream(source) => source.rewind(),
+            Payload::Empty | Payload::Held => true,
         }
     }
 

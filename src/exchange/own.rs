@@ -139,6 +139,7 @@ pub async fn carry(
                     "the server wants to authenticate anew, and this body is too large to be sent twice; send the request again",
                 );
             }
+            ledger.explain(send::fate(decision, &answer, back));
             ledger.answered();
             *place = own;
             return Ok(Carried::Passed(send::checked(response)?, peeked, None));

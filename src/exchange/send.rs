@@ -51,11 +51,21 @@ pub async fn carry(case: &Case<'_>, mut draft: Draft, payload: &mut Payload, led
         let peeked = peek(decision, &mut response, &next, &back).await;
         let answer = Answer { draft: &next, status: response.status(), headers: response.headers() };
         // They learn from it also where nothing can be sent again.
-        let wanted = wants_another_round(decision, &answer, &peeked.bytes(), &round, &back);
-        if !wanted || !payload.is_repeatable() || attempt + 1 >= ROUNDS {
+        let wanted = wants_another_round(decision, &answer, &peeked.bytes(), &round, &back) && attempt + 1 < ROUNDS;
+        if !wanted || !payload.rewind() {
+            ledger.explain(fate(decision, &answer, &back));
+            if wanted {
+                ledger.remark(
+                    "what it asks for is known now, but this body was on its way and is too large to be sent twice: send the request again",
+                );
+            }
             return finish(response, peeked, lease);
         }
-        drain(response, lease).await;
+        match payload {
+            // The request that waited for leave to send its body is still on that connection.
+            Payload::Stream(_) => drop((response, lease)),
+            _ => drain(response, lease).await,
+        }
         draft = next;
         attempt += 1;
     }
@@ -77,6 +87,18 @@ pub fn wants_another_round(
         }
     }
     again
+}
+
+/// What became of the credential that a 401 answers, where that is something else than a refusal.
+pub fn fate(decision: &Decision, answer: &Answer<'_>, standing_back: &[usize]) -> Option<String> {
+    if answer.status != StatusCode::UNAUTHORIZED || decision.auth.is_empty() {
+        return None;
+    }
+    if standing_back.len() == decision.auth.len() {
+        return Some("was not sent: the client brought its own, which `on_existing_auth: keep` leaves as it is".to_owned());
+    }
+    let signed = decision.auth.iter().enumerate().filter(|(at, _)| !standing_back.contains(at));
+    signed.into_iter().find_map(|(_, bound)| bound.authorizer.explains(answer))
 }
 
 fn finish(response: Response<Incoming>, peeked: Peeked, lease: Lease) -> Result<Carried, Failure> {
@@ -138,7 +160,8 @@ async fn dispatch(
     let mut lease = way.lease(ask, kept).await?;
     ledger.leased(&lease);
     let spare = spare(&draft, &lease, payload);
-    let mut body = outbound(payload, &draft, recodings, ledger).unwrap_or(Outbound::Empty);
+    let mut body = outbound(payload, &draft, recodings, ledger)
+        .ok_or_else(|| Failure::new(Cause::Internal, "the body is on its way already"))?;
     let go = continue_gate(&draft, &mut body, &lease);
     let mut request = request(draft, body, plan, lease.is_h2());
     if let Some(go) = go {

@@ -152,6 +152,7 @@ pub async fn carry(
         let answer = Answer { draft: &draft, status: response.status(), headers: response.headers() };
         let again = send::wants_another_round(decision, &answer, b"", &round, &back);
         if !again || !payload.is_repeatable() {
+            ledger.explain(send::fate(decision, &answer, &back));
             return Ok(Carried::Passed(response, Peeked::default(), None));
         }
         // The next round may belong to this connection.

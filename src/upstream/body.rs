@@ -158,11 +158,13 @@ struct Inner {
     kept: Vec<Bytes>,
     kept_bytes: usize,
     keeping: bool,
+    /// Something of it has left.
+    begun: bool,
 }
 
 impl Source {
     pub fn new(body: Incoming, flow: Arc<Flow>) -> Self {
-        let inner = Inner { body, flow, sendings: 0, kept: Vec::new(), kept_bytes: 0, keeping: false };
+        let inner = Inner { body, flow, sendings: 0, kept: Vec::new(), kept_bytes: 0, keeping: false, begun: false };
         Self(Arc::new(Mutex::new(inner)))
     }
 
@@ -179,11 +181,20 @@ impl Source {
     /// The body from its start: once, or again as long as all that has passed was kept.
     pub fn sending(&self) -> Option<Streamed> {
         let mut inner = self.lock();
-        if inner.sendings > 0 && !inner.keeping {
+        if inner.begun && !inner.keeping {
             return None;
         }
         inner.sendings += 1;
         Some(Streamed { source: self.clone(), sending: inner.sendings, sent: 0, hold: None })
+    }
+
+    /// Ends the sending under way if nothing of the body has left: it waited for the origin's `100 Continue`.
+    pub fn rewind(&self) -> bool {
+        let mut inner = self.lock();
+        if !inner.begun {
+            inner.sendings += 1;
+        }
+        !inner.begun
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -193,6 +204,7 @@ impl Source {
 
 impl Inner {
     fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        self.begun = true;
         match frame.into_data() {
             Ok(data) => {
                 self.flow.add(data.len() as u64);

@@ -163,7 +163,10 @@ impl Dialogue {
         match self.sent {
             Sent::NtlmFirst => return self.ntlm_challenged(&challenges, &offers()),
             Sent::Proof if !renewed => {
-                self.proxy.known().auth = None;
+                // With the nonce known, the next connection would begin with an answer that is refused, and give another.
+                let mut known = self.proxy.known();
+                (known.auth, known.space) = (None, None);
+                drop(known);
                 let what = if self.proxy.via().auth == Some(ProxyAuth::Negotiate) {
                     "the Kerberos ticket"
                 } else {

@@ -6,6 +6,7 @@ mod support;
 mod commands;
 mod connections;
 mod cookies;
+mod credentials;
 mod destinations;
 mod explanations;
 mod framing;

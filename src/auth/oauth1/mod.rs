@@ -11,7 +11,7 @@ use aws_lc_rs::{digest, hmac};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, header};
 use percent_encoding::utf8_percent_encode;
 use zeroize::Zeroizing;
 
@@ -21,7 +21,7 @@ use super::jose::{Algorithm, SigningKey, Words};
 use super::live::Value;
 use super::{Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, at_hand, covered, header_value};
 use crate::config::{Decode, Fields, Node};
-use crate::draft::{Body, Draft, Held, UNRESERVED};
+use crate::draft::{Body, Draft, UNRESERVED};
 use crate::failure::{Cause, Failure};
 use crate::moment::{NonceKind, random_hex};
 use crate::proof::challenge;
@@ -326,12 +326,11 @@ impl OAuth1 {
             }
             Where::Body => {
                 let body = form(draft)?;
-                let kept = body.split(|byte| *byte == b'&').filter(|piece| !piece.is_empty());
+                let kept = body.split(|byte| *byte == b'&').filter(|_| !body.is_empty());
                 let kept = kept.filter(|piece| !base::pairs(piece).iter().any(|pair| self.is_ours(pair)));
                 let added = joined();
                 let whole = kept.chain(std::iter::once(added.as_bytes())).collect::<Vec<_>>().join(&b'&');
-                draft.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(whole.len()));
-                draft.body = Body::Held(Held::Memory(Bytes::from(whole)));
+                draft.replace_body(Bytes::from(whole));
             }
         }
         Ok(())

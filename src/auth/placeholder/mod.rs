@@ -124,6 +124,11 @@ impl Placeholder {
         self.places.body.then(|| draft.content_type()).flatten().filter(|_| !coded).and_then(|kind| Coding::of(&kind))
     }
 
+    /// Is the body changed as it passes?
+    fn recodes(&self, draft: &Draft) -> bool {
+        self.coding(draft).is_some() && matches!(&draft.body, Body::Streamed(_) | Body::Held(Held::Spilled(..)))
+    }
+
     fn pair(&self, secret: &Secret, coding: Coding) -> Pair {
         Pair::new(self.dummy.clone(), coding.write(secret.expose()))
     }
@@ -190,13 +195,15 @@ impl Authorizer for Placeholder {
         if let (Some(coding), Body::Held(Held::Memory(bytes))) = (self.coding(draft), &draft.body)
             && let Some(swapped) = Swap::new(vec![self.pair(&secret, coding)]).all(bytes)
         {
-            draft.body = Body::Held(Held::Memory(swapped));
+            draft.replace_body(swapped);
+        } else if self.recodes(draft) {
+            // Whether it is in there shows only when the head has left.
+            draft.drop_digests();
         }
         Ok(())
     }
     fn recode(&self, draft: &Draft, _: &Round<'_>) -> Result<Option<Recoding>, Failure> {
-        let passes = matches!(&draft.body, Body::Streamed(_) | Body::Held(Held::Spilled(..)));
-        let Some(coding) = self.coding(draft).filter(|_| passes) else { return Ok(None) };
+        let Some(coding) = self.coding(draft).filter(|_| self.recodes(draft)) else { return Ok(None) };
         let pair = self.pair(&self.secret()?, coding);
         let length = match &draft.body {
             Body::Streamed(length) if pair.from.len() == pair.to.len() => *length,

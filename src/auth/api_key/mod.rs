@@ -1,15 +1,16 @@
 //! `api_key`: a named value in a header, the query, a cookie, or the body.
 
+mod splice;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
-use percent_encoding::utf8_percent_encode;
+use http::{HeaderName, HeaderValue, header};
 
 use super::live::Value;
 use super::{Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, header_value};
 use crate::config::{Decode, Node};
-use crate::draft::{Body, Draft, Held, UNRESERVED};
+use crate::draft::{Body, Draft};
 use crate::failure::{Cause, Failure};
 
 pub static SCHEME: Scheme = Scheme {
@@ -23,7 +24,7 @@ pub static SCHEME: Scheme = Scheme {
             "in",
             Shape::Words(&["header", "query", "cookie", "body"]),
             "header",
-            "header, query, cookie or body; the same name is replaced there",
+            "header, query, cookie or body; the same name is replaced there. In a body everything else stays byte for byte, and digests of the old body (Content-Digest, Content-MD5 and the like) are removed; requests without a body are refused, so name `methods:` in the rule",
         ),
     ],
     build,
@@ -113,7 +114,10 @@ impl Authorizer for ApiKey {
                     ));
                 }
             }
-            Where::Body => draft.body = Body::Held(Held::Memory(self.rewrite(draft, secret.expose())?)),
+            Where::Body => {
+                let body = self.rewrite(draft, secret.expose())?;
+                draft.replace_body(body);
+            }
         }
         Ok(())
     }
@@ -131,33 +135,69 @@ impl ApiKey {
             Body::Empty => Bytes::new(),
             Body::Streamed(_) => return Err(refused("this body is streamed")),
         };
+        let coded = |coding: &HeaderValue| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+        if !body.is_empty() && draft.headers.get_all(header::CONTENT_ENCODING).iter().any(coded) {
+            return Err(refused("this body is compressed (Content-Encoding)").hint("send it uncompressed"));
+        }
         match kind.as_str() {
-            "application/x-www-form-urlencoded" => Ok(self.form(&body, value)),
+            "application/x-www-form-urlencoded" => Ok(splice::form(&body, &self.name, value).into()),
             kind if kind == "application/json" || kind.ends_with("+json") => {
-                self.json(&body, value).ok_or_else(|| refused("this body is not a JSON object"))
+                splice::json(&body, &self.name, value).map(Bytes::from).map_err(refused)
+            }
+            _ if body.is_empty() => {
+                let why = format!("this {} has no body", draft.method);
+                Err(refused(&why).hint("limit the rule to requests that have one, as in `methods: [POST, PUT, PATCH]`"))
             }
             _ => Err(refused("only form and JSON bodies can carry it")
                 .hint("send the request with Content-Type application/json or application/x-www-form-urlencoded")),
         }
     }
+}
 
-    /// The other fields stay byte for byte.
-    fn form(&self, body: &[u8], value: &str) -> Bytes {
-        let text = String::from_utf8_lossy(body).into_owned();
-        let ours = |pair: &str| {
-            percent_encoding::percent_decode_str(&pair.split('=').next().unwrap_or(pair).replace('+', " ")).decode_utf8_lossy()
-                == self.name
-        };
-        let mut pairs: Vec<&str> = text.split('&').filter(|pair| !pair.is_empty() && !ours(pair)).collect();
-        let pair = format!("{}={}", utf8_percent_encode(&self.name, UNRESERVED), utf8_percent_encode(value, UNRESERVED));
-        pairs.push(&pair);
-        Bytes::from(pairs.join("&"))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::testing::{build, draft, signed};
+
+    const KEY: &str = "{name: k, value: v, in: body}";
+
+    #[test]
+    fn what_was_said_of_the_old_bytes_goes_with_them_and_the_rest_of_the_head_stays() {
+        let key = build(&SCHEME, KEY).unwrap();
+        let fields = [
+            ("content-type", "application/merge-patch+json; charset=utf-8"),
+            ("content-length", "9"),
+            ("content-digest", "sha-256=:AAAA:"),
+            ("repr-digest", "sha-256=:AAAA:"),
+            ("digest", "SHA-256=AAAA"),
+            ("content-md5", "AAAA"),
+            ("if-match", "\"etag\""),
+        ];
+        let mut draft = draft("PATCH", "https://a.example/", &fields, Some(b"{\"a\":1.0}"));
+        for _ in 0..2 {
+            signed(&*key, &mut draft, 0, &[], "x");
+        }
+        let Body::Held(held) = &draft.body else { panic!() };
+        assert_eq!(held.bytes().unwrap(), "{\"a\":1.0,\"k\":\"v\"}");
+        let mut left: Vec<_> = draft.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        left.sort();
+        let kind = "content-type: application/merge-patch+json; charset=utf-8";
+        assert_eq!(left, ["content-length: 17", kind, "host: a.example", "if-match: \"etag\""]);
     }
 
-    fn json(&self, body: &[u8], value: &str) -> Option<Bytes> {
-        let mut object: serde_json::Map<String, serde_json::Value> =
-            if body.trim_ascii().is_empty() { serde_json::Map::new() } else { serde_json::from_slice(body).ok()? };
-        object.insert(self.name.clone(), value.into());
-        serde_json::to_vec(&object).ok().map(Bytes::from)
+    #[test]
+    fn a_request_that_cannot_carry_it_says_why_and_what_helps() {
+        let key = build(&SCHEME, KEY).unwrap();
+        let refusal = |method: &str, fields: &[(&str, &str)], body: Option<&[u8]>| {
+            let mut draft = draft(method, "https://a.example/", fields, body);
+            crate::auth::testing::at(0, &[], 0, |round| key.sign(&mut draft, round)).unwrap_err().to_string()
+        };
+        let json = ("content-type", "application/json");
+        assert!(
+            refusal("GET", &[], None).contains("this GET has no body; limit the rule to requests that have one, as in `methods:")
+        );
+        assert!(refusal("POST", &[json, ("content-encoding", "gzip")], Some(b"\x1f\x8b")).contains("compressed"));
+        assert!(refusal("POST", &[json], Some(b"[]")).contains("not a JSON object"));
+        assert!(refusal("POST", &[("content-type", "text/plain")], Some(b"a")).contains("only form and JSON bodies"));
     }
 }
