@@ -159,6 +159,25 @@ impl Draft {
         self.edit_query(name, None);
     }
 
+    /// Removes every query parameter whose decoded name is one of `which`.
+    pub fn remove_queries(&mut self, which: impl Fn(&str) -> bool) {
+        let Some(query) = self.query() else { return };
+        if query.split('&').any(|pair| which(&name_of(pair))) {
+            let kept: Vec<&str> = query.split('&').filter(|pair| !which(&name_of(pair))).collect();
+            let query = kept.join("&");
+            self.put_query(&query);
+        }
+    }
+
+    /// Removes a client's fields that an origin may read as `name`: CGI and many frameworks fold `_` and `-` together.
+    pub fn drop_look_alikes(&mut self, name: &HeaderName) {
+        let alike = |other: &&HeaderName| *other != name && folds_to(other.as_str(), name.as_str());
+        let alike: Vec<HeaderName> = self.headers.keys().filter(alike).cloned().collect();
+        for name in alike {
+            self.headers.remove(name);
+        }
+    }
+
     /// Appends `raw` (already encoded) to the query.
     pub fn append_query(&mut self, raw: &str) {
         let query = match self.query() {
@@ -229,10 +248,21 @@ impl Draft {
 
 /// Is `name` the decoded name of the query pair `pair`?
 fn names(pair: &str, name: &str) -> bool {
+    name_of(pair) == name
+}
+
+/// The decoded name of a query pair; what is no text stays as it is written.
+fn name_of(pair: &str) -> Cow<'_, str> {
     let written = pair.split('=').next().unwrap_or(pair);
-    if written == name {
-        return true;
+    if !written.contains(['+', '%']) {
+        return Cow::Borrowed(written);
     }
-    let spaced = if written.contains('+') { Cow::Owned(written.replace('+', " ")) } else { Cow::Borrowed(written) };
-    percent_encoding::percent_decode_str(&spaced).decode_utf8().is_ok_and(|decoded| decoded == name)
+    let decoded = percent_encoding::percent_decode_str(&written.replace('+', " ")).decode_utf8().map(Cow::into_owned);
+    decoded.map_or(Cow::Borrowed(written), Cow::Owned)
+}
+
+/// Are two names of fields the same where `_` and `-` are?
+pub fn folds_to(name: &str, ours: &str) -> bool {
+    name.len() == ours.len()
+        && name.bytes().zip(ours.bytes()).all(|(a, b)| a == b || (matches!(a, b'_' | b'-') && matches!(b, b'_' | b'-')))
 }

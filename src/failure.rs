@@ -32,6 +32,8 @@ pub enum Cause {
     NotFound,
     /// The credential cannot be had.
     Credential,
+    /// The server that gives it does not answer, or says that it cannot now.
+    CredentialUnavailable,
     /// The client's own credential is refused by `on_existing_auth: reject`.
     ExistingCredential,
     /// The PAC script does not say which way to go.
@@ -79,6 +81,7 @@ impl Cause {
             HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "http_request_error"),
             NotFound => (StatusCode::NOT_FOUND, "http_request_error"),
             Credential => (StatusCode::BAD_GATEWAY, "proxy_configuration_error"),
+            CredentialUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "destination_unavailable"),
             ExistingCredential => (StatusCode::FORBIDDEN, "http_request_denied"),
             Route => (StatusCode::BAD_GATEWAY, "proxy_configuration_error"),
             Dns => (StatusCode::BAD_GATEWAY, "dns_error"),
@@ -141,6 +144,9 @@ pub enum Retry {
     NothingSent,
 }
 
+/// More of what a helper or server said is not kept, in characters.
+const SAID: usize = 200;
+
 /// A request that was not carried.
 #[derive(Clone, Debug)]
 pub struct Failure {
@@ -149,12 +155,34 @@ pub struct Failure {
     pub details: String,
     /// The mend, one sentence without a full stop.
     pub hint: Option<String>,
+    /// What a helper or server said about it, for the log and the terminal: it may hold what the client must not see.
+    pub said: Option<String>,
     pub retry: Retry,
 }
 
 impl Failure {
     pub fn new(cause: Cause, details: impl Into<String>) -> Self {
-        Self { cause, details: details.into(), hint: None, retry: Retry::No }
+        Self { cause, details: details.into(), hint: None, said: None, retry: Retry::No }
+    }
+
+    /// Adds what a helper or server said: one line without control characters, bounded, and without what was `known` to
+    /// be secret.
+    pub fn said(mut self, text: &str, known: &[&str]) -> Self {
+        let known = known.iter().filter(|secret| secret.len() > 3);
+        let text = known.fold(text.to_owned(), |text, secret| text.replace(secret, "******"));
+        let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SAID).collect();
+        if line.len() < text.len() {
+            line.push('…');
+        }
+        self.said = Some(line.trim().to_owned()).filter(|line| !line.is_empty());
+        self
+    }
+
+    /// For the log and the terminal.
+    pub fn in_full(&self) -> String {
+        let said = self.said.as_ref().map(|said| format!(" (it said: {said})")).unwrap_or_default();
+        let hint = self.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+        format!("{}{said}{hint}", self.details)
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -156,6 +156,10 @@ fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
         file.sync_all()?;
         fs::rename(&temporary, path)
     })();
+    if written.is_ok() {
+        sync_folder(path);
+        sweep(path);
+    }
     written.map_err(|cause| {
         let _ = fs::remove_file(&temporary);
         failed("write", path)(cause)
@@ -180,12 +184,68 @@ pub fn create_private(path: &Path, bytes: &[u8]) -> Result<bool, FileError> {
         }
     })();
     let _ = fs::remove_file(&temporary);
+    if made.is_ok() {
+        sync_folder(path);
+        sweep(path);
+    }
     made.map_err(failed("create", path))
 }
 
 /// True when this is a directory.
 pub fn is_dir(path: &Path) -> bool {
     path.is_dir()
+}
+
+/// A file that was renamed outlives a power cut only when its folder has been written too.
+fn sync_folder(path: &Path) {
+    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+}
+
+/// No writer takes longer between making a temporary file and renaming it.
+const ABANDONED: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Removes temporary files of `path` that a writer left which was killed.
+pub fn sweep(path: &Path) {
+    let old = |file: &Path| {
+        let changed = fs::metadata(file).and_then(|metadata| metadata.modified());
+        changed.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED))
+    };
+    leftovers(path).iter().filter(|file| old(file)).for_each(|file| drop(fs::remove_file(file)));
+}
+
+/// Takes up what a writer of `path` had written whole when it was killed: it is renamed into place if it is newer. What
+/// is not whole, or older, is removed. To be called by one who holds the right to write `path`: no writer is at work then.
+///
+/// # Errors
+/// It cannot be put into place.
+pub fn recover(path: &Path, bound: usize, is_whole: impl Fn(&[u8]) -> bool) -> Result<(), FileError> {
+    let changed = |file: &Path| fs::metadata(file).and_then(|metadata| metadata.modified()).ok();
+    let whole = |file: &&PathBuf| read(file, bound).is_ok_and(|bytes| is_whole(&bytes));
+    let all = leftovers(path);
+    let newest = all.iter().filter(whole).max_by_key(|file| changed(file)).filter(|file| changed(file) >= changed(path));
+    if let Some(newest) = newest {
+        fs::rename(newest, path).map_err(failed("write", path))?;
+        sync_folder(path);
+    }
+    all.iter().filter(|file| Some(*file) != newest).for_each(|file| drop(fs::remove_file(file)));
+    Ok(())
+}
+
+/// Temporary files of `path`, by the names that [`beside`] gives.
+fn leftovers(path: &Path) -> Vec<PathBuf> {
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    let ours = |file: &str| {
+        let rest = file.strip_prefix('.').and_then(|rest| rest.strip_prefix(name.as_str()))?.strip_prefix('.')?;
+        let (pid, random) = rest.split_once('.')?;
+        let is_ours =
+            pid.bytes().all(|b| b.is_ascii_digit()) && random.len() == 8 && random.bytes().all(|b| b.is_ascii_hexdigit());
+        is_ours.then_some(())
+    };
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+    files.filter(|entry| ours(&entry.file_name().to_string_lossy()).is_some()).map(|entry| entry.path()).collect()
 }
 
 fn beside(path: &Path) -> PathBuf {
@@ -272,4 +332,47 @@ pub fn unnamed() -> Result<File, FileError> {
         OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path).map_err(failed("create", &path))?;
     fs::remove_file(&path).map_err(failed("remove", &path))?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_writer_left_is_taken_up_when_whole_and_newer_and_never_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token.json");
+        let names = || {
+            list(dir.path()).unwrap().iter().map(|p| p.file_name().unwrap().to_string_lossy().into_owned()).collect::<Vec<_>>()
+        };
+        let at = |file: &Path, seconds: u64| {
+            File::options()
+                .write(true)
+                .open(file)
+                .unwrap()
+                .set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds))
+                .unwrap();
+        };
+        let whole = |bytes: &[u8]| bytes.ends_with(b"}");
+        for (left, taken) in [("{new}", "{new}"), ("{ne", "{old}")] {
+            write_private(&path, b"{old}").unwrap();
+            at(&path, 1000);
+            let (older, newer) = (dir.path().join(".token.json.12.0a1b2c3d"), dir.path().join(".token.json.7.0a1b2c3e"));
+            fs::write(&older, "{older}").unwrap();
+            at(&older, 500);
+            fs::write(&newer, left).unwrap();
+            at(&newer, 2000);
+            fs::write(dir.path().join(".token.json.lock"), "").unwrap();
+            recover(&path, 100, whole).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), taken);
+            assert_eq!(names(), [".token.json.lock", "token.json"]);
+        }
+        // One that nobody recovers goes with the next writing, once no writer can be at work any more.
+        let (old, fresh) = (dir.path().join(".token.json.1.00000000"), dir.path().join(".token.json.1.00000001"));
+        fs::write(&old, "x").unwrap();
+        at(&old, 1000);
+        fs::write(&fresh, "x").unwrap();
+        write_private(&path, b"{}").unwrap();
+        assert_eq!(names(), [".token.json.1.00000001", ".token.json.lock", "token.json"]);
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::header;
 use serde_json::Value as Json;
 
+use super::bearer::ACCESS_TOKEN;
 use super::jose::{Algorithm, Part, SigningKey, Template, Token, Words, offset};
 use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, Verdict, header_value, jwt};
 use crate::config::{Decode, Node, Place};
@@ -149,10 +150,14 @@ impl Authorizer for Asap {
     fn writes(&self) -> Vec<Spot> {
         vec![Spot::Header(header::AUTHORIZATION)]
     }
+    fn clears(&self) -> Vec<Spot> {
+        vec![Spot::Query(ACCESS_TOKEN.to_owned())]
+    }
     fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(self.token.ready())
     }
     fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure> {
+        draft.remove_queries(|name| name == ACCESS_TOKEN);
         let token = self.token.take(round.moment)?;
         draft.headers.insert(header::AUTHORIZATION, header_value(&format!("{PREFIX}{}", token.expose()), "token")?);
         Ok(())

@@ -56,12 +56,18 @@ struct Bearer {
 
 const FIELD: HeaderName = header::AUTHORIZATION;
 
+/// Where a client's own bearer token may stand too, and servers refuse two (RFC 6750 §2, §2.3).
+pub const ACCESS_TOKEN: &str = "access_token";
+
 impl Authorizer for Bearer {
     fn needs(&self) -> Needs {
         Needs { prepare: self.field.is_none(), ..Needs::default() }
     }
     fn writes(&self) -> Vec<Spot> {
         vec![Spot::Header(FIELD)]
+    }
+    fn clears(&self) -> Vec<Spot> {
+        if self.prefix == "Bearer" { vec![Spot::Query(ACCESS_TOKEN.to_owned())] } else { Vec::new() }
     }
     fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async { self.value.ready().await.map(|_| ()) })
@@ -71,6 +77,9 @@ impl Authorizer for Bearer {
             Some(field) => field.clone(),
             None => header_value(&with_prefix(&self.prefix, super::at_hand(&self.value)?.expose()), "token")?,
         };
+        if self.prefix == "Bearer" {
+            draft.remove_queries(|name| name == ACCESS_TOKEN);
+        }
         draft.headers.insert(FIELD, field);
         Ok(())
     }

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use super::live::Value;
 use super::{Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, at_hand, covered, header_value};
-use crate::config::{Decode, Fields, Node, Text, header_name};
+use crate::config::{Decode, Fields, Node, Place, Text};
 use crate::draft::Draft;
 use crate::failure::Failure;
 use crate::moment::{NonceKind, random_uuid};
@@ -75,10 +75,20 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
     }
     if let Some(node) = fields.get("headers_to_sign") {
         let names = decode.strings(node)?;
-        let names: Vec<_> = names.iter().map(|(name, place)| header_name(decode, name, *place)).collect();
+        let names: Vec<_> = names.iter().map(|(name, place)| field_name(decode, name, *place)).collect();
         own.headers_to_sign = names.into_iter().collect::<Option<_>>()?;
     }
     Some(Arc::new(own))
+}
+
+/// A field that is read and not written: `Host` too.
+fn field_name(decode: &mut Decode<'_>, name: &str, place: Place) -> Option<HeaderName> {
+    let field = HeaderName::from_bytes(name.as_bytes()).ok();
+    if field.is_none() {
+        let message = format!("`{}` is not the name of a header", name.escape_debug());
+        decode.report.error("header-name", place, message).help("write it as `Accept`");
+    }
+    field
 }
 
 /// The INI form of Akamai's tools: `[section]`, `name = value`, comments behind `#` and `;` at the line's start.
@@ -113,7 +123,7 @@ fn from_file(node: &Node, fields: &Fields<'_>, decode: &mut Decode<'_>) -> Optio
     let list = get("headers_to_sign").filter(|list| *list != "None").unwrap_or("");
     let mut headers_to_sign = Vec::new();
     for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        headers_to_sign.push(header_name(decode, name, node.place)?);
+        headers_to_sign.push(field_name(decode, name, node.place)?);
     }
     Some(EdgeGrid { client_token: token?, client_secret: secret?, access_token: access?, headers_to_sign, max_body })
 }

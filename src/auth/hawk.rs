@@ -157,6 +157,9 @@ impl Artifacts {
 
 const INFO: HeaderName = HeaderName::from_static("server-authorization");
 
+/// A client's own credential in a URL (API.md, "Single URI Authorization").
+const BEWIT: &str = "bewit";
+
 impl Hawk {
     fn values(&self) -> impl Iterator<Item = &Value> {
         let attributes = [&self.ext, &self.app, &self.dlg].into_iter().filter_map(Option::as_ref);
@@ -235,6 +238,9 @@ impl Authorizer for Hawk {
     fn writes(&self) -> Vec<Spot> {
         vec![Spot::Header(header::AUTHORIZATION)]
     }
+    fn clears(&self) -> Vec<Spot> {
+        vec![Spot::Query(BEWIT.to_owned())]
+    }
     fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async {
             for value in self.values() {
@@ -252,6 +258,7 @@ impl Authorizer for Hawk {
         }
     }
     fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure> {
+        draft.remove_queries(|name| name == BEWIT);
         let offset = self.clocks().get(&draft.origin).copied().unwrap_or(0);
         let text = |value: &Option<Value>| -> Result<Option<String>, Failure> { value.as_ref().map(checked).transpose() };
         let artifacts = Artifacts {

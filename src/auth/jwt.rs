@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, StatusCode, header};
 
+use super::bearer::ACCESS_TOKEN;
 use super::jose::{Algorithm, Part, SigningKey, Template, Token, encodings, offset};
 use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, Verdict, header_value};
 use crate::config::{Decode, Fields, Node};
@@ -127,6 +128,10 @@ struct Jwt {
 }
 
 impl Jwt {
+    fn is_bearer(&self) -> bool {
+        matches!(&self.at, Where::Header(header::AUTHORIZATION, prefix) if prefix == "Bearer ")
+    }
+
     /// The token in a draft.
     fn sent<'d>(&self, draft: &'d Draft) -> Option<&'d str> {
         match &self.at {
@@ -147,11 +152,17 @@ impl Authorizer for Jwt {
             Where::Query(name) => Spot::Query(name.clone()),
         }]
     }
+    fn clears(&self) -> Vec<Spot> {
+        if self.is_bearer() { vec![Spot::Query(ACCESS_TOKEN.to_owned())] } else { Vec::new() }
+    }
     fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(self.token.ready())
     }
     fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure> {
         let token = self.token.take(round.moment)?;
+        if self.is_bearer() {
+            draft.remove_queries(|name| name == ACCESS_TOKEN);
+        }
         match &self.at {
             Where::Header(name, prefix) => {
                 draft.headers.insert(name, header_value(&format!("{prefix}{}", token.expose()), "token")?);

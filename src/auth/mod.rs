@@ -26,6 +26,8 @@ mod placeholder;
 pub mod stand_in;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod writes_tests;
 
 use std::any::Any;
 use std::future::Future;
@@ -106,6 +108,12 @@ pub trait Authorizer: Send + Sync {
     /// Every place it writes. Two authorizers of one rule must not share one; a client's own value
     /// there is replaced, kept or refused by `on_existing_auth`.
     fn writes(&self) -> Vec<Spot>;
+
+    /// Other places where a client's own credential of this kind may stand; `sign` clears them, so that an origin never
+    /// gets two. They count as [`Authorizer::writes`] does for `on_existing_auth`.
+    fn clears(&self) -> Vec<Spot> {
+        Vec::new()
+    }
 
     /// Gets ready whatever needs waiting (a token, a helper's output), single flight. Called before
     /// each `sign` when `needs().prepare`.
@@ -229,6 +237,8 @@ pub enum BodyNeed {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Spot {
     Header(HeaderName),
+    /// A field that is set beside the credential and is none itself: what `on_existing_auth: keep` does not look at.
+    Aside(HeaderName),
     Query(String),
     Cookie(String),
     /// Wherever the client wrote this text.

@@ -459,7 +459,7 @@ fn differences(all: &[Difference]) -> Vec<Value> {
 
 fn spot(spot: &Spot) -> String {
     match spot {
-        Spot::Header(name) => format!("header {name}"),
+        Spot::Header(name) | Spot::Aside(name) => format!("header {name}"),
         Spot::Query(name) => format!("query {name}"),
         Spot::Cookie(name) => format!("cookie {name}"),
         Spot::Placeholder(text) => format!("wherever the client wrote {text}"),

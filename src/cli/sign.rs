@@ -12,12 +12,12 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Common, Error, explain};
-use crate::auth::{Answer, Round};
+use crate::auth::{Answer, Round, Spot};
 use crate::draft::{Body, Draft, Held, Recoding};
 use crate::exchange;
 use crate::failure::Failure;
 use crate::files;
-use crate::gate::Caller;
+use crate::gate::{Caller, Decision};
 use crate::moment::{Moment, NonceKind};
 
 #[derive(Args)]
@@ -53,7 +53,7 @@ pub async fn run(common: &Common, args: &SignArgs) -> Result<ExitCode, Error> {
     let origin = Arc::new(origin);
     let caller = Caller::default();
     let plan = gate.plan(&origin, &caller);
-    let fail = |failure: Failure| Error::Message { message: failure.details, help: failure.hint };
+    let fail = super::sign_in::told;
     let decision = plan.decide(&gate, &method, target.path()).map_err(fail)?;
     if decision.rules.is_empty() {
         eprintln!("note: no rule applies to this request");
@@ -61,9 +61,10 @@ pub async fn run(common: &Common, args: &SignArgs) -> Result<ExitCode, Error> {
             eprintln!("note: {near}");
         }
     }
-    let mut draft =
-        Draft { method, origin: origin.clone(), target, headers: headers(&args.headers)?, body: body(args.data.as_deref())? };
-    draft.headers.insert(http::header::HOST, plan.host.clone());
+    let mut request = http::Request::new(());
+    (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, target.into(), headers(&args.headers)?);
+    let mut draft = exchange::begin(request.into_parts().0, &plan).map_err(fail)?;
+    draft.body = body(args.data.as_deref())?;
     exchange::apply(&mut draft, &gate, &decision).await.map_err(fail)?;
     let back = exchange::standing_back(&draft, &decision).map_err(fail)?;
     let memory = Mutex::new(None);
@@ -79,6 +80,9 @@ pub async fn run(common: &Common, args: &SignArgs) -> Result<ExitCode, Error> {
         recodings = exchange::sign(&mut draft, &decision, &round, &back).await.map_err(fail)?;
     }
     recode(&mut draft, &recodings).map_err(fail)?;
+    if args.challenge.is_empty() {
+        tell_unasked(&draft, &decision, &back);
+    }
     print!("{}", head(&draft));
     if args.verbose {
         for text in decision.auth.iter().filter_map(|bound| bound.authorizer.canonical(&draft, &round)) {
@@ -86,6 +90,23 @@ pub async fn run(common: &Common, args: &SignArgs) -> Result<ExitCode, Error> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Of a scheme that only answers challenges there is nothing to be seen before one.
+fn tell_unasked(draft: &Draft, decision: &Decision, standing_back: &[usize]) {
+    for (at, bound) in decision.auth.iter().enumerate() {
+        let placed = |spot: &Spot| match spot {
+            Spot::Header(name) => draft.headers.contains_key(name),
+            _ => true,
+        };
+        if bound.needs.answers && !standing_back.contains(&at) && !bound.spots.iter().any(placed) {
+            let kind = bound.kind;
+            eprintln!("note: `{kind}` adds nothing before the server's challenge, so that there is nothing to show");
+            eprintln!(
+                "help: give the server's `WWW-Authenticate` as --challenge, as in --challenge 'Digest realm=\"r\", nonce=\"n\", qop=\"auth\"'"
+            );
+        }
+    }
 }
 
 fn challenges(fields: &[String]) -> Result<http::HeaderMap, Error> {

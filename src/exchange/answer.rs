@@ -182,8 +182,8 @@ impl Ledger {
     pub fn refuse(mut self, client: &Client, failure: &Failure) -> Response<Reply> {
         let failure = &failure.clone().near(self.near.as_deref());
         Counters::add(&self.context.observe.counters.failures);
-        tracing::debug!(cause = failure.cause.error_name(), %failure, "answered by gatepass");
-        self.error = Some((failure.cause.error_name(), failure.to_string()));
+        tracing::debug!(cause = failure.cause.error_name(), failure = failure.in_full(), "answered by gatepass");
+        self.error = Some((failure.cause.error_name(), failure.in_full()));
         self.own(client, refusal(failure))
     }
 
@@ -456,6 +456,9 @@ pub fn refusal(failure: &Failure) -> Response<Reply> {
     let mut text = format!("gatepass: {}", failure.details);
     if let Some(hint) = &failure.hint {
         text.push_str(&format!(" ({hint})"));
+    }
+    if failure.said.is_some() {
+        text.push_str("; gatepass's log has what was said about it");
     }
     text.push('\n');
     let mut response = Response::new(Reply::text(text));

@@ -76,8 +76,9 @@ pub fn standing_back(draft: &Draft, decision: &Decision) -> Result<Vec<usize>, F
         return Ok(back);
     }
     for (at, bound) in decision.auth.iter().enumerate() {
-        match bound.spots.iter().find(|spot| has(draft, spot)) {
-            Some(spot) if decision.on_existing == OnExisting::Reject => return Err(refused(spot, draft)),
+        let reject = decision.on_existing == OnExisting::Reject;
+        match bound.spots.iter().chain(&bound.clears).find(|spot| has(draft, spot, reject)) {
+            Some(spot) if reject => return Err(refused(spot, draft)),
             Some(_) => back.push(at),
             None => {}
         }
@@ -124,8 +125,11 @@ pub fn masks(draft: &Draft, decision: &Decision, standing_back: &[usize]) -> Res
     Ok(pairs)
 }
 
-fn has(draft: &Draft, spot: &Spot) -> bool {
+/// `strictly`: what goes with a credential counts too, but for what every client sends.
+fn has(draft: &Draft, spot: &Spot, strictly: bool) -> bool {
     match spot {
+        Spot::Aside(header::ACCEPT_ENCODING | header::CACHE_CONTROL) => false,
+        Spot::Aside(name) => strictly && draft.headers.contains_key(name),
         Spot::Header(name) => draft.headers.contains_key(name),
         Spot::Query(name) => draft.has_query(name),
         Spot::Cookie(name) => draft.headers.get_all(header::COOKIE).iter().any(|field| {
@@ -140,7 +144,7 @@ fn has(draft: &Draft, spot: &Spot) -> bool {
 
 fn refused(spot: &Spot, draft: &Draft) -> Failure {
     let place = match spot {
-        Spot::Header(name) => format!("header `{name}`"),
+        Spot::Header(name) | Spot::Aside(name) => format!("header `{name}`"),
         Spot::Query(name) => format!("query parameter `{name}`"),
         Spot::Cookie(name) => format!("cookie `{name}`"),
         Spot::BodyField(name) => format!("body field `{name}`"),

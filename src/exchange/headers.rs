@@ -2,6 +2,8 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use crate::draft::folds_to;
+
 /// Never forwarded, named by `Connection` or not (RFC 9110 §7.6.1). `Trailer` stays: it announces
 /// what hyper must know to send trailers on, and says nothing about this hop. `HTTP2-Settings` goes
 /// with `Upgrade: h2c` (RFC 9113 §3.1).
@@ -76,11 +78,6 @@ pub fn drop_look_alikes(headers: &mut HeaderMap, injected: &[HeaderName]) {
     for name in alike {
         headers.remove(name);
     }
-}
-
-fn folds_to(name: &str, ours: &str) -> bool {
-    name.len() == ours.len()
-        && name.bytes().zip(ours.bytes()).all(|(a, b)| a == b || (matches!(a, b'_' | b'-') && matches!(b, b'_' | b'-')))
 }
 
 #[cfg(test)]

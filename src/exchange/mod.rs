@@ -28,7 +28,7 @@ use hyper::body::Incoming;
 
 pub use answer::{Reply, count_cut, refusal, without_body};
 pub use context::{Activity, Busy, Context, Overdue};
-pub use draft::{apply, sign, standing_back};
+pub use draft::{apply, begin, sign, standing_back};
 pub use send::wants_another_round;
 pub use stall::{Waits, observed};
 
@@ -141,7 +141,7 @@ impl Session {
         permit(&gate, &plan, &decision, &parts.method, &self.caller)?;
         inbound::check_fields(&parts.headers, &gate.limits)?;
         if let Some(credential) = &decision.token_endpoint {
-            return token_endpoint::answer(&parts.method, body, credential).await.map(Carried::Answered);
+            return token_endpoint::answer(&parts.method, body, credential, &gate).await.map(Carried::Answered);
         }
 
         let upgrade = upgrade::wanted(&mut parts)?;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use http::{HeaderValue, header};
 
-use super::answer::Ledger;
+use super::answer::{Ledger, remark};
 use super::hold::Payload;
 use super::send::{self, ROUNDS};
 use super::{Carried, Case, Session, draft as drafting};
@@ -126,11 +126,10 @@ pub async fn carry(
         };
         *used = true;
         body_left |= !withheld;
+        remark(&mut response, lease);
         let peeked = send::peek(decision, &mut response, &kept, back).await;
         let answer = Answer { draft: &kept, status: response.status(), headers: response.headers() };
-        for bound in decision.auth.iter().enumerate().filter(|(at, _)| !back.contains(at)).map(|(_, bound)| bound) {
-            bound.authorizer.verify(&answer, &round)?;
-        }
+        send::verify(decision, &answer, &round, back)?;
         let again = send::wants_another_round(decision, &answer, &peeked.bytes(), &round, back);
         let possible = !body_left || payload.is_repeatable();
         if !(again && possible) {

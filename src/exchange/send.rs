@@ -89,6 +89,15 @@ pub fn wants_another_round(
     again
 }
 
+/// Does the answer come from whom it should, by every authorizer that signed?
+///
+/// # Errors
+/// It does not; the client does not get it.
+pub fn verify(decision: &Decision, answer: &Answer<'_>, round: &Round<'_>, standing_back: &[usize]) -> Result<(), Failure> {
+    let signed = decision.auth.iter().enumerate().filter(|(at, _)| !standing_back.contains(at));
+    signed.into_iter().try_for_each(|(_, bound)| bound.authorizer.verify(answer, round))
+}
+
 /// What became of the credential that a 401 answers, where that is something else than a refusal.
 pub fn fate(decision: &Decision, answer: &Answer<'_>, standing_back: &[usize]) -> Option<String> {
     if answer.status != StatusCode::UNAUTHORIZED || decision.auth.is_empty() {

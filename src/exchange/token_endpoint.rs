@@ -10,7 +10,7 @@ use super::answer::Reply;
 use crate::auth::stand_in;
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
-use crate::gate::Decision;
+use crate::gate::{Decision, Gate};
 use crate::moment::Moment;
 
 /// No honest token request is larger.
@@ -20,17 +20,23 @@ const REQUEST: usize = 64 * 1024;
 ///
 /// # Errors
 /// It is no POST, or its body is no token request's.
-pub async fn answer(method: &Method, body: Incoming, credential: &str) -> Result<Response<Reply>, Failure> {
+pub async fn answer(method: &Method, body: Incoming, credential: &str, gate: &Gate) -> Result<Response<Reply>, Failure> {
     if method != Method::POST {
         return Err(Failure::new(Cause::MethodNotAllowed, format!("gatepass answers token requests here, and {method} is none"))
             .hint("a token is asked for with POST (RFC 6749 section 3.2)"));
     }
     // Read to its end, so that the connection can be used again; what secrets the SDK was given are of no interest.
-    if Limited::new(body, REQUEST).collect().await.is_err() {
+    let Ok(request) = Limited::new(body, REQUEST).collect().await else {
         return Err(Failure::new(Cause::BodyTooLarge, format!("a token request has at most {REQUEST} bytes")));
-    }
+    };
     let token = stand_in::mint(credential, &Moment::real());
-    let told = json!({ "access_token": token, "token_type": "Bearer", "expires_in": stand_in::LIFE.as_secs() });
+    let mut told = json!({ "access_token": token, "token_type": "Bearer", "expires_in": stand_in::LIFE.as_secs() });
+    // OpenID Connect: one who asks for that scope gets an ID token, too; and one whose credential is one.
+    let session = gate.credentials.iter().find(|(name, _)| name == credential).and_then(|(_, bound)| bound.authorizer.session());
+    let openid = |body: &[u8]| body.split(|b| b"=&+ %".contains(b)).any(|word| word == b"openid" || word.ends_with(b"id_token"));
+    if session.is_some_and(|session| session.settings.id_token) || openid(&request.to_bytes()) {
+        told["id_token"] = stand_in::mint_id(credential, &Moment::real()).into();
+    }
     let mut response = Response::new(Reply::text(told.to_string()));
     *response.status_mut() = StatusCode::OK;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

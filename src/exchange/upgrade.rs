@@ -12,7 +12,7 @@ use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::answer::{Ledger, Peeked, Reply, remark};
+use super::answer::{Ledger, Reply, remark};
 use super::hold::Payload;
 use super::{Carried, Case, Session, draft as drafting, headers, relay, send};
 use crate::auth::Answer;
@@ -146,14 +146,17 @@ pub async fn carry(
         }
         ledger.answered();
         remark(&mut response, &lease);
+        let answer = Answer { draft: &draft, status: response.status(), headers: response.headers() };
+        send::verify(decision, &answer, &round, &back)?;
         if switched(&upgrade, &response, key.as_ref())? {
             return Ok(Carried::Switched(hand_over(session, upgrade, response, lease, gate)));
         }
+        let peeked = send::peek(decision, &mut response, &draft, &back).await;
         let answer = Answer { draft: &draft, status: response.status(), headers: response.headers() };
-        let again = send::wants_another_round(decision, &answer, b"", &round, &back);
+        let again = send::wants_another_round(decision, &answer, &peeked.bytes(), &round, &back);
         if !again || !payload.is_repeatable() {
             ledger.explain(send::fate(decision, &answer, &back));
-            return Ok(Carried::Passed(response, Peeked::default(), None));
+            return Ok(Carried::Passed(response, peeked, None));
         }
         // The next round may belong to this connection.
         kept = send::empty(response).await.then_some(lease);

@@ -333,8 +333,8 @@ impl Builder<'_> {
         // What was just made held no token yet and is let go where one of the same making is at work.
         let bound = recipe.and_then(|recipe| self.at_work(recipe)).unwrap_or_else(|| {
             let label = credential.name.as_deref().unwrap_or(scheme.name).into();
-            let (needs, spots) = (authorizer.needs(), authorizer.writes());
-            Arc::new(Bound { authorizer, needs, spots, label, kind: scheme.name })
+            let (needs, spots, clears) = (authorizer.needs(), authorizer.writes(), authorizer.clears());
+            Arc::new(Bound { authorizer, needs, spots, clears, label, kind: scheme.name })
         });
         if let Some(recipe) = recipe {
             self.kept.authorizers.entry(recipe).or_default().push(bound.clone());
@@ -504,11 +504,12 @@ fn shared_spot(a: &Bound, b: &Bound) -> Option<String> {
             auth::Spot::Placeholder(other) => text.contains(other.as_str()) || other.contains(text.as_str()),
             _ => false,
         }),
+        auth::Spot::Aside(_) => false,
         spot => b.spots.contains(spot),
     };
     let spot = a.spots.iter().find(|spot| overlap(spot))?;
     Some(match spot {
-        auth::Spot::Header(name) => format!("the header `{name}`"),
+        auth::Spot::Header(name) | auth::Spot::Aside(name) => format!("the header `{name}`"),
         auth::Spot::Query(name) => format!("the query parameter `{name}`"),
         auth::Spot::Cookie(name) => format!("the cookie `{name}`"),
         auth::Spot::Placeholder(text) => format!("in place of the placeholder `{text}`"),

@@ -19,6 +19,8 @@ pub struct Bound {
     pub authorizer: Arc<dyn Authorizer>,
     pub needs: Needs,
     pub spots: Vec<Spot>,
+    /// Other places of a client's own credential.
+    pub clears: Vec<Spot>,
     /// Its name, or its type when written inline.
     pub label: Arc<str>,
     pub kind: &'static str,
@@ -172,7 +174,7 @@ fn later(settings: &mut TlsSettings, said: &TlsSettings) {
 
 fn injected(gate: &Gate, auth: &[Arc<Bound>], headers: &[(usize, usize)]) -> Vec<HeaderName> {
     let from_auth = auth.iter().flat_map(|bound| &bound.spots).filter_map(|spot| match spot {
-        Spot::Header(name) => Some(name.clone()),
+        Spot::Header(name) | Spot::Aside(name) => Some(name.clone()),
         _ => None,
     });
     let from_rules = headers.iter().map(|(r, h)| gate.rules[*r].headers[*h].name.clone());

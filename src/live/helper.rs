@@ -1,5 +1,5 @@
-//! Credential helpers: programs that print a secret. They run without a shell and within bounds; their
-//! error stream goes into the failure, their output never does.
+//! Credential helpers: programs that print a secret. They run without a shell and within bounds; the first line of
+//! their error stream goes to the log, and their output nowhere.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -32,7 +32,14 @@ impl Run<'_> {
     /// It cannot be started, takes longer than its timeout, ends with another status than 0, or prints too
     /// much or no text.
     pub async fn output(&self) -> Result<Zeroizing<String>, Failure> {
-        self.run().await.map_err(|why| self.failure(&why))
+        self.run().await.map_err(|(why, said)| {
+            let failure = self.failure(&why).said(&said, &[]);
+            // The client is told where to look; this is where.
+            if let Some(said) = &failure.said {
+                tracing::warn!(command = self.name(), %said, "a credential helper failed: {why}");
+            }
+            failure
+        })
     }
 
     /// The failure of this helper, for a reason.
@@ -45,7 +52,9 @@ impl Run<'_> {
         self.argv.first().map_or("", String::as_str)
     }
 
-    async fn run(&self) -> Result<Zeroizing<String>, String> {
+    /// Why it failed, and what its error stream says.
+    async fn run(&self) -> Result<Zeroizing<String>, (String, String)> {
+        let silent = |why: String| (why, String::new());
         let here = if self.directory.as_os_str() == OsStr::new("") { Path::new(".") } else { self.directory };
         let mut child = tokio::process::Command::new(self.name())
             .args(self.argv.iter().skip(1))
@@ -56,7 +65,7 @@ impl Run<'_> {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .map_err(|cause| format!("it cannot be started: {cause}"))?;
+            .map_err(|cause| silent(format!("it cannot be started: {cause}")))?;
         let bound = Limits::default().helper_output as u64;
         let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let work = async {
@@ -71,17 +80,18 @@ impl Run<'_> {
             tokio::join!(write, read(stdout, bound + 1, &mut out), read(stderr, bound, &mut err));
             (child.wait().await, out, err)
         };
-        let (status, out, err) =
-            tokio::time::timeout(self.timeout, work).await.map_err(|_| format!("it took longer than {:?}", self.timeout))?;
-        let status = status.map_err(|cause| cause.to_string())?;
+        let (status, out, err) = tokio::time::timeout(self.timeout, work)
+            .await
+            .map_err(|_| silent(format!("it took longer than {:?}", self.timeout)))?;
+        let status = status.map_err(|cause| silent(cause.to_string()))?;
         // Told first: what it goes on to print breaks its pipe.
         if out.len() as u64 > bound {
-            return Err(format!("its output is larger than {bound} bytes"));
+            return Err(silent(format!("its output is larger than {bound} bytes")));
         }
         if !status.success() {
-            return Err(format!("{status}{}", first_line(&err)));
+            return Err((status.to_string(), first_line(&err, &out)));
         }
-        let text = std::str::from_utf8(&out).map_err(|_| "its output is not UTF-8 text".to_owned())?;
+        let text = std::str::from_utf8(&out).map_err(|_| silent("its output is not UTF-8 text".to_owned()))?;
         Ok(Zeroizing::new(text.to_owned()))
     }
 }
@@ -92,11 +102,12 @@ async fn read(stream: Option<impl tokio::io::AsyncRead + Unpin>, bound: u64, int
     }
 }
 
-fn first_line(err: &[u8]) -> String {
-    let text = String::from_utf8_lossy(err);
-    let line: String =
-        text.lines().find(|line| !line.trim().is_empty()).unwrap_or("").chars().filter(|c| !c.is_control()).take(200).collect();
-    if line.is_empty() { line } else { format!(": {line}") }
+/// The first line of an error stream, without what stands on the output.
+fn first_line(err: &[u8], out: &[u8]) -> String {
+    let (err, out) = (String::from_utf8_lossy(err), String::from_utf8_lossy(out));
+    let line = err.lines().find(|line| !line.trim().is_empty()).unwrap_or("");
+    let words = out.split_whitespace().filter(|word| word.len() > 3);
+    words.fold(line.to_owned(), |line, word| line.replace(word, "******"))
 }
 
 #[cfg(test)]
@@ -118,9 +129,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failing_helper_tells_its_error_stream_and_never_its_output() {
-        let failure = run("echo s3cret; echo no vault here >&2; exit 3", "", Duration::from_secs(5)).await.err().unwrap();
-        assert!(failure.details.contains("no vault here") && !failure.to_string().contains("s3cret"), "{failure}");
+    async fn the_error_stream_of_a_failing_helper_is_for_the_log_and_its_output_for_nobody() {
+        let script = "echo s3cret; printf 'no vault s3cret\\033[2J here\\nmore' >&2; exit 3";
+        let failure = run(script, "", Duration::from_secs(5)).await.err().unwrap();
+        assert_eq!(failure.said.as_deref(), Some("no vault ****** [2J here"));
+        assert!(failure.in_full().contains("(it said: no vault") && !failure.to_string().contains("vault s3"), "{failure}");
+        assert!(!failure.to_string().contains("no vault") && !failure.in_full().contains("s3cret"), "{failure}");
         let failure = run("echo s3cret; sleep 20", "", Duration::from_millis(50)).await.err().unwrap();
         assert!(failure.details.contains("longer than 50ms") && !failure.to_string().contains("s3cret"), "{failure}");
         let failure = run("printf '\\377'", "", Duration::from_secs(5)).await.err().unwrap();

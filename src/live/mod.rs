@@ -3,13 +3,13 @@
 pub mod helper;
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use crate::config::{Command, Text};
 use crate::failure::Failure;
-use crate::moment::random_bytes;
+use crate::moment::{Moment, random_bytes};
 use crate::secret::Secret;
 use helper::Run;
 
@@ -110,8 +110,29 @@ struct Kept<T> {
 
 struct Lived<T> {
     value: T,
-    renew: Instant,
-    end: Instant,
+    renew: Time,
+    end: Time,
+}
+
+/// A time by both clocks, of which the earlier counts: one stands still while the machine sleeps, the other can be set.
+#[derive(Clone, Copy)]
+struct Time {
+    steady: Instant,
+    wall: SystemTime,
+}
+
+impl Time {
+    fn now() -> Self {
+        Self { steady: Instant::now(), wall: Moment::real().now() }
+    }
+
+    fn after(self, life: Duration) -> Self {
+        Self { steady: self.steady + life, wall: self.wall.checked_add(life).unwrap_or(self.wall) }
+    }
+
+    fn is_past(self, now: Self) -> bool {
+        self.steady <= now.steady || self.wall <= now.wall
+    }
 }
 
 /// A failure is remembered this long, so that a burst of requests does not run a broken helper each; and a
@@ -201,10 +222,14 @@ impl<T: Clone> Fresh<T> {
     }
 
     fn look(&self) -> Look<T> {
-        let (now, kept) = (Instant::now(), self.kept());
-        let failure = kept.failure.as_ref().filter(|(_, until)| *until > now).map(|(failure, _)| failure.clone());
-        match (kept.value.as_ref().filter(|lived| lived.end > now), failure) {
-            (Some(lived), failure) if lived.renew > now || failure.is_some() => Look::Use(Ok(lived.value.clone())),
+        self.look_at(Time::now())
+    }
+
+    fn look_at(&self, now: Time) -> Look<T> {
+        let kept = self.kept();
+        let failure = kept.failure.as_ref().filter(|(_, until)| *until > now.steady).map(|(failure, _)| failure.clone());
+        match (kept.value.as_ref().filter(|lived| !lived.end.is_past(now)), failure) {
+            (Some(lived), failure) if !lived.renew.is_past(now) || failure.is_some() => Look::Use(Ok(lived.value.clone())),
             (Some(lived), _) => Look::Renew(lived.value.clone()),
             (None, Some(failure)) => Look::Use(Err(failure)),
             (None, None) => Look::Fetch,
@@ -212,16 +237,16 @@ impl<T: Clone> Fresh<T> {
     }
 
     fn keep(&self, fetched: Result<(T, Duration), Failure>) -> Result<T, Failure> {
-        let (now, mut kept) = (Instant::now(), self.kept());
+        let (now, mut kept) = (Time::now(), self.kept());
         match fetched {
             Ok((value, life)) => {
                 kept.failure = None;
-                kept.value = Some(Lived { value: value.clone(), renew: now + (life - margin(life)), end: now + life });
+                kept.value = Some(Lived { value: value.clone(), renew: now.after(life - margin(life)), end: now.after(life) });
                 Ok(value)
             }
             Err(failure) => {
-                kept.failure = Some((failure.clone(), now + BRIEFLY));
-                match kept.value.as_ref().filter(|lived| lived.end > now) {
+                kept.failure = Some((failure.clone(), now.steady + BRIEFLY));
+                match kept.value.as_ref().filter(|lived| !lived.end.is_past(now)) {
                     Some(lived) => Ok(lived.value.clone()),
                     None => Err(failure),
                 }
@@ -255,6 +280,32 @@ mod tests {
             field: field.map(str::to_owned),
             mend: None,
         })))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_value_ends_by_the_clock_that_says_so_first() {
+        let fresh = Fresh::default();
+        fresh.put("token", Duration::from_secs(1000));
+        let now = Time::now();
+        let state = |steady: u64, wall: i64| {
+            let wall = match wall >= 0 {
+                true => now.wall + Duration::from_secs(wall.unsigned_abs()),
+                false => now.wall - Duration::from_secs(wall.unsigned_abs()),
+            };
+            match fresh.look_at(Time { steady: now.steady + Duration::from_secs(steady), wall }) {
+                Look::Use(_) => "use",
+                Look::Renew(_) => "renew",
+                Look::Fetch => "fetch",
+            }
+        };
+        assert_eq!(state(100, 100), "use");
+        assert_eq!(state(990, 990), "renew");
+        assert_eq!(state(1000, 1000), "fetch");
+        // The machine slept, or its clock was set: either way the token may have ended.
+        assert_eq!(state(5, 1001), "fetch");
+        assert_eq!(state(5, 990), "renew");
+        assert_eq!(state(1001, -5000), "fetch");
+        assert_eq!(state(100, -5000), "use");
     }
 
     #[tokio::test]

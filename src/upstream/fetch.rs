@@ -91,20 +91,20 @@ impl Client {
     /// Sends one request on a connection of its own and reads the whole answer, whatever its status.
     ///
     /// # Errors
-    /// [`Cause::Credential`] with what failed: connecting, TLS, no HTTP, an answer larger than
-    /// `limits.helper_output`, or all of it not done within `limits.credential_fetch`. `what` names the
-    /// server in it ("the token endpoint").
+    /// With what failed: it cannot be reached or does not answer within `limits.credential_fetch`
+    /// ([`Cause::CredentialUnavailable`]), TLS (by its own causes), no HTTP, or an answer larger than
+    /// `limits.helper_output` ([`Cause::Credential`]). `what` names the server in it ("the token endpoint").
     pub async fn send(&self, what: &str, method: Method, url: &Url, headers: HeaderMap, body: Bytes) -> Result<Fetched, Failure> {
         let bound = self.upstream.limits().credential_fetch;
-        let failed = |why: &str, hint: Option<String>| {
-            let failure = Failure::new(Cause::Credential, format!("{what} {} gave no answer: {why}", url.shown()));
+        let failed = |cause, why: &str, hint: Option<String>| {
+            let failure = Failure::new(cause, format!("{what} {} gave no answer: {why}", url.shown()));
             Failure { hint, ..failure }
         };
         match tokio::time::timeout(bound, self.exchange(method, url, headers, body)).await {
-            Ok(done) => done.map_err(|failure| failed(&failure.details, failure.hint)),
+            Ok(done) => done.map_err(|failure| failed(cause(failure.cause), &failure.details, failure.hint)),
             Err(_) => {
                 let hint = "limits.credential_fetch sets the bound".to_owned();
-                Err(failed(&format!("it took longer than {bound:?}"), Some(hint)))
+                Err(failed(Cause::CredentialUnavailable, &format!("it took longer than {bound:?}"), Some(hint)))
             }
         }
     }
@@ -134,6 +134,20 @@ impl Client {
             Failure::new(Cause::ResponseInvalid, why)
         })?;
         Ok(Fetched { status: head.status, headers: head.headers, body: body.to_bytes() })
+    }
+}
+
+/// What the failure of such a request means to one that waits for its answer.
+fn cause(of: Cause) -> Cause {
+    match of {
+        Cause::Dns
+        | Cause::DnsTimeout
+        | Cause::ConnectionRefused
+        | Cause::ConnectionTimeout
+        | Cause::ConnectionTerminated
+        | Cause::ResponseTimeout => Cause::CredentialUnavailable,
+        Cause::CertificateError | Cause::TlsProtocol | Cause::TlsAlert | Cause::AddressProhibited => of,
+        _ => Cause::Credential,
     }
 }
 

@@ -242,7 +242,8 @@ impl Call {
 fn refusal(socket: &Path, headers: &HeaderMap) -> Option<AgentError> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let status = text("grpc-status").filter(|status| *status != "0")?;
-    let message = percent_encoding::percent_decode_str(text("grpc-message").unwrap_or_default()).decode_utf8_lossy().into_owned();
+    let message = percent_encoding::percent_decode_str(text("grpc-message").unwrap_or_default()).decode_utf8_lossy();
+    let message: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
     Some(match status {
         // PERMISSION_DENIED: the Workload API §6.1 has it for a process that is not registered.
         "7" => error(

@@ -286,3 +286,114 @@ async fn a_stand_in_is_for_its_credential_only_and_other_requests_are_no_token_r
     );
     assert_eq!(status(&gate.through("login.test", &large).await), 413);
 }
+
+#[tokio::test]
+async fn the_endpoints_are_those_of_the_issuers_metadata_which_must_be_its_own() {
+    let (pki, home) = (Pki::new(), tempfile::tempdir().unwrap());
+    let api = api(&pki, &["t1"]).await;
+    for (own, expected) in [(true, 200), (false, 502)] {
+        let address: Arc<Mutex<String>> = Arc::default();
+        let known = address.clone();
+        let server = Origin::answering(&pki, OriginOptions { tls: false, ..OriginOptions::default() }, move |seen| {
+            let origin = format!("http://{}", known.lock().unwrap());
+            match seen.line.as_str() {
+                "GET /realm/.well-known/openid-configuration" => {
+                    let mut none = text("none");
+                    *none.status_mut() = http::StatusCode::NOT_FOUND;
+                    none
+                }
+                "GET /.well-known/oauth-authorization-server/realm" => {
+                    let issuer = if own { format!("{origin}/realm") } else { "https://other.example".to_owned() };
+                    text(json!({ "issuer": issuer, "token_endpoint": format!("{origin}/t") }).to_string())
+                }
+                "POST /t" => text(json!({ "access_token": "t1" }).to_string()),
+                other => panic!("{other}"),
+            }
+        })
+        .await;
+        *address.lock().unwrap() = server.address.to_string();
+        let auth = format!("auth: {{ oauth2: {{ issuer: \"http://{}/realm\", client_id: c }} }}", server.address);
+        let yaml = format!("rules:\n{}", rule("a.test", api.address, &auth));
+        let gate = Gatepass::start(&yaml, &[("CA", &pki.ca_pem), ("GATEPASS_HOME", home.path().to_str().unwrap())]).await;
+        for _ in 0..2 {
+            let answer = gate.get("a.test", "/").await;
+            assert!(
+                status(&answer) == expected && (own || answer.contains("it is of the issuer `https://other.example`")),
+                "{answer}"
+            );
+        }
+        assert_eq!(server.seen().iter().any(|seen| seen.line == "POST /t"), own);
+    }
+}
+
+#[tokio::test]
+async fn a_token_endpoint_that_is_down_is_not_a_mistake_of_the_configuration_and_what_it_says_is_for_the_log() {
+    let (pki, home) = (Pki::new(), tempfile::tempdir().unwrap());
+    let api = api(&pki, &["t1"]).await;
+    let ask = async |url: String, more: &str| {
+        let auth = format!("auth: {{ oauth2: {{ token_url: \"{url}\", client_id: c, client_secret: hunter22, {more} }} }}");
+        let yaml = format!("rules:\n{}", rule("a.test", api.address, &auth));
+        let gate = Gatepass::start(&yaml, &[("CA", &pki.ca_pem), ("GATEPASS_HOME", home.path().to_str().unwrap())]).await;
+        gate.get("a.test", "/").await
+    };
+    let answer = ask("http://127.0.0.1:1/t".to_owned(), "").await;
+    assert!(status(&answer) == 503 && answer.contains("error=destination_unavailable"), "{answer}");
+    let busy = Origin::answering(&pki, OriginOptions { tls: false, ..OriginOptions::default() }, |_| {
+        let mut answer = text("maintenance");
+        *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+        answer
+    })
+    .await;
+    let answer = ask(format!("http://{}/t", busy.address), "").await;
+    assert!(status(&answer) == 503 && answer.contains("503 Service Unavailable") && !answer.contains("maintenance"), "{answer}");
+    // One that refuses: its code is told, its words are not.
+    let words = json!({ "error": "invalid_client", "error_description": "bad Basic YzpodW50ZXIyMg== of bob" });
+    let refusing = token_endpoint(&pki, vec![words]).await;
+    let answer = ask(format!("http://{}/t", refusing.address), "").await;
+    assert!(status(&answer) == 502 && answer.contains("invalid_client") && answer.contains("gatepass's log has"), "{answer}");
+    assert!(!answer.contains("bob") && !answer.contains("YzpodW") && !answer.contains("hunter"), "{answer}");
+    // One whose CA is not known: the mend is this credential's, not a rule's.
+    let other = Pki::named("another CA");
+    let secure = Origin::start(&other, OriginOptions { names: &["localhost"], ..OriginOptions::default() }).await;
+    let answer = ask(format!("https://localhost:{}/t", secure.address.port()), "").await;
+    assert!(status(&answer) == 502 && answer.contains("error=tls_certificate_error"), "{answer}");
+    assert!(answer.contains("oauth2: { ca_bundle: FILE }"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_401_to_an_upload_that_has_begun_gets_a_new_token_for_the_next_request_and_says_so() {
+    let (pki, home) = (Pki::new(), tempfile::tempdir().unwrap());
+    let answers = ["old", "new"].map(|t| json!({ "access_token": t, "expires_in": 3600 })).to_vec();
+    let token = token_endpoint(&pki, answers).await;
+    let origin = api(&pki, &["new"]).await;
+    let gate = gatepass(&pki, &origin, &token, home.path(), "client_id: c").await;
+    let upload = format!("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1200000\r\n\r\n{}", "x".repeat(1_200_000));
+    let answer = gate.through("a.test", &upload).await;
+    assert!(status(&answer) == 401 && answer.contains("is too large to be sent twice: send the request again"), "{answer}");
+    let answer = gate.through("a.test", &upload).await;
+    assert!(answer.ends_with("welcome new"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_was_written_but_not_put_into_place_is_taken_up() {
+    let (pki, home) = (Pki::new(), tempfile::tempdir().unwrap());
+    let answers = vec![
+        json!({ "access_token": "t1", "expires_in": 1, "refresh_token": "r2" }),
+        json!({ "access_token": "t2", "expires_in": 3600, "refresh_token": "r4" }),
+    ];
+    let token = token_endpoint(&pki, answers).await;
+    let api = api(&pki, &["t1", "t2"]).await;
+    let gate = gatepass(&pki, &api, &token, home.path(), "grant: refresh_token, client_id: c, refresh_token: r1").await;
+    assert!(gate.get("a.test", "/").await.ends_with("welcome t1"));
+    // Killed between the writing of the next one and its renaming.
+    let file = std::fs::read_dir(home.path().join("tokens")).unwrap().map(|entry| entry.unwrap().path());
+    let file = file.into_iter().find(|path| path.extension().is_some_and(|e| e == "json")).unwrap();
+    let mut next = kept(home.path()).unwrap();
+    next["refresh_token"] = "r3".into();
+    let left = file.with_file_name(format!(".{}.1.0a1b2c3d", file.file_name().unwrap().to_string_lossy()));
+    std::fs::write(&left, next.to_string()).unwrap();
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    assert!(gate.get("a.test", "/").await.ends_with("welcome t2"));
+    assert_eq!(bodies(&token)[1], "grant_type=refresh_token&refresh_token=r3&client_id=c");
+    assert!(!left.exists() && kept(home.path()).unwrap()["refresh_token"] == "r4");
+}

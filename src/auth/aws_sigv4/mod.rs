@@ -80,11 +80,13 @@ const CONTENT: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 const REGIONS: HeaderName = HeaderName::from_static("x-amz-region-set");
 const DECODED: HeaderName = HeaderName::from_static("x-amz-decoded-content-length");
 const TRAILER: HeaderName = HeaderName::from_static("x-amz-trailer");
+/// The session of S3 Express, made with a client's own keys.
+const SESSION: HeaderName = HeaderName::from_static("x-amz-s3session-token");
 const ERROR: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 
-/// Every parameter of a presigned URL.
+/// Every parameter of a presigned URL, in whatever case.
 const PARAMETERS: [&str; 8] = [
     "X-Amz-Algorithm",
     "X-Amz-Credential",
@@ -95,6 +97,11 @@ const PARAMETERS: [&str; 8] = [
     "X-Amz-Region-Set",
     "X-Amz-Signature",
 ];
+
+/// Names the key in a URL that is signed by version 2, as boto3 and `aws s3 presign` still make them.
+const KEY_OF_V2: &str = "AWSAccessKeyId";
+/// What goes with it: in S3's URLs, and in those of the Query APIs.
+const PARAMETERS_OF_V2: [&str; 6] = ["Signature", "Expires", "SignatureMethod", "SignatureVersion", "Timestamp", "SecurityToken"];
 
 impl AwsSigv4 {
     fn new(source: Source, settings: Settings) -> Self {
@@ -281,8 +288,18 @@ impl Authorizer for AwsSigv4 {
     }
 
     fn writes(&self) -> Vec<Spot> {
-        // A client's own signature may stand in either place.
-        vec![Spot::Header(header::AUTHORIZATION), Spot::Header(TOKEN), Spot::Query("X-Amz-Signature".to_owned())]
+        let aside = [DATE, CONTENT, REGIONS].map(Spot::Aside);
+        let (headers, query) = places();
+        let own = if self.settings.form == Form::Header { headers } else { query };
+        own.into_iter().chain(aside).collect()
+    }
+
+    fn clears(&self) -> Vec<Spot> {
+        let (headers, query) = places();
+        let mut others = if self.settings.form == Form::Header { query } else { headers };
+        others.extend([KEY_OF_V2, SESSION.as_str()].map(|name| Spot::Query(name.to_owned())));
+        others.push(Spot::Header(SESSION));
+        others
     }
 
     fn prepare<'a>(&'a self, round: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
@@ -423,16 +440,23 @@ fn content(draft: &Draft) -> Option<&str> {
     draft.headers.get(CONTENT)?.to_str().ok()
 }
 
+/// Where a signature may stand: in the head, or in the query.
+fn places() -> (Vec<Spot>, Vec<Spot>) {
+    let query = PARAMETERS.iter().map(|name| Spot::Query((*name).to_owned())).collect();
+    (vec![Spot::Header(header::AUTHORIZATION), Spot::Header(TOKEN)], query)
+}
+
 /// Takes out every trace of a signature, the client's or that of a round before.
 fn strip(draft: &mut Draft) {
-    for name in [header::AUTHORIZATION, DATE, TOKEN, REGIONS, CONTENT] {
+    for name in [header::AUTHORIZATION, DATE, TOKEN, REGIONS, CONTENT, SESSION] {
         draft.headers.remove(name);
     }
-    for name in PARAMETERS {
-        if draft.has_query(name) {
-            draft.remove_query(name);
-        }
-    }
+    // `Expires` and `Signature` by themselves may be anything, as in CloudFront's URLs.
+    let version_2 = draft.has_query(KEY_OF_V2);
+    draft.remove_queries(|name| {
+        PARAMETERS.iter().chain([&SESSION.as_str()]).any(|own| own.eq_ignore_ascii_case(name))
+            || (version_2 && (name == KEY_OF_V2 || PARAMETERS_OF_V2.contains(&name)))
+    });
 }
 
 fn space_out(draft: &mut Draft) {

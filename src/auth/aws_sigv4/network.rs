@@ -81,9 +81,11 @@ impl Role {
         let answer = self.client.send("AWS STS", Method::POST, &self.sts, draft.headers, sent).await?;
         let text = text(&answer)?;
         if !answer.status.is_success() {
-            let told = [tag(text, "Code"), tag(text, "Message")].into_iter().flatten().collect::<Vec<_>>().join(": ");
-            let told = if told.is_empty() { answer.status.to_string() } else { told };
-            return Err(Failure::new(Cause::Credential, format!("AWS STS does not give the role {role_arn}: {told}"))
+            let plain = |code: &&str| code.len() <= 64 && code.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.');
+            let told = tag(text, "Code").filter(plain).map_or_else(|| answer.status.to_string(), str::to_owned);
+            let cause = if answer.status.is_server_error() { Cause::CredentialUnavailable } else { Cause::Credential };
+            return Err(Failure::new(cause, format!("AWS STS does not give the role {role_arn}: {told}"))
+                .said(tag(text, "Message").unwrap_or(""), &[])
                 .hint("see the role's trust policy, and whose credentials ask for it"));
         }
         let member = |name| tag(text, name).ok_or_else(|| unread("AWS STS", &format!("it has no {name}")));

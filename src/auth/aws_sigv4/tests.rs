@@ -651,7 +651,8 @@ async fn a_role_is_assumed_by_a_signed_request_or_with_a_token_and_a_container_i
     let env = [("AWS_CONFIG_FILE", config.as_str()), ("AWS_ENDPOINT_URL_STS", sts.as_str())];
     assert_eq!(access_key("{ profile: one }", &env).await.ok().unwrap(), "AKROLE");
     let failure = access_key("{ profile: two }", &env).await.err().unwrap();
-    assert!(failure.details.contains("AccessDenied: not you") && !failure.to_string().contains("s3cret"), "{failure}");
+    assert!(failure.details.ends_with("AccessDenied") && failure.said.as_deref() == Some("not you"), "{failure}");
+    assert!(!failure.in_full().contains("s3cret"), "{failure}");
     let web = [&env[..], &[("AWS_ROLE_ARN", "arn:web"), ("AWS_WEB_IDENTITY_TOKEN_FILE", &token)]].concat();
     assert_eq!(access_key("{}", &web).await.ok().unwrap(), "AKWEB");
     let url = format!("http://127.0.0.1:{port}/creds");

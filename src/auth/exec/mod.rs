@@ -106,7 +106,8 @@ impl Exec {
         }
         let path = if self.use_path { repository(draft.path()) } else { None };
         let path = path.map_or_else(String::new, |path| format!("path={path}\n"));
-        format!("protocol={}\nhost={}\n{path}\n", draft.origin.scheme, draft.origin.authority())
+        // git-credential(1): a helper may then give a whole credential, `authtype` and `credential`.
+        format!("capability[]=authtype\nprotocol={}\nhost={}\n{path}\n", draft.origin.scheme, draft.origin.authority())
     }
 
     fn fresh(&self, draft: &Draft) -> (String, Arc<Fresh<Fields>>) {
@@ -172,6 +173,7 @@ impl Authorizer for Exec {
             draft.headers.remove(name);
         }
         for (name, value) in fields.iter() {
+            draft.drop_look_alikes(name);
             draft.headers.append(name, value.clone());
         }
         Ok(())

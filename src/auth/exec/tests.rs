@@ -141,10 +141,10 @@ async fn a_git_helper_is_asked_for_each_origin_by_itself() {
         let pair = base64::prelude::BASE64_STANDARD.decode(text.strip_prefix("Basic ").unwrap()).unwrap();
         String::from_utf8(pair).unwrap()
     };
-    assert_eq!(answer(&exec, "git.example/o/r.git/info/refs").await, "u:protocol=https host=git.example");
-    assert_eq!(answer(&exec, "git.example:8443/").await, "u:protocol=https host=git.example:8443");
+    assert_eq!(answer(&exec, "git.example/o/r.git/info/refs").await, "u:capability[]=authtype protocol=https host=git.example");
+    assert_eq!(answer(&exec, "git.example:8443/").await, "u:capability[]=authtype protocol=https host=git.example:8443");
     exec.use_path = true;
-    let asked = "u:protocol=https host=git.example path=o/r.git";
+    let asked = "u:capability[]=authtype protocol=https host=git.example path=o/r.git";
     assert_eq!(answer(&exec, "git.example/o/r.git/info/refs?service=git-upload-pack").await, asked);
     assert_eq!(answer(&exec, "git.example/o/r.git/git-receive-pack").await, asked);
 }

@@ -279,12 +279,17 @@ impl Authorizer for HttpSignature {
         Needs { prepare: self.key.is_live(), body, ..Needs::default() }
     }
     fn writes(&self) -> Vec<Spot> {
-        vec![Spot::Header(INPUT), Spot::Header(SIGNATURE)]
+        let digest = self.content_digest.map(|_| Spot::Aside(DIGEST));
+        [Spot::Header(INPUT), Spot::Header(SIGNATURE)].into_iter().chain(digest).collect()
     }
     fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(self.key.ready())
     }
     fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure> {
+        if !draft.headers.contains_key(INPUT) {
+            // What no `Signature-Input` speaks of is a signature of another kind, older than RFC 9421.
+            draft.headers.remove(SIGNATURE);
+        }
         self.add_digest(draft)?;
         let signer = self.key.now()?;
         let lines = self.lines(draft)?;

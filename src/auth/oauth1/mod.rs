@@ -11,7 +11,7 @@ use aws_lc_rs::{digest, hmac};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use percent_encoding::utf8_percent_encode;
 use zeroize::Zeroizing;
 
@@ -313,6 +313,28 @@ impl OAuth1 {
         Ok(BASE64_STANDARD.encode(hmac::sign(&hmac::Key::new(algorithm, key.as_bytes()), base.as_bytes())))
     }
 
+    /// Takes out a client's own parameters wherever it put them (RFC 5849 §3.5: in one place only).
+    fn clear(&self, draft: &mut Draft) -> Result<(), Failure> {
+        draft.remove_queries(|name| self.names().any(|own| own == name));
+        let scheme = |field: &HeaderValue| field.as_bytes().get(..6).is_some_and(|word| word.eq_ignore_ascii_case(b"oauth "));
+        if draft.headers.get(header::AUTHORIZATION).is_some_and(scheme) {
+            draft.headers.remove(header::AUTHORIZATION);
+        }
+        if is_form(&draft.headers) {
+            let body = form(draft)?;
+            if base::pairs(&body).iter().any(|pair| self.is_ours(pair)) {
+                draft.replace_body(Bytes::from(self.without_ours(&body).join(&b'&')));
+            }
+        }
+        Ok(())
+    }
+
+    /// The fields of a form that are the client's.
+    fn without_ours<'b>(&self, body: &'b [u8]) -> Vec<&'b [u8]> {
+        let kept = body.split(|byte| *byte == b'&').filter(|_| !body.is_empty());
+        kept.filter(|piece| !base::pairs(piece).iter().any(|pair| self.is_ours(pair))).collect()
+    }
+
     /// RFC 5849 §3.5.
     fn place(&self, draft: &mut Draft, parameters: &[Pair]) -> Result<(), Failure> {
         let joined = || parameters.iter().map(Pair::joined).collect::<Vec<_>>().join("&");
@@ -326,10 +348,9 @@ impl OAuth1 {
             }
             Where::Body => {
                 let body = form(draft)?;
-                let kept = body.split(|byte| *byte == b'&').filter(|_| !body.is_empty());
-                let kept = kept.filter(|piece| !base::pairs(piece).iter().any(|pair| self.is_ours(pair)));
-                let added = joined();
-                let whole = kept.chain(std::iter::once(added.as_bytes())).collect::<Vec<_>>().join(&b'&');
+                let (mut whole, added) = (self.without_ours(&body), joined());
+                whole.push(added.as_bytes());
+                let whole = whole.join(&b'&');
                 draft.replace_body(Bytes::from(whole));
             }
         }
@@ -364,11 +385,20 @@ impl Authorizer for OAuth1 {
     fn writes(&self) -> Vec<Spot> {
         match self.at {
             Where::Header => vec![Spot::Header(header::AUTHORIZATION)],
-            Where::Query => NAMES.iter().map(|name| Spot::Query((*name).to_owned())).collect(),
+            Where::Query => self.names().map(|name| Spot::Query(name.to_owned())).collect(),
             Where::Body => {
-                let fields = NAMES.iter().map(|name| Spot::BodyField((*name).to_owned()));
+                let fields = self.names().map(|name| Spot::BodyField(name.to_owned()));
                 fields.chain([Spot::Header(header::AUTHORIZATION)]).collect()
             }
+        }
+    }
+    fn clears(&self) -> Vec<Spot> {
+        let query = self.names().map(|name| Spot::Query(name.to_owned()));
+        let body = self.names().map(|name| Spot::BodyField(name.to_owned()));
+        match self.at {
+            Where::Header => query.chain(body).collect(),
+            Where::Query => body.chain([Spot::Header(header::AUTHORIZATION)]).collect(),
+            Where::Body => query.collect(),
         }
     }
     fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
@@ -391,9 +421,7 @@ impl Authorizer for OAuth1 {
         }
     }
     fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure> {
-        for name in self.names().filter(|name| draft.has_query(name)).collect::<Vec<_>>() {
-            draft.remove_query(name);
-        }
+        self.clear(draft)?;
         let mut parameters = self.parameters(draft, round)?;
         let signature = self.signature(&self.base_string(draft, &parameters)?)?;
         parameters.push(Pair::new("oauth_signature", &signature));

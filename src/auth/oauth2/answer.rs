@@ -3,10 +3,13 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::header;
 use serde_json::{Map, Value as Json};
 
 use crate::auth::fetch::Fetched;
+use crate::moment::Moment;
 use crate::secret::Secret;
 
 /// A token, as it was issued.
@@ -31,6 +34,14 @@ pub enum Wrong {
 }
 
 impl Wrong {
+    /// What the server says about it, for the log.
+    pub fn said(&self) -> &str {
+        match self {
+            Wrong::Error { description: Some(text), .. } => text,
+            _ => "",
+        }
+    }
+
     pub fn code(&self) -> &str {
         match self {
             Wrong::Error { code, .. } => code,
@@ -42,8 +53,7 @@ impl Wrong {
 impl std::fmt::Display for Wrong {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Wrong::Error { code, description: None } => f.write_str(code),
-            Wrong::Error { code, description: Some(text) } => write!(f, "{code} ({text})"),
+            Wrong::Error { code, .. } => f.write_str(code),
             Wrong::Nonsense(why) => f.write_str(why),
         }
     }
@@ -51,6 +61,8 @@ impl std::fmt::Display for Wrong {
 
 /// An answer, and the secrets that were sent for it.
 pub struct Asked {
+    /// The ID token is what is wanted.
+    pub id_token: bool,
     pub answer: Fetched,
     pub secrets: Vec<Secret>,
 }
@@ -59,7 +71,7 @@ impl Asked {
     /// # Errors
     /// As [`token`], our own secrets taken out.
     pub fn token(&self) -> Result<Token, Wrong> {
-        token(&self.answer).map_err(|wrong| self.shown(wrong))
+        token(&self.answer, self.id_token).map_err(|wrong| self.shown(wrong))
     }
 
     /// # Errors
@@ -82,24 +94,40 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// # Errors
 /// The endpoint refuses, or does not answer with a token.
-pub fn token(fetched: &Fetched) -> Result<Token, Wrong> {
+pub fn token(fetched: &Fetched, id_token: bool) -> Result<Token, Wrong> {
     let members = members(fetched)?;
     let text = |name: &str| members.get(name).and_then(Json::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
-    let Some(access) = text("access_token") else {
-        let whole = if text("id_token").is_some() { "only an id_token" } else { "no access_token" };
-        return Err(Wrong::Nonsense(format!("it answered {} with {whole}", fetched.status)));
+    let wanted = if id_token { "id_token" } else { "access_token" };
+    let Some(access) = text(wanted) else {
+        let why = match (id_token, text("id_token")) {
+            (false, Some(_)) => "only an id_token, which `token: id_token` would have used",
+            (false, None) => "no access_token",
+            (true, _) => "no id_token; many servers want the scope `openid` for one",
+        };
+        return Err(Wrong::Nonsense(format!("it answered {} with {why}", fetched.status)));
     };
     // RFC 6750 §2.1 takes still less; what a header cannot carry is refused before it gets there.
     if access.bytes().any(|byte| !byte.is_ascii_graphic()) {
-        return Err(Wrong::Nonsense("its access_token holds characters that a header cannot carry".to_owned()));
+        return Err(Wrong::Nonsense("its token holds characters that a header cannot carry".to_owned()));
     }
+    let said = seconds(members.get("expires_in")).filter(|life| !life.is_zero());
+    // An ID token says its own end; `expires_in` is of the access token (OpenID Connect Core §3.1.3.3).
+    let life = if id_token { left(&access).or(said) } else { said };
     Ok(Token {
         access: Secret::new(access),
-        kind: text("token_type"),
-        life: seconds(members.get("expires_in")).filter(|life| !life.is_zero()).map(|life| life.min(LONGEST)),
+        kind: text("token_type").filter(|_| !id_token),
+        life: life.map(|life| life.min(LONGEST)),
         refresh: text("refresh_token").map(Secret::new),
         scope: text("scope").map(|scope| clean(&scope)),
     })
+}
+
+/// How long a JWT is good by its own `exp`; its signature is for whom it is sent to.
+fn left(token: &str) -> Option<Duration> {
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let end = serde_json::from_slice::<Map<String, Json>>(&payload).ok()?.get("exp")?.as_f64()?;
+    let left = end - Moment::real().unix() as f64;
+    (left >= 1.0).then(|| Duration::from_secs(left.min(LONGEST.as_secs_f64()) as u64))
 }
 
 /// The members of an answer that is no error.
@@ -108,6 +136,10 @@ pub fn token(fetched: &Fetched) -> Result<Token, Wrong> {
 /// As [`token`].
 pub fn members(fetched: &Fetched) -> Result<Map<String, Json>, Wrong> {
     let status = fetched.status;
+    if let Some(coding) = fetched.headers.get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+        let coding = clean(&String::from_utf8_lossy(coding.as_bytes()));
+        return Err(Wrong::Nonsense(format!("it answered {status} in the coding {coding}, though identity was asked for")));
+    }
     let found = object(&fetched.body).or_else(|| form(&fetched.body)).unwrap_or_default();
     if let Some(code) = error_code(&found) {
         let description = ["error_description", "message"].iter().find_map(|name| found.get(*name)?.as_str()).map(clean);
@@ -130,16 +162,25 @@ pub fn members(fetched: &Fetched) -> Result<Map<String, Json>, Wrong> {
 /// `error` as a text; some servers make it an object, or a text beside `errorCode`.
 fn error_code(found: &Map<String, Json>) -> Option<String> {
     match found.get("error")? {
-        Json::String(code) if !code.is_empty() => Some(clean(code)),
+        Json::String(code) if !code.is_empty() => Some(plain_code(code)),
         Json::Object(inner) => {
             let code = ["code", "status", "message"].iter().find_map(|name| inner.get(*name)?.as_str());
-            Some(clean(code.unwrap_or("error")))
+            Some(plain_code(code.unwrap_or("error")))
         }
         _ => None,
     }
 }
 
-fn object(body: &[u8]) -> Option<Map<String, Json>> {
+/// A code is a word or an extension's URI; a sentence in its place is none, and goes no further.
+fn plain_code(code: &str) -> String {
+    let is_plain = code.len() <= 100 && code.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.:/".contains(&b));
+    if is_plain { code.to_owned() } else { "error".to_owned() }
+}
+
+/// A JSON object, a byte-order mark before it or not.
+pub fn object(body: &[u8]) -> Option<Map<String, Json>> {
+    // RFC 8259 §8.1 has no byte-order mark; servers do.
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     serde_json::from_slice(body.trim_ascii()).ok()
 }
 

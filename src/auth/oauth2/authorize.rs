@@ -43,7 +43,10 @@ impl Authorization {
         Self {
             state: moment.nonce(NonceKind::State, random),
             verifier: moment.nonce(NonceKind::PkceVerifier, random),
-            redirect: format!("http://{}:{port}{}", settings.redirect.host, settings.redirect.path),
+            redirect: match &settings.redirect.elsewhere {
+                Some(text) => text.clone(),
+                None => format!("http://{}:{port}{}", settings.redirect.host, settings.redirect.path),
+            },
         }
     }
 
@@ -83,6 +86,8 @@ impl Authorization {
         // RFC 9207 §2.4: a mix-up of servers shows here.
         if let Some(issuer) = &settings.issuer
             && get("iss") != Some(issuer)
+            // One that only says where the server is: not every server names itself in the answer.
+            && (settings.token_url.is_some() || get("iss").is_some())
         {
             return Returned::Refused(format!(
                 "the answer comes from {}, not from `issuer: {issuer}`",
@@ -106,7 +111,7 @@ impl Authorization {
     pub async fn redeem(&self, session: &Session, code: &str) -> Result<Token, Failure> {
         let form =
             session.form(|settings, at_hand| request::code(settings, code, &self.redirect, &self.verifier, at_hand)).await?;
-        let answer = session.ask(&session.settings.token_url, form).await?;
+        let answer = session.ask(&session.endpoints().await?.token, form).await?;
         let token = answer.token().map_err(|wrong| session.failure(&wrong, &answer))?;
         session.signed_in(token).await
     }
@@ -134,9 +139,10 @@ impl Session {
         let Some(store) = &self.store else { return Ok((false, None)) };
         let _turn = store.turn(self.patience).await?;
         let Some(kept) = store.read()? else { return Ok((false, None)) };
-        let revoked = match &self.settings.revocation_url {
-            None => Ok(()),
-            Some(url) => self.revoke(url, &kept.token).await,
+        let revoked = match self.endpoints().await.map(|known| known.revocation.as_ref()) {
+            Ok(None) => Ok(()),
+            Ok(Some(url)) => self.revoke(url, &kept.token).await,
+            Err(failure) => Err(failure),
         };
         store.remove()?;
         Ok((true, revoked.err()))
@@ -150,7 +156,9 @@ impl Session {
             let asked = self.ask(url, form).await?;
             if !asked.answer.status.is_success() {
                 let why = asked.members().err().map_or_else(|| asked.answer.status.to_string(), |wrong| wrong.to_string());
-                return Err(Failure::new(Cause::Credential, format!("{} did not revoke the {hint}: {why}", url.shown())));
+                let said = asked.members().err().map_or_else(String::new, |wrong| wrong.said().to_owned());
+                let failure = Failure::new(Cause::Credential, format!("{} did not revoke the {hint}: {why}", url.shown()));
+                return Err(failure.said(&said, &[]));
             }
         }
         Ok(())

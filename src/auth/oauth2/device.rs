@@ -35,7 +35,8 @@ impl Device {
     /// # Errors
     /// The server refuses, or its answer is not one.
     pub async fn begin(session: &Session) -> Result<Self, Failure> {
-        let url = session.settings.device_url.as_ref().ok_or_else(|| Failure::new(Cause::Internal, "there is no device_url"))?;
+        let missing = || Failure::new(Cause::Credential, "the issuer's metadata names no device_authorization_endpoint");
+        let url = session.endpoints().await?.device.as_ref().ok_or_else(missing)?;
         let form = session.form(request::device).await?;
         let asked = session.ask(url, form).await?;
         let members = asked.members().map_err(|wrong| session.failure(&wrong, &asked))?;
@@ -75,7 +76,7 @@ impl Device {
         while Instant::now() + self.interval < end {
             tokio::time::sleep(self.interval).await;
             let form = session.form(|settings, at_hand| request::device_poll(settings, &self.device_code, at_hand)).await?;
-            let asked = match session.ask(&session.settings.token_url, form).await {
+            let asked = match session.ask(&session.endpoints().await?.token, form).await {
                 Ok(asked) => asked,
                 Err(_) if lost < LOST => {
                     lost += 1;
@@ -89,8 +90,10 @@ impl Device {
                 Err(wrong) => match wrong.code() {
                     "authorization_pending" => {}
                     "slow_down" => self.interval += SLOWER,
-                    "access_denied" => return Err(session.sign_in("the sign-in was refused")),
-                    "expired_token" => break,
+                    "access_denied" => return Err(session.sign_in("the sign-in was refused").said(wrong.said(), &[])),
+                    "expired_token" => {
+                        return Err(session.sign_in("nobody signed in with the code in time").said(wrong.said(), &[]));
+                    }
                     _ => return Err(session.failure(&wrong, &asked)),
                 },
             }

@@ -4,7 +4,7 @@ use super::settings::Grant;
 use crate::config::schema::{BUNDLES, CERTIFICATES};
 use crate::config::{Setting, Shape};
 
-pub const FIELDS: [Setting; 36] = [
+pub const FIELDS: [Setting; 37] = [
     (
         "grant",
         Shape::Words(&[
@@ -19,16 +19,21 @@ pub const FIELDS: [Setting; 36] = [
         "client_credentials",
         "client_credentials, password, authorization_code, device_code, refresh_token, jwt_bearer (RFC 7523) or token_exchange (RFC 8693)",
     ),
-    ("token_url", Shape::Url, "required", "the token endpoint"),
+    ("token_url", Shape::Url, "required, or `issuer`", "the token endpoint"),
     ("auth_url", Shape::Url, "", "authorization_code: where the browser goes; PKCE (S256) is always used"),
     ("device_url", Shape::Url, "", "device_code: the device authorization endpoint"),
     ("revocation_url", Shape::Url, "", "where `gatepass logout` revokes (RFC 7009)"),
-    ("issuer", Shape::Url, "", "authorization_code: the `iss` that must come back with the code (RFC 9207)"),
+    (
+        "issuer",
+        Shape::Url,
+        "",
+        "without `token_url`: the endpoints are those of its metadata (OpenID Connect Discovery, RFC 8414). authorization_code: the `iss` that must come back with the code (RFC 9207)",
+    ),
     (
         "redirect_uri",
         Shape::Url,
         "http://127.0.0.1/callback",
-        "authorization_code: as registered; without a port any free one is used (RFC 8252)",
+        "authorization_code: as registered. On this machine (127.0.0.1, [::1], localhost), without a port any free one is used (RFC 8252); an https address of an app works too: `gatepass login` then asks for the address that the browser ends up at",
     ),
     ("client_id", Shape::Secret, "", "a SECRET"),
     ("client_secret", Shape::Secret, "", "a SECRET"),
@@ -61,6 +66,12 @@ pub const FIELDS: [Setting; 36] = [
         "",
         "jwt_bearer: claims of the assertion; `iss` and `sub` are the client_id, `aud`, `iat`, `exp` and `jti` are added; null leaves one out",
     ),
+    (
+        "token",
+        Shape::Words(&["access_token", "id_token"]),
+        "access_token",
+        "which of the server's tokens is used: id_token for services that ask for one, such as Cloud Run and IAP; it is used until its `exp`",
+    ),
     ("scopes", Shape::Many(&Shape::Plain), "", "a list, or one text with spaces"),
     ("audience", Shape::Many(&Shape::Plain), "", "a text or list, sent as `audience`"),
     ("resource", Shape::Many(&Shape::Plain), "", "a text or list, sent as `resource` (RFC 8707)"),
@@ -88,11 +99,10 @@ pub const SECRETS: [&str; 8] =
     ["client_id", "client_secret", "username", "password", "refresh_token", "assertion", "subject_token", "actor_token"];
 
 /// Those that some grants only know what to do with.
-pub const OF_GRANTS: [(&str, &[Grant]); 16] = [
+pub const OF_GRANTS: [(&str, &[Grant]); 15] = [
     ("auth_url", &[Grant::AuthorizationCode]),
     ("auth_params", &[Grant::AuthorizationCode]),
     ("redirect_uri", &[Grant::AuthorizationCode]),
-    ("issuer", &[Grant::AuthorizationCode]),
     ("device_url", &[Grant::DeviceCode]),
     ("revocation_url", &[Grant::AuthorizationCode, Grant::DeviceCode, Grant::RefreshToken]),
     ("username", &[Grant::Password]),

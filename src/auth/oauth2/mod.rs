@@ -3,6 +3,7 @@
 mod answer;
 pub mod authorize;
 pub mod device;
+pub mod discovery;
 mod dpop;
 mod fields;
 mod request;
@@ -38,7 +39,7 @@ pub static SCHEME: Scheme = Scheme {
 };
 
 /// RFC 6750 §2.3.
-const PARAMETER: &str = "access_token";
+const PARAMETER: &str = super::bearer::ACCESS_TOKEN;
 
 /// How long a renewal waits for another process to do the same: longer than one takes.
 fn patience(making: &Making<'_>) -> std::time::Duration {
@@ -93,6 +94,17 @@ impl Authorizer for OAuth2 {
             false => Spot::Header(header::AUTHORIZATION),
         };
         let proof = self.0.settings.dpop.then_some(Spot::Header(PROOF));
+        let uncached = self.0.settings.in_query.then_some(Spot::Aside(header::CACHE_CONTROL));
+        [Some(token), proof, uncached].into_iter().flatten().collect()
+    }
+
+    /// The other place of a token, and the proof of a client's own key.
+    fn clears(&self) -> Vec<Spot> {
+        let token = match self.0.settings.in_query {
+            true => Spot::Header(header::AUTHORIZATION),
+            false => Spot::Query(PARAMETER.to_owned()),
+        };
+        let proof = (!self.0.settings.dpop).then_some(Spot::Header(PROOF));
         [Some(token), proof].into_iter().flatten().collect()
     }
 
@@ -106,9 +118,12 @@ impl Authorizer for OAuth2 {
             draft.set_query(PARAMETER, token.access.expose());
             // RFC 6750 §2.3: what has a token in its URL must not be kept by caches.
             draft.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            draft.headers.remove(header::AUTHORIZATION);
         } else {
+            draft.remove_queries(|name| name == PARAMETER);
             draft.headers.insert(header::AUTHORIZATION, self.field(&token.access)?);
         }
+        draft.headers.remove(PROOF);
         if self.0.settings.dpop {
             let proven =
                 Proven { method: &draft.method, origin: &draft.origin, target: &draft.target, token: Some(&token.access) };

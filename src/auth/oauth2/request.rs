@@ -22,14 +22,15 @@ use crate::secret::Secret;
 pub struct Form {
     pairs: Vec<(String, Secret)>,
     pub headers: HeaderMap,
-    /// A secret that stands in the header fields.
-    in_headers: Option<Secret>,
+    /// Secrets that stand in the header fields, as they stand there.
+    in_headers: Vec<Secret>,
 }
 
 /// The secrets of a credential, fetched: by setting; those of `token_params` and `claims` by their own names.
 pub struct AtHand<'a> {
     pub of: &'a dyn Fn(&'static str) -> Option<Secret>,
     pub text: &'a dyn Fn(&Text) -> Result<Secret, Failure>,
+    pub token_url: &'a str,
     pub moment: &'a Moment,
 }
 
@@ -64,6 +65,7 @@ impl Form {
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
         self.headers.insert(header::CONTENT_TYPE, form);
         self.headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        self.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let body = Bytes::copy_from_slice(self.encode().as_bytes());
         (self.headers, body)
     }
@@ -237,9 +239,10 @@ fn authenticate(settings: &Settings, at_hand: &AtHand<'_>, form: &mut Form) -> R
         ClientAuth::Basic | ClientAuth::BasicRaw => {
             let (id, secret) = (id.ok_or_else(|| missing("client_id"))?, secret()?);
             let raw = settings.client_auth == ClientAuth::BasicRaw;
-            let field = header_value(&basic(id.expose(), secret.expose(), raw), "client secret")?;
-            form.headers.insert(header::AUTHORIZATION, field);
-            form.in_headers = Some(secret);
+            let text = basic(id.expose(), secret.expose(), raw);
+            form.headers.insert(header::AUTHORIZATION, header_value(&text, "client secret")?);
+            let pair = text.trim_start_matches("Basic ").to_owned();
+            form.in_headers = vec![Secret::new(pair), Secret::new(encode(secret.expose())), secret];
         }
         ClientAuth::PrivateKeyJwt | ClientAuth::ClientSecretJwt => {
             let id = id.ok_or_else(|| missing("client_id"))?;
@@ -247,7 +250,7 @@ fn authenticate(settings: &Settings, at_hand: &AtHand<'_>, form: &mut Form) -> R
             let signer = settings.signer(secret.as_ref())?;
             form.add_secret("client_id", &id);
             form.add("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
-            form.add("client_assertion", client_assertion(settings, &signer, id.expose(), at_hand.moment)?);
+            form.add("client_assertion", client_assertion(settings, &signer, id.expose(), at_hand)?);
         }
         ClientAuth::Post => {
             form.add_secret("client_id", &id.ok_or_else(|| missing("client_id"))?);
@@ -273,11 +276,11 @@ fn basic(id: &str, secret: &str, raw: bool) -> Zeroizing<String> {
 }
 
 /// RFC 7523 §3.
-fn client_assertion(settings: &Settings, signer: &Signer, id: &str, moment: &Moment) -> Result<String, Failure> {
+fn client_assertion(settings: &Settings, signer: &Signer, id: &str, at_hand: &AtHand<'_>) -> Result<String, Failure> {
     let mut claims = Map::new();
     claims.insert("iss".to_owned(), id.into());
     claims.insert("sub".to_owned(), id.into());
-    stamp(settings, &mut claims, moment);
+    stamp(settings, &mut claims, at_hand);
     signer.jwt(&jose_header(settings, signer), &claims)
 }
 
@@ -299,15 +302,15 @@ fn assertion(settings: &Settings, at_hand: &AtHand<'_>) -> Result<String, Failur
     } else if let Some(issuer) = claims.get("iss").cloned() {
         claims.entry("sub").or_insert(issuer);
     }
-    stamp(settings, &mut claims, at_hand.moment);
+    stamp(settings, &mut claims, at_hand);
     claims.retain(|_, value| !value.is_null());
     let signer = settings.signer(None)?;
     signer.jwt(&jose_header(settings, &signer), &claims)
 }
 
-fn stamp(settings: &Settings, claims: &mut Map<String, Json>, moment: &Moment) {
-    let now = moment.unix();
-    let audience = settings.assertion_audience.clone().unwrap_or_else(|| settings.token_url.to_string());
+fn stamp(settings: &Settings, claims: &mut Map<String, Json>, at_hand: &AtHand<'_>) {
+    let (now, moment) = (at_hand.moment.unix(), at_hand.moment);
+    let audience = settings.assertion_audience.clone().unwrap_or_else(|| at_hand.token_url.to_owned());
     claims.entry("aud").or_insert_with(|| audience.into());
     claims.entry("iat").or_insert_with(|| now.into());
     claims.entry("exp").or_insert_with(|| (now + ASSERTION_LIFE).into());

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, Method, header};
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::answer::{self, Asked, Token, Wrong};
+use super::discovery::Endpoints;
 use super::dpop::{Bound, Nonces, PROOF, Proven};
 use super::request::{self, AtHand, Form};
 use super::settings::{Claim, Grant, Settings};
@@ -30,6 +32,8 @@ pub struct Session {
     pub client: Client,
     pub store: Option<Store>,
     pub state: Arc<State>,
+    /// Once known.
+    pub endpoints: OnceCell<Endpoints>,
     pub(super) patience: Duration,
 }
 
@@ -91,7 +95,7 @@ impl Session {
         let others = others.map(|text| (text.clone(), Value::from(text.clone()))).collect();
         let store = settings.file.clone().map(Store::new);
         let state = state_of(&settings);
-        Self { settings, secrets, others, client, store, state, patience }
+        Self { settings, secrets, others, client, store, state, endpoints: OnceCell::new(), patience }
     }
 
     /// The token, fetched if need be. The fetching goes on when the one who asks no longer waits: a rotated
@@ -181,7 +185,7 @@ impl Session {
             }
         }
         let form = self.form(request::of_grant).await?;
-        let answer = self.ask(&self.settings.token_url, form).await?;
+        let answer = self.ask(&self.endpoints().await?.token, form).await?;
         let token = answer.token().map_err(|wrong| self.failure(&wrong, &answer))?;
         self.remember(token, None)
     }
@@ -237,7 +241,7 @@ impl Session {
                     kept.token.refresh = None;
                     self.save(store, &kept)?;
                 }
-                Err(self.sign_in(&format!("the refresh token is no longer good: {wrong}")))
+                Err(self.sign_in(&format!("the refresh token is no longer good: {wrong}")).said(wrong.said(), &[]))
             }
         }
     }
@@ -262,7 +266,7 @@ impl Session {
     /// `Ok(Err)`: the refresh token is refused (RFC 6749 §5.2 `invalid_grant`), and for good.
     async fn ask_refresh(&self, refresh: &Secret) -> Result<Result<Token, Wrong>, Failure> {
         let form = self.form(|settings, at_hand| request::refresh(settings, refresh, at_hand)).await?;
-        let answer = self.ask(&self.settings.token_url, form).await?;
+        let answer = self.ask(&self.endpoints().await?.token, form).await?;
         match answer.token() {
             Ok(token) => Ok(Ok(token)),
             Err(wrong) if wrong.code() == "invalid_grant" => Ok(Err(wrong)),
@@ -283,7 +287,8 @@ impl Session {
             Some(secret) => Ok(secret),
             None => Err(Failure::new(Cause::Credential, "a secret has not been fetched")),
         };
-        make(&self.settings, &AtHand { of: &of, text: &text, moment: &Moment::real() })
+        let token_url = self.endpoints().await?.token.to_string();
+        make(&self.settings, &AtHand { of: &of, text: &text, token_url: &token_url, moment: &Moment::real() })
     }
 
     /// One secret of the settings.
@@ -307,13 +312,27 @@ impl Session {
         let mut again = self.settings.dpop;
         loop {
             let headers = self.proven(url, headers.clone())?;
-            let answer = self.client.send("the token endpoint", Method::POST, url, headers, body.clone()).await?;
+            let sent = self.client.send("the token endpoint", Method::POST, url, headers, body.clone()).await;
+            let answer = sent.map_err(|failure| self.reached(failure))?;
             let new = self.settings.dpop && self.state.nonces.learn(&url.origin, &answer.headers);
-            let asked = Asked { answer, secrets: secrets.clone() };
+            let asked = Asked { id_token: self.settings.id_token, answer, secrets: secrets.clone() };
             if !again || !new || !asked.members().is_err_and(|wrong| wrong.code() == "use_dpop_nonce") {
                 return Ok(asked);
             }
             again = false;
+        }
+    }
+
+    /// A failure to reach the server, with the mend that is this credential's.
+    pub(super) fn reached(&self, failure: Failure) -> Failure {
+        match failure.cause {
+            Cause::CertificateError => {
+                let own =
+                    self.settings.name.as_ref().map_or_else(|| "the rule".to_owned(), |name| format!("credential `{name}`"));
+                failure.hint(format!("have {own} believe its CA: `oauth2: {{ ca_bundle: FILE }}`; a rule's `ca_bundle` is for the rule's hosts only"))
+            }
+            Cause::TlsAlert => failure.hint("if it asks for a client certificate: `oauth2: { client_certificate: NAME }`"),
+            _ => failure,
         }
     }
 
@@ -366,13 +385,20 @@ impl Session {
 
     /// What went wrong at the token endpoint, and the mend.
     pub fn failure(&self, wrong: &Wrong, asked: &Asked) -> Failure {
-        let failure = self.about(&format!("the token endpoint {} refused: {wrong}", self.settings.token_url.shown()));
+        let url = self.endpoints.get().map(|known| known.token.shown()).unwrap_or_default();
+        let failure = self.about(&format!("the token endpoint {url} refused: {wrong}"));
         let failure = match wrong {
             Wrong::Error { .. } => failure,
-            Wrong::Nonsense(why) => {
-                self.about(&format!("the token endpoint {} gave no token: {why}", self.settings.token_url.shown()))
-            }
+            Wrong::Nonsense(why) => self.about(&format!("the token endpoint {url} gave no token: {why}")),
         };
+        let failure = failure.said(wrong.said(), &[]);
+        if let Some(said) = &failure.said {
+            tracing::warn!(credential = self.settings.label(), error = wrong.code(), %said, "a token endpoint refused");
+        }
+        let status = asked.answer.status;
+        if status.is_server_error() || status == http::StatusCode::TOO_MANY_REQUESTS {
+            return Failure { cause: Cause::CredentialUnavailable, ..failure }.hint("it may answer later");
+        }
         let clock = clock_hint(&asked.answer)
             .filter(|_| matches!(wrong.code(), "invalid_client" | "invalid_grant" | "invalid_dpop_proof"));
         match clock.or_else(|| super::mend(self.settings.grant, wrong).map(str::to_owned)) {

@@ -97,6 +97,8 @@ pub struct Redirect {
     /// `None`: any free one.
     pub port: Option<u16>,
     pub path: String,
+    /// As registered, where that is not on this machine: the person brings the address back.
+    pub elsewhere: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -112,7 +114,8 @@ pub struct Settings {
     pub grant: Grant,
     /// For messages; `None` for one written in a rule.
     pub name: Option<String>,
-    pub token_url: Url,
+    /// `None`: the issuer says it.
+    pub token_url: Option<Url>,
     pub auth_url: Option<Url>,
     pub device_url: Option<Url>,
     pub revocation_url: Option<Url>,
@@ -134,6 +137,8 @@ pub struct Settings {
     pub assertion_audience: Option<String>,
     pub claims: Vec<(String, Claim)>,
     pub redirect: Redirect,
+    /// The ID token is what is used.
+    pub id_token: bool,
     pub in_query: bool,
     pub prefix: String,
     pub dpop: bool,
@@ -153,6 +158,9 @@ impl Settings {
         let token_url = url(&fields, decode, "token_url");
         let (auth_url, device_url) = (url(&fields, decode, "auth_url"), url(&fields, decode, "device_url"));
         let revocation_url = url(&fields, decode, "revocation_url");
+        if token_url.is_none() {
+            url(&fields, decode, "issuer");
+        }
         let secrets = secrets(&fields, decode);
         let private_key = fields.get("private_key").and_then(|node| decode.key_text(node));
         let passphrase = fields.get("passphrase").and_then(|node| known(decode, node));
@@ -183,13 +191,14 @@ impl Settings {
             assertion_audience: text("assertion_audience", decode),
             claims: fields.get("claims").and_then(|node| claims(node, decode)).unwrap_or_default(),
             redirect: redirect(&fields, decode),
+            id_token: fields.get("token").and_then(|node| decode.choice(node, "token", &TOKENS)).unwrap_or(false),
             in_query: fields.get("in").and_then(|node| decode.choice(node, "place for a token", &words)).unwrap_or(false),
             prefix: text("prefix", decode).unwrap_or_else(|| "Bearer".to_owned()),
             dpop: fields.get("dpop").and_then(|node| decode.boolean(node)).unwrap_or(dpop_key.is_some()),
             dpop_key,
             identity: fields.get("client_certificate").and_then(|node| making.identity(node, decode)),
             trust: fields.get("ca_bundle").and_then(|node| making.trust(node, decode)),
-            token_url: token_url?,
+            token_url,
             file: None,
         };
         own.check_keys(&fields, decode);
@@ -247,10 +256,10 @@ impl Settings {
         };
         let client = self.secrets.get("client_id").map(&text);
         let begun = self.secrets.get("refresh_token").map(&text);
-        let urls = [Some(&self.token_url), self.auth_url.as_ref(), self.device_url.as_ref()].map(|url| url.map(Url::to_string));
+        let urls = [self.token_url.as_ref(), self.auth_url.as_ref(), self.device_url.as_ref()].map(|url| url.map(Url::to_string));
         let params: Vec<_> =
             self.token_params.iter().map(|(name, _)| name).chain(self.auth_params.iter().map(|p| &p.1)).collect();
-        let all = serde_json::json!([
+        let mut all = serde_json::json!([
             self.grant.word(),
             urls,
             client,
@@ -261,6 +270,10 @@ impl Settings {
             params,
             self.dpop
         ]);
+        if let Some(all) = all.as_array_mut() {
+            all.extend(self.id_token.then(|| "id_token".into()));
+            all.extend(self.issuer.as_deref().filter(|_| self.token_url.is_none()).map(Into::into));
+        }
         let hash = digest(&SHA256, all.to_string().as_bytes());
         let hash: String = hash.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         let name: String = self.name.as_deref().unwrap_or("rule").chars().take(40).collect();
@@ -268,6 +281,8 @@ impl Settings {
         format!("{name}-{hash}.json")
     }
 }
+
+const TOKENS: [(&str, bool); 2] = [("access_token", false), ("id_token", true)];
 
 const TYPES: [&str; 3] = ["subject_token_type", "actor_token_type", "requested_token_type"];
 
@@ -282,7 +297,9 @@ fn check_grant(fields: &Fields<'_>, decode: &mut Decode<'_>, grant: Grant, name:
         Grant::JwtBearer => &["token_url"],
         Grant::TokenExchange => &["token_url", "subject_token"],
     };
-    for key in needed {
+    // Its issuer says where they are.
+    let discovered = fields.get("issuer").is_some() && fields.get("token_url").is_none();
+    for key in needed.iter().filter(|key| !discovered || !key.ends_with("_url")) {
         decode.required(fields, &format!("oauth2 with grant {}", grant.word()), key);
     }
     if grant == Grant::JwtBearer && fields.get("assertion").is_none() && fields.get("private_key").is_none() {
@@ -418,7 +435,8 @@ fn claims(node: &Node, decode: &mut Decode<'_>) -> Option<Vec<(String, Claim)>> 
 }
 
 fn redirect(fields: &Fields<'_>, decode: &mut Decode<'_>) -> Redirect {
-    let default = || Redirect { host: Host::Ip([127, 0, 0, 1].into()), port: None, path: "/callback".to_owned() };
+    let host = || Host::Ip([127, 0, 0, 1].into());
+    let default = || Redirect { host: host(), port: None, path: "/callback".to_owned(), elsewhere: None };
     let Some(node) = fields.get("redirect_uri") else { return default() };
     let Some(text) = decode.string(node) else { return default() };
     match Url::parse(&text) {
@@ -427,7 +445,10 @@ fn redirect(fields: &Fields<'_>, decode: &mut Decode<'_>) -> Redirect {
             let port = (url.origin.port != 80).then_some(url.origin.port);
             // A URL that was written without a path is registered without one.
             let path = if text.ends_with('/') || url.target.path() != "/" { url.target.path().to_owned() } else { String::new() };
-            Redirect { host: url.origin.host.clone(), port, path }
+            Redirect { host: url.origin.host.clone(), port, path, elsewhere: None }
+        }
+        Ok(url) if url.origin.scheme == Scheme::Https => {
+            Redirect { host: url.origin.host.clone(), port: None, path: url.target.path().to_owned(), elsewhere: Some(text) }
         }
         _ => {
             decode
@@ -435,7 +456,7 @@ fn redirect(fields: &Fields<'_>, decode: &mut Decode<'_>) -> Redirect {
                 .error(
                     "redirect",
                     node.place,
-                    "the browser comes back to this machine: an http URL of 127.0.0.1, [::1] or localhost",
+                    "the browser comes back to this machine, by an http URL of 127.0.0.1, [::1] or localhost, or to an https URL",
                 )
                 .help("write it as it is registered, such as `redirect_uri: http://127.0.0.1/callback`");
             default()

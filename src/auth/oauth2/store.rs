@@ -74,6 +74,9 @@ impl Store {
         let lock = self.path.with_extension("lock");
         loop {
             if let Some(lock) = files::try_lock(&lock).map_err(|error| cannot(&error))? {
+                // A process that was killed while it wrote had the only good refresh token in its hands.
+                let whole = |bytes: &[u8]| serde_json::from_slice::<Written>(bytes).is_ok();
+                files::recover(&self.path, BOUND, whole).map_err(|error| cannot(&error))?;
                 return Ok(lock);
             }
             if tokio::time::Instant::now() > end {

@@ -40,7 +40,8 @@ fn with_secrets<T>(session: &Session, work: impl FnOnce(&AtHand<'_>) -> T) -> T 
     };
     let of = |name: &'static str| session.settings.secrets.get(name).map(known);
     let moment = Moment::pinned(Some(SystemTime::UNIX_EPOCH), []);
-    work(&AtHand { of: &of, text: &|text| Ok(known(text)), moment: &moment })
+    let token_url = session.settings.token_url.as_ref().unwrap().to_string();
+    work(&AtHand { of: &of, text: &|text| Ok(known(text)), token_url: &token_url, moment: &moment })
 }
 
 fn sorted(body: &str) -> BTreeSet<(String, String)> {
@@ -117,13 +118,14 @@ fn every_published_message_is_reproduced_or_understood() {
                 assert_eq!(begun.returned(&session.settings, &url), wanted, "{id}");
             }
             "token-response" => {
-                let token = answer::token(&fetched(200, &inputs["json"])).ok().unwrap();
+                let token = answer::token(&fetched(200, &inputs["json"]), false).ok().unwrap();
                 assert_eq!(token.access.expose(), expected["access_token"]);
                 assert_eq!(token.life.unwrap().as_secs(), expected["expires_in"]);
                 assert_eq!(token.refresh.unwrap().expose(), expected["refresh_token"]);
             }
             "token-error" | "token-error-401" => {
-                let wrong = answer::token(&fetched(inputs["status"].as_u64().unwrap() as u16, &inputs["json"])).err().unwrap();
+                let wrong =
+                    answer::token(&fetched(inputs["status"].as_u64().unwrap() as u16, &inputs["json"]), false).err().unwrap();
                 assert_eq!(wrong.code(), expected["error"]);
             }
             "password-token" => {
@@ -264,7 +266,7 @@ fn pkce_is_as_rfc_7636_appendix_b_has_it() {
 fn answers_are_read_as_servers_write_them_and_nonsense_is_told_without_being_shown() {
     let read = |status: u16, body: &str| {
         let body = Bytes::copy_from_slice(body.as_bytes());
-        answer::token(&Fetched { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), body })
+        answer::token(&Fetched { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), body }, false)
     };
     let life = |body: &str| read(200, body).ok().unwrap().life.map(|life| life.as_secs());
     assert_eq!(life(r#"{"access_token":"t","expires_in":"3600"}"#), Some(3600));
@@ -274,23 +276,62 @@ fn answers_are_read_as_servers_write_them_and_nonsense_is_told_without_being_sho
     assert_eq!(life("access_token=t&expires_in=60&token_type=bearer"), Some(60));
     assert_eq!(life(r#"{"access_token":"t"}"#), None);
     for (status, body, told) in [
-        (
-            200,
-            r#"{"error":"bad_verification_code","error_description":"It\r\nis wrong"}"#,
-            "bad_verification_code (It  is wrong)",
-        ),
-        (400, "error=invalid_grant&error_description=gone", "invalid_grant (gone)"),
+        (200, r#"{"error":"bad_verification_code","error_description":"It\r\nis wrong"}"#, "bad_verification_code"),
+        (400, "error=invalid_grant&error_description=gone", "invalid_grant"),
         (400, r#"{"error":{"code":"AADSTS7","message":"m"}}"#, "AADSTS7"),
         (200, "<html>s3cret</html>", "it answered 200 OK with nothing named, which is no token"),
         (500, "s3cret", "it answered 500 Internal Server Error"),
         (302, "", "it answered 302 Found; redirects are not followed"),
         (200, r#"{"access_token":""}"#, "it answered 200 OK with no access_token"),
-        (200, r#"{"access_token":"s3 cret"}"#, "its access_token holds characters that a header cannot carry"),
+        (200, r#"{"access_token":"s3 cret"}"#, "its token holds characters that a header cannot carry"),
     ] {
         assert_eq!(read(status, body).err().unwrap().to_string(), told, "{body}");
     }
+    let wrong = read(400, r#"{"error":"bad_verification_code","error_description":"It\r\nis wrong"}"#).err().unwrap();
+    assert_eq!(wrong.said(), "It  is wrong");
+    // A sentence is no code, and a mark before the text no mistake.
+    assert_eq!(read(400, r#"{"error":"user bob has no rights"}"#).err().unwrap().to_string(), "error");
+    assert_eq!(read(200, "\u{feff}{\"access_token\":\"t\"}").ok().unwrap().access.expose(), "t");
     let long = json!({ "error": "x".repeat(5_000) });
     assert!(read(400, &long.to_string()).err().unwrap().to_string().len() < 300);
+}
+
+#[test]
+fn the_id_token_is_used_where_that_is_asked_for_until_its_own_end() {
+    let read = |body: Json, id_token: bool| {
+        let body = Bytes::from(body.to_string());
+        answer::token(&Fetched { status: StatusCode::OK, headers: HeaderMap::new(), body }, id_token)
+    };
+    let end = Moment::real().unix() + 600;
+    let id = format!("e30.{}.c2ln", crate::auth::jose::base64url(format!("{{\"exp\":{end}}}").as_bytes()));
+    let both = json!({ "access_token": "a", "id_token": id, "token_type": "DPoP", "expires_in": 5 });
+    let token = read(both.clone(), true).ok().unwrap();
+    assert_eq!((token.access.expose(), token.kind), (id.as_str(), None));
+    assert!(token.life.is_some_and(|life| (590..=600).contains(&life.as_secs())), "{:?}", token.life);
+    assert_eq!(read(both, false).ok().unwrap().access.expose(), "a");
+    let why = |body: Json, id_token| read(body, id_token).err().unwrap().to_string();
+    assert!(why(json!({ "id_token": id }), false).contains("`token: id_token` would have used"));
+    assert!(why(json!({ "access_token": "a" }), true).contains("no id_token"));
+}
+
+#[test]
+fn a_coded_answer_is_refused_with_the_reason_since_none_was_asked_for() {
+    let headers = HeaderMap::from_iter([(http::header::CONTENT_ENCODING, "gzip".parse().unwrap())]);
+    let fetched = Fetched { status: StatusCode::OK, headers, body: Bytes::from_static(b"\x1f\x8b") };
+    assert!(answer::token(&fetched, false).err().unwrap().to_string().contains("in the coding gzip, though identity"));
+    let (headers, _) = request::Form::default().message();
+    assert_eq!(headers["accept-encoding"], "identity");
+}
+
+#[test]
+fn a_redirect_to_an_app_elsewhere_is_sent_as_registered_and_read_from_what_is_pasted() {
+    let session = session(json!({ "grant": "authorization_code", "client_id": "a", "auth_url": "https://a.example/auth",
+        "redirect_uri": "https://app.example/cb" }));
+    let moment = Moment::pinned(None, [(NonceKind::State, "st".to_owned())]);
+    let begun = Authorization::begin(&session.settings, 0, &moment);
+    assert_eq!(begun.redirect, "https://app.example/cb");
+    assert_eq!(begun.returned(&session.settings, "/cb?code=c&state=st"), Returned::Code("c".to_owned()));
+    assert!(matches!(begun.returned(&session.settings, "/cb?code=c&state=other"), Returned::Foreign(_)));
 }
 
 #[test]
@@ -308,7 +349,7 @@ fn what_a_grant_lacks_and_what_it_has_no_use_for_is_told() {
         ("{ grant: device_code, token_url: https://a.example/t, client_id: x }", "needs `device_url`"),
         ("{ grant: client_credential, token_url: https://a.example/t }", "did you mean `client_credentials`?"),
         (
-            "{ grant: authorization_code, token_url: https://a.example/t, auth_url: https://a.example/a, client_id: x, redirect_uri: https://app.example/cb }",
+            "{ grant: authorization_code, token_url: https://a.example/t, auth_url: https://a.example/a, client_id: x, redirect_uri: http://app.example/cb }",
             "comes back to this machine",
         ),
     ] {
@@ -407,7 +448,8 @@ async fn tokens_are_used_renewed_and_given_up_as_the_cases_say() {
     let mut clocked = 0;
     for case in cases.iter().filter(|case| case["clock"].is_u64()) {
         let (clock, token) = (case["clock"].as_u64().unwrap(), &case["token"]);
-        let read = answer::token(&fetched(200, &json!({ "access_token": "t", "expires_in": token["expires_in"] }))).ok().unwrap();
+        let read =
+            answer::token(&fetched(200, &json!({ "access_token": "t", "expires_in": token["expires_in"] })), false).ok().unwrap();
         let state = session::State::default();
         state.fresh.put(read.clone(), session::life(&read));
         tokio::time::advance(std::time::Duration::from_secs(clock - token["obtained"].as_u64().unwrap())).await;
@@ -418,5 +460,5 @@ async fn tokens_are_used_renewed_and_given_up_as_the_cases_say() {
     assert_eq!(clocked, 4);
     let text = cases.iter().find(|case| case["id"] == "string-expires-in").unwrap();
     let body = json!({ "access_token": "t", "expires_in": text["token"]["expires_in"] });
-    assert_eq!(answer::token(&fetched(200, &body)).ok().unwrap().life.unwrap().as_secs(), 3600);
+    assert_eq!(answer::token(&fetched(200, &body), false).ok().unwrap().life.unwrap().as_secs(), 3600);
 }

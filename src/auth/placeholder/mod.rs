@@ -175,7 +175,7 @@ impl Authorizer for Placeholder {
         Needs { prepare: self.value.fixed().is_none(), body, ..Needs::default() }
     }
     fn writes(&self) -> Vec<Spot> {
-        vec![Spot::Placeholder(self.dummy.clone())]
+        vec![Spot::Placeholder(self.dummy.clone()), Spot::Aside(header::ACCEPT_ENCODING)]
     }
     fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async { self.value.ready().await.map(|_| ()) })

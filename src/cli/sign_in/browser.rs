@@ -22,9 +22,18 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 pub async fn sign_in(session: &Session, open: bool, timeout: Duration) -> Result<Token, Error> {
     let settings = &session.settings;
-    let auth_url = settings.auth_url.as_ref().ok_or_else(|| Error::new("this credential has no auth_url"))?;
-    let listeners = listen(&settings.redirect.host, settings.redirect.port).await?;
-    let port = listeners[0].local_addr().map_err(|cause| Error::new(cause.to_string()))?.port();
+    let endpoints = session.endpoints().await.map_err(told)?;
+    let auth_url = endpoints.authorization.as_ref();
+    let auth_url = auth_url.ok_or_else(|| Error::new("the issuer's metadata names no authorization_endpoint"))?;
+    let elsewhere = settings.redirect.elsewhere.as_deref();
+    let listeners = match elsewhere {
+        Some(_) => Vec::new(),
+        None => listen(&settings.redirect.host, settings.redirect.port).await?,
+    };
+    let port = match listeners.first() {
+        Some(listener) => listener.local_addr().map_err(|cause| Error::new(cause.to_string()))?.port(),
+        None => 0,
+    };
     let begun = Authorization::begin(settings, port, &Moment::real());
     let client_id = session.secret("client_id").await.map_err(told)?;
     let url = begun.url(settings, auth_url, &client_id);
@@ -33,13 +42,15 @@ pub async fn sign_in(session: &Session, open: bool, timeout: Duration) -> Result
         true => eprintln!("your browser opens to sign in; if it does not, open\n\n{url}\n"),
         false => eprintln!("open this in a browser to sign in\n\n{url}\n"),
     }
-    let pasting = !opened && std::io::stdin().is_terminal();
-    if pasting {
+    let pasting = elsewhere.is_some() || (!opened && std::io::stdin().is_terminal());
+    if let Some(address) = elsewhere {
+        eprintln!("when you are signed in, the browser ends up at {address}?code=…: paste that whole address here:");
+    } else if pasting {
         eprintln!("if that browser is on another machine, paste here the address that it ends up at:");
     }
     let awaited = async {
         tokio::select! {
-            code = await_browser(&listeners, &begun, session) => code,
+            code = await_browser(&listeners, &begun, session), if elsewhere.is_none() => code,
             code = await_paste(&begun, session), if pasting => code,
         }
     };

@@ -81,7 +81,7 @@ pub async fn logout(common: &Common, args: &LogoutArgs) -> Result<ExitCode, Erro
     let built = super::build(&super::request(common)).await?;
     let session = session(&built, &args.name)?;
     let (was, failed) = session.sign_out().await.map_err(told)?;
-    let revoked = session.settings.revocation_url.is_some() && failed.is_none();
+    let revoked = failed.is_none() && session.endpoints.get().is_some_and(|known| known.revocation.is_some());
     match (was, revoked) {
         (false, _) => eprintln!("credential `{}` was not signed in", args.name),
         (true, true) => eprintln!("signed out: the tokens are revoked and deleted"),
@@ -169,8 +169,10 @@ fn session(built: &Built, name: &str) -> Result<Arc<Session>, Error> {
     }
 }
 
-fn told(failure: Failure) -> Error {
-    Error::Message { message: failure.details, help: failure.hint }
+/// On the terminal of whoever runs gatepass, in full.
+pub fn told(failure: Failure) -> Error {
+    let said = failure.said.map(|said| format!(" (it said: {said})")).unwrap_or_default();
+    Error::Message { message: failure.details + &said, help: failure.hint }
 }
 
 /// `3 days`, `59 minutes`, `20 seconds`.

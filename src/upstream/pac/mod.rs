@@ -148,7 +148,8 @@ impl Pac {
     ) -> Result<Exits, Failure> {
         let (url, name) = asked(host, port, scheme);
         let failed = |why: &str| {
-            Failure::new(Cause::Route, format!("the PAC script {} does not say how to reach {url}: {why}", script.name))
+            Failure::new(Cause::Route, format!("the PAC script {} does not say how to reach {url}", script.name))
+                .said(why, &[])
                 .hint("mend the script, or set `upstream_proxy` or the rule's `via` to a proxy or none")
         };
         let run = {
