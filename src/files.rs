@@ -75,6 +75,74 @@ pub fn mode(path: &Path) -> Result<u32, FileError> {
     Ok(fs::metadata(path).map_err(failed("look at", path))?.permissions().mode() & 0o7777)
 }
 
+/// Whose a file or folder is, and who may write to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    pub user: u32,
+    pub group: u32,
+    pub mode: u32,
+    /// Of the file system, as it is mounted here.
+    pub read_only: bool,
+    /// The root of a mounted file system.
+    pub is_mount: bool,
+}
+
+/// The standing of what a path leads to; `None` when there is nothing.
+pub fn standing(path: &Path) -> Option<Standing> {
+    let metadata = fs::metadata(path).ok()?;
+    let above = path.parent().and_then(|parent| fs::metadata(parent).ok());
+    Some(Standing {
+        user: metadata.uid(),
+        group: metadata.gid(),
+        mode: metadata.permissions().mode() & 0o7777,
+        read_only: rustix::fs::statvfs(path).is_ok_and(|at| at.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY)),
+        is_mount: metadata.is_dir() && above.is_some_and(|above| above.dev() != metadata.dev()),
+    })
+}
+
+/// The mode of a secret file that others than its owner can read. Not told of: a group that the owner, who is not us,
+/// gave it to (so a service reads the key of root, and a container that of its volume), and read-only mounts, which
+/// are as whoever set up the machine or container made them.
+pub fn exposed(path: &Path) -> Option<u32> {
+    let Standing { user, mode, read_only, .. } = standing(path)?;
+    let forbidden = if user == own_user() { 0o077 } else { 0o007 };
+    (mode & forbidden != 0 && !read_only).then_some(mode)
+}
+
+/// Whose the link is that a path is, if it is one.
+pub fn link_owner(path: &Path) -> Option<u32> {
+    fs::symlink_metadata(path).ok().filter(|metadata| metadata.is_symlink()).map(|metadata| metadata.uid())
+}
+
+/// Where a path leads, links followed.
+pub fn real(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().ok()
+}
+
+/// The user that we run as.
+pub fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// May we run it?
+pub fn is_program(path: &Path) -> bool {
+    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+/// A group that nobody but this user is in: one of the same number, or by /etc/passwd and /etc/group.
+pub fn is_private_group(group: u32, user: u32) -> bool {
+    const BOUND: usize = 1 << 20;
+    let [users, groups] = ["/etc/passwd", "/etc/group"].map(|file| read_text(Path::new(file), BOUND).unwrap_or_default());
+    let fields = |text: &str| text.lines().map(|line| line.split(':').map(str::to_owned).collect::<Vec<_>>()).collect::<Vec<_>>();
+    let (users, groups) = (fields(&users), fields(&groups));
+    let number = |fields: &Vec<String>, at: usize| fields.get(at).and_then(|text| text.parse::<u32>().ok());
+    let name = users.iter().find(|fields| number(fields, 2) == Some(user)).and_then(|fields| fields.first());
+    let Some(listed) = groups.iter().find(|fields| number(fields, 2) == Some(group)) else { return group == user };
+    let members = listed.get(3).map_or("", String::as_str).split(',').filter(|member| !member.is_empty());
+    let others = users.iter().any(|fields| number(fields, 3) == Some(group) && number(fields, 2) != Some(user));
+    !others && name.is_some() && members.into_iter().all(|member| Some(member) == name.map(String::as_str))
+}
+
 /// What changes when a file is written or replaced: time, length and inode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stamp(SystemTime, u64, u64);
@@ -101,6 +169,14 @@ pub fn list(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
     }
     paths.sort();
     Ok(paths)
+}
+
+/// Creates a directory with its parents, open to all who may read there.
+///
+/// # Errors
+/// It cannot be made.
+pub fn create_dir(directory: &Path) -> Result<(), FileError> {
+    fs::create_dir_all(directory).map_err(failed("create", directory))
 }
 
 /// Creates a directory that only its owner may enter (0700), with its parents.

@@ -36,6 +36,17 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
         decode.report.error("empty-token", place, "this token is empty").help("check the variable or file that it comes from");
         return None;
     }
+    let doubled = |secret: &crate::secret::Secret| {
+        let (word, rest) = secret.expose().split_once(' ').unwrap_or_default();
+        !prefix.is_empty() && !rest.is_empty() && word.eq_ignore_ascii_case(&prefix)
+    };
+    if value.fixed().is_some_and(doubled) {
+        decode
+            .report
+            .error("doubled-prefix", place, format!("this token begins with the word `{prefix}`, which is put before it anyway"))
+            .help("leave the word out, here or in the variable or file that it comes from");
+        return None;
+    }
     let field = match value.fixed() {
         None => None,
         Some(secret) => Some(super::checked_header(decode, &with_prefix(&prefix, secret.expose()), place, "token")?),

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Common, Error, Format};
+use crate::config::Rule;
 use crate::serve;
 
 #[derive(Args)]
@@ -20,7 +21,15 @@ pub struct CheckArgs {
 
 pub async fn run(common: &Common, args: &CheckArgs) -> Result<ExitCode, Error> {
     let request = super::request(common);
-    let built = serve::build(&request).await;
+    let mut built = serve::build(&request).await;
+    if let Ok(built) = &mut built
+        && built.files.is_empty()
+    {
+        built
+            .report
+            .warning("no-configuration", None, "no configuration was found, so there was nothing to check: built-in defaults run")
+            .help("name one with `-c FILE`, or write one as ./gatepass.yaml (`gatepass init` writes a starter)");
+    }
     let (report, summary) = match &built {
         Ok(built) => (&built.report, Some(summary(built))),
         Err(report) => (&**report, None),
@@ -43,13 +52,25 @@ pub async fn run(common: &Common, args: &CheckArgs) -> Result<ExitCode, Error> {
 
 fn summary(built: &serve::Built) -> String {
     let count = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+    let inline = |of: &dyn Fn(&Rule) -> usize| built.gate.rules().iter().map(|live| of(&live.rule)).sum::<usize>();
     let files: Vec<String> = built.files.iter().map(|file| file.display().to_string()).collect();
     let from = if files.is_empty() { "built-in defaults (no configuration found)".to_owned() } else { files.join(", ") };
     format!(
         "good: {}, {}, {}, {} in {from}",
         count(built.gate.rules().len(), "rule"),
-        count(built.gate.credentials.len(), "credential"),
-        count(built.gate.identities.len(), "client certificate"),
-        count(built.gate.bundles.len(), "CA bundle"),
+        count(built.gate.credentials.len() + inline(&|rule| nameless(&rule.auth, |one| &one.name)), "credential"),
+        count(
+            built.gate.identities.len() + inline(&|rule| nameless(&rule.client_certificates, |one| &one.name)),
+            "client certificate",
+        ),
+        count(
+            built.gate.bundles.len() + inline(&|rule| rule.ca_bundle.iter().filter(|one| one.name.is_none()).count()),
+            "CA bundle",
+        ),
     )
+}
+
+/// How many of what a rule names stand in the rule itself.
+fn nameless<T>(list: &Option<Vec<std::sync::Arc<T>>>, name: impl Fn(&T) -> &Option<String>) -> usize {
+    list.iter().flatten().filter(|one| name(one).is_none()).count()
 }

@@ -21,6 +21,7 @@ mod ca;
 mod certs;
 mod check;
 mod demo;
+mod examples;
 mod exec;
 mod explain;
 mod generate;
@@ -36,7 +37,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::auth;
 use crate::config::{Report, Request};
@@ -108,8 +109,8 @@ enum Command {
     Health(health::HealthArgs),
     /// Print shell completions
     Completions { shell: clap_complete::Shell },
-    /// Print the manual page
-    Man,
+    /// Print the manual page of a command, or write all of them into a folder
+    Man(generate::ManArgs),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
@@ -165,7 +166,7 @@ impl From<crate::files::FileError> for Error {
 
 /// Reads the arguments, does what they say, and tells what went wrong.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(asked) => return usage(&asked),
     };
@@ -191,6 +192,11 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What there is to type, with an example for each.
+fn command() -> clap::Command {
+    examples::with(Cli::command())
 }
 
 /// `--help` and `--version` are output like any other; what was typed wrong goes to stderr.
@@ -247,11 +253,11 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, Error> {
         Command::Health(args) => health::run(&common, &args).await,
         Command::Completions { shell } => {
             let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "gatepass", &mut text);
+            clap_complete::generate(shell, &mut command(), "gatepass", &mut text);
             output::bytes(&text);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Man => generate::man(),
+        Command::Man(args) => generate::man(&args),
     }
 }
 

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::keyring;
 use super::meant::{Command, Pem, Text};
 use super::report::{Place, Report};
+use super::safe::Safe;
 use super::units::{parse_duration, parse_size};
 use super::withheld::Withheld;
 use super::yaml::{Key, Node, Value};
+use super::{keyring, literal};
 use crate::files;
 use crate::secret::Secret;
 
@@ -28,6 +29,8 @@ pub struct Scope {
     pub bound: usize,
     /// Variables of the environment that went into secrets; its copies share it.
     pub withheld: Withheld,
+    /// Whose files are believed.
+    pub safe: Safe,
 }
 
 /// Reads nodes in a scope.
@@ -165,7 +168,11 @@ impl<'a> Decode<'a> {
     /// A SECRET in any of its forms: text, `{env:}`, `{file:}`, `{exec:}`, `{keyring:}`.
     pub fn text(&mut self, node: &Node) -> Option<Text> {
         if node.as_map().is_none() {
-            return self.string(node).map(|text| Text::Known(Secret::new(text)));
+            let text = self.string(node)?;
+            if let Some((why, mend)) = literal::odd(&text).filter(|_| !self.plain) {
+                self.report.warning("odd-secret", node.place, why).help(mend);
+            }
+            return Some(Text::Known(Secret::new(text)));
         }
         let fields = self.fields(node, "secret", &["env", "file", "exec", "ttl", "timeout", "format", "field", "keyring"])?;
         let forms: Vec<&str> = ["env", "file", "exec", "keyring"].into_iter().filter(|form| fields.get(form).is_some()).collect();
@@ -207,19 +214,6 @@ impl<'a> Decode<'a> {
         Some(Command { place: fields.place, argv, directory, ttl, timeout, field, mend: None })
     }
 
-    /// A program and its arguments, to be run without a shell, and the folder to run it in: that of the file that
-    /// names it. `key` is how the setting is called.
-    pub fn argv(&mut self, node: &Node, key: &str) -> Option<(Vec<String>, PathBuf)> {
-        let argv: Vec<String> = self.strings(node)?.into_iter().map(|(text, _)| text).collect();
-        if argv.first().is_none_or(String::is_empty) {
-            self.report
-                .error("empty-command", node.place, format!("`{key}` names no program"))
-                .help(format!("write it as `{key}: [PROGRAM, ARGUMENT, …]`"));
-            return None;
-        }
-        Some((argv, self.base(node.place)))
-    }
-
     fn secret_file(&mut self, node: &Node) -> Option<Secret> {
         let path = self.path(node)?;
         self.read_file(&path, node.place)
@@ -228,6 +222,11 @@ impl<'a> Decode<'a> {
     /// A secret in a file, the final newline cut.
     pub(super) fn read_file(&mut self, path: &Path, place: Place) -> Option<Secret> {
         self.read.push(path.to_owned());
+        self.trusted(path, place)?;
+        if let Some(mode) = files::exposed(path).filter(|mode| mode & 0o007 != 0) {
+            let message = format!("others can read the secret in {} (mode {mode:04o})", path.display());
+            self.report.warning("loose-permissions", place, message).help(format!("chmod 600 {}", path.display()));
+        }
         match files::read_text(path, self.scope.bound) {
             Ok(text) => {
                 let cut = text.strip_suffix('\n').unwrap_or(&text);
@@ -332,7 +331,7 @@ impl<'a> Decode<'a> {
         if path.is_absolute() { path.to_owned() } else { self.base(place).join(path) }
     }
 
-    fn base(&self, place: Place) -> PathBuf {
+    pub(super) fn base(&self, place: Place) -> PathBuf {
         self.scope.bases.get(usize::from(place.file)).cloned().unwrap_or_default()
     }
 
@@ -469,9 +468,10 @@ impl<'a> Decode<'a> {
         }
         let near = nearest(name, self.scope.vars.keys().map(String::as_str)).map(str::to_owned);
         let error = self.report.error("unset", place, format!("there is no variable `{name}`"));
-        error.help(match near {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("define it under `vars:`, or take it from the environment with `${{{name}}}`"),
+        error.help(match (literal::foreign_variable(name), near) {
+            (Some(meant), _) => format!("write `${{{meant}}}`"),
+            (None, Some(near)) => format!("did you mean `{near}`?"),
+            (None, None) => format!("define it under `vars:`, or take it from the environment with `${{{name}}}`"),
         });
         None
     }
@@ -494,9 +494,10 @@ impl<'a> Decode<'a> {
             self.took(name);
             return Some(value.clone());
         }
-        self.report
-            .error("unset", place, format!("`{name}` is not set"))
-            .help(format!("export {name}=…, or ${{{name}:-}} to allow empty"));
+        self.report.error("unset", place, format!("`{name}` is not set")).help(match literal::foreign_variable(name) {
+            Some(meant) => format!("write `${{{meant}}}`"),
+            None => format!("export {name}=…, or ${{{name}:-}} to allow empty"),
+        });
         None
     }
 }

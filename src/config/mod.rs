@@ -5,9 +5,12 @@
 pub mod decode;
 mod describe;
 mod keyring;
+mod literal;
 pub mod load;
 pub mod meant;
+mod programs;
 pub mod report;
+mod safe;
 pub mod schema;
 mod shape;
 pub mod spiffe;

@@ -289,9 +289,62 @@ fn reword(cause: &serde_yaml::Error, text: &str) -> SyntaxError {
             Some("take out the `---` lines, or split the file and use `include:`"),
         );
     }
+    for (words, message, help) in WORDS {
+        if raw.contains(words) {
+            return told(message, Some(help));
+        }
+    }
     let bare = raw.split(" at line ").next().unwrap_or(&raw);
-    told(&format!("this is not valid YAML: {bare}"), None)
+    told(
+        &format!("this is not valid YAML: {bare}"),
+        Some("put texts with special characters in quotes, and indent a block evenly"),
+    )
 }
+
+/// Of the parser's words, then ours, then the mend. The first that fits counts.
+const WORDS: [(&str, &str, &str); 9] = [
+    (
+        "mapping values are not allowed",
+        "there is a `: ` where no key can stand",
+        "put a text that holds `: ` in quotes, or indent this line like its neighbours",
+    ),
+    (
+        "did not find expected ',' or '}'",
+        "this `{` is not closed, or a comma is missing",
+        "close it with `}`, and put texts with `{`, `}`, `,` or `: ` in quotes",
+    ),
+    (
+        "did not find expected ',' or ']'",
+        "this `[` is not closed, or a comma is missing",
+        "close it with `]`, and put texts with `[`, `]`, `,` or `: ` in quotes",
+    ),
+    (
+        "did not find expected key",
+        "this line is not indented like the others of its block",
+        "begin every key of a block in the same column",
+    ),
+    (
+        "did not find expected '-' indicator",
+        "this line is not indented like the list that it stands in",
+        "begin every item with `- ` in the same column, and its keys two columns further",
+    ),
+    (
+        "could not find expected ':'",
+        "a key needs `: ` and a value",
+        "write it as `key: value`, with a blank behind the colon; put a text of several lines in quotes",
+    ),
+    (
+        "found unexpected end of stream",
+        "a quotation mark is opened here and never closed",
+        "close it, or write a text that begins with one in the other kind of quotes",
+    ),
+    ("cannot start any token", "a text cannot begin with this character", "put it in quotes"),
+    (
+        "unknown escape character",
+        "`\\` is followed by what is no escape",
+        "use single quotes, in which `\\` is an ordinary character",
+    ),
+];
 
 #[cfg(test)]
 mod tests {

@@ -288,8 +288,11 @@ fn open_dir(directory: &Path, leaves: usize, constraints: Option<&Constraints>) 
         }
         create(directory, &key_path, constraints)?;
     }
-    // The key is refused; the folder only warned of: volumes of containers are writable by all.
-    let warnings = loose(directory, 0o022, "others can write to the CA's folder", "700")?;
+    // The key is refused; the folder only warned of. One that somebody else made is a volume, as wide open as its maker has it.
+    let warnings = match files::standing(directory) {
+        Some(standing) if standing.user != files::own_user() => None,
+        _ => loose(directory, 0o022, "others can write to the CA's folder", "700")?,
+    };
     if let Some(problem) = loose(&key_path, 0o077, "others can read the CA's key", "600")? {
         return Err(problem);
     }
@@ -357,7 +360,7 @@ fn open_files(cert: &Path, key: &Path, place: Place, leaves: usize) -> Result<Au
         chain.swap(0, at);
     }
     check(&chain[0], &key_pair, (cert, key), Some(place))?;
-    let loose = files::mode(key).ok().filter(|mode| mode & 0o077 != 0).map(|mode| {
+    let loose = files::exposed(key).map(|mode| {
         let message = format!("others can read the CA's key {} (mode {:04o})", key.display(), mode & 0o777);
         Problem::new("loose-permissions", place, message).help(format!("chmod 600 {}", key.display()))
     });

@@ -57,7 +57,7 @@ macro_rules! with_openssl {
         } else {
             concat!(
                 $what,
-                ": set `tls: { backend: openssl }`, in a build that has it (the container image, released binaries, or the cargo \
+                ": set `tls: { backend: openssl }`, in a build that has it (the container image, or the cargo \
                  feature `openssl`)"
             )
         }

@@ -455,7 +455,7 @@ fn key_problem((path, place): Site<'_>, error: &KeyError) -> Problem {
 }
 
 fn loose_permissions((path, place): Site<'_>) -> Option<Problem> {
-    let mode = files::mode(path).ok().filter(|mode| mode & 0o077 != 0)?;
+    let mode = files::exposed(path)?;
     let message = format!("others can read the key file {} (mode {:04o})", name(path), mode & 0o777);
     Some(Problem::new("loose-permissions", place, message).help(format!("chmod 600 {}", path.display())))
 }

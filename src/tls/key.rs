@@ -228,7 +228,7 @@ fn unsupported_key(kind: &str) -> KeyError {
         help:
             "supported are RSA with 2048 to 8192 bits, EC P-256, P-384 and P-521, and Ed25519: ask for a certificate with such a \
                key; RSA-PSS, Ed448 and secp256k1 can be used with `tls: { backend: openssl }` in a build that has the feature \
-               `openssl` (the container image, released binaries)"
+               `openssl` (the container image has it)"
                 .to_owned(),
     }
 }

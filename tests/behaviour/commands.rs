@@ -264,3 +264,51 @@ fn what_is_no_gatepass_is_not_ready() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("is not gatepass"), "{}", text(&output.stderr));
 }
+
+#[test]
+fn a_check_without_a_configuration_says_that_it_checked_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let output = done(&mut gatepass(home, &["check", "--strict"]));
+    if Path::new("/etc/gatepass/gatepass.yaml").exists() {
+        return;
+    }
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("no configuration was found"), "{}", text(&output.stderr));
+    write(home, "gatepass.yml", "rules: []\n");
+    let output = done(&mut gatepass(home, &["check"]));
+    assert!(text(&output.stderr).contains("gatepass.yml is not read"), "{}", text(&output.stderr));
+    write(home, "gatepass.yaml", "rules: [{ host: a.test, bearer: t }]\n");
+    let output = done(&mut gatepass(home, &["check", "--strict"]));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("1 rule, 1 credential,"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn attaching_to_nothing_is_an_error() {
+    let home = tempfile::tempdir().unwrap();
+    let output = done(&mut gatepass(home.path(), &["exec", "--attach", "127.0.0.1:9", "--", "true"]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("no gatepass listens there"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_manual_has_every_page_that_it_names() {
+    let home = tempfile::tempdir().unwrap();
+    let pages = home.path().join("man1");
+    let output = done(&mut gatepass(home.path(), &["man", "--dir", &pages.display().to_string()]));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for entry in std::fs::read_dir(&pages).unwrap() {
+        let page = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        for named in page.split("gatepass").skip(1).filter_map(|rest| rest.split("(1)").next()).filter(|rest| rest.len() < 40) {
+            let named = named.replace("\\-", "-");
+            if named.starts_with('-') && named.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') {
+                assert!(pages.join(format!("gatepass{named}.1")).exists(), "gatepass{named}(1)");
+            }
+        }
+    }
+    assert!(pages.join("gatepass-ca-install.1").exists() && pages.join("gatepass.1").exists());
+    let page = done(&mut gatepass(home.path(), &["man", "exec"]));
+    assert!(text(&page.stdout).contains("dummy"), "{}", text(&page.stdout));
+    assert_eq!(done(&mut gatepass(home.path(), &["man", "nothing"])).status.code(), Some(1));
+}

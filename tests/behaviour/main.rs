@@ -13,6 +13,7 @@ mod framing;
 mod identities;
 mod lifetimes;
 mod messages;
+mod mistakes;
 mod oauth2;
 mod onboarding;
 mod operation;

@@ -329,7 +329,7 @@ def run_exec(lab, r):
     code, out = sh(GATEPASS, "exec", "--bearer", "api.gp.test=TOKEN", "-c", config, "--", "curl", "-sS", "https://api.gp.test/dn", env={**env, "TOKEN": "from-env"})
     r.check("a quick rule wins over the file", "auth=Bearer from-env" in out, out)
     code, out = sh(GATEPASS, "exec", "-c", config, "--", "/no/such/program", env=env)
-    r.check("a missing program says so", code == 1 and "there is no such program" in out, out)
+    r.check("a missing program says so", code == 127 and "there is no such program" in out, out)
 
 
 def browser(lab, r):

@@ -96,7 +96,10 @@ pub async fn run(common: &Common, args: &BrowserArgs) -> Result<ExitCode, Error>
     let authority = built.gate.authority.clone();
     let changes = args.withholding.changes(&built.withheld)?;
     let (running, proxy) = match args.attach {
-        Some(address) => (None, address),
+        Some(address) => {
+            exec::attached(address, false).await?;
+            (None, address)
+        }
         None => {
             exec::start_logging(&args.log)?;
             let running = serve::start(built, request, Observe::default()).await?;

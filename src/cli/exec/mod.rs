@@ -72,7 +72,10 @@ pub async fn run(common: &Common, args: &ExecArgs) -> Result<ExitCode, Error> {
     let pem = built.gate.authority.certificate_pem().to_owned();
     let keep = args.print_env.is_some().then(|| built.state.join("clients"));
     let (running, address) = match args.attach {
-        Some(address) => (None, address),
+        Some(address) => {
+            attached(address, args.print_env.is_some()).await?;
+            (None, address)
+        }
         None => {
             start_logging(&args.log)?;
             let running = serve::start(built, request, Observe::noticing()).await?;
@@ -104,6 +107,22 @@ fn listener(token: Option<Secret>) -> Listener {
     let access = told_apart.then(|| Access { users, same_user: true, ..Access::default() });
     let address = ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
     Listener { access, ..Listener::forward(Place::default(), address) }
+}
+
+/// Does anything listen there? Variables may be printed beforehand; a command would fail with words of its own.
+pub async fn attached(address: SocketAddr, beforehand: bool) -> Result<(), Error> {
+    let reached = tokio::time::timeout(std::time::Duration::from_secs(3), tokio::net::TcpStream::connect(address)).await;
+    let why = match reached {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(cause)) => cause.to_string(),
+        Err(_) => "no answer within 3 seconds".to_owned(),
+    };
+    let message = format!("--attach {address}: no gatepass listens there: {why}");
+    if beforehand {
+        eprintln!("warning: {message}");
+        return Ok(());
+    }
+    Err(Error::new(message).help("start one with `gatepass run`, which says where it listens; or leave `--attach` out"))
 }
 
 pub fn start_logging(level: &str) -> Result<(), Error> {

@@ -1,12 +1,23 @@
 // Written by gatepass: sends this process's HTTP through the proxy that HTTP_PROXY and HTTPS_PROXY name, for versions of
-// Node that do not look at them. Newer ones do (NODE_USE_ENV_PROXY), and are left alone.
+// Node that do not look at them. Newer ones do (NODE_USE_ENV_PROXY), and are left alone but for the package ws.
 'use strict';
 (() => {
   const [major, minor] = process.versions.node.split('.').map(Number);
   const able = major > 24 || (major === 24 && minor >= 5) || (major === 22 && minor >= 21);
+  const http = require('http'), https = require('https');
+  // The package ws makes its connections itself, where it is given no agent; left to the usual agent they go by the proxy.
+  for (const module of [http, https]) {
+    const request = module.request;
+    module.request = function (options, ...rest) {
+      const own = options && typeof options === 'object' && !options.agent && !options.socketPath && options.createConnection;
+      if (!own || !['netConnect', 'tlsConnect'].includes(own.name)) return request.call(this, options, ...rest);
+      const { createConnection, ...others } = options;
+      return request.call(this, others, ...rest);
+    };
+  }
   const variable = (name) => process.env[name.toLowerCase()] || process.env[name] || '';
   if (able || !variable('HTTPS_PROXY')) return;
-  const http = require('http'), https = require('https'), net = require('net'), tls = require('tls');
+  const net = require('net'), tls = require('tls');
 
   const proxies = {};
   for (const [name, secure] of [['HTTP_PROXY', false], ['HTTPS_PROXY', true]]) {

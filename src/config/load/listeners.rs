@@ -1,15 +1,16 @@
 //! Where gatepass listens, and who may call there.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::super::decode::{Decode, Fields, nearest};
 use super::super::meant::*;
+use super::super::report::Place;
 use super::super::schema::{self, ACCESS, LISTENER, LISTENER_TLS};
 use super::super::yaml::{Node, Value};
 use super::Request;
 use super::parts::cidr;
-use crate::origin::{Origin, Scheme, parse_authority};
+use crate::origin::{Host, Origin, Scheme, parse_authority};
 
 pub fn listeners(decode: &mut Decode<'_>, top: &Fields<'_>, request: &Request) -> Vec<Listener> {
     let forward = |place, address| Listener::forward(place, address);
@@ -47,8 +48,59 @@ pub fn listeners(decode: &mut Decode<'_>, top: &Fields<'_>, request: &Request) -
     for at in 0..found.len() {
         found[at].nth = found[..at].iter().filter(|earlier| earlier.address == found[at].address).count();
         refuse_open(decode, &found[at]);
+        if let Some(earlier) = found[..at].iter().find(|earlier| meet(&earlier.address, &found[at].address)) {
+            let same = earlier.address == found[at].address;
+            let message =
+                if same { "two listeners have this address" } else { "another listener has this port on every address" };
+            decode.report.error("listen-twice", found[at].place, message).help("give each a port of its own");
+        }
     }
     found
+}
+
+/// A shell in which the proxy variables already name gatepass is where many start it anew.
+pub fn refuse_own_proxy(decode: &mut Decode<'_>, listeners: &[Listener], proxy: &UpstreamProxy, place: Option<Place>) {
+    let ours = |via: &Via| {
+        let local = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
+        listeners.iter().any(|listener| match (&listener.address, &via.host) {
+            (ListenAddress::Tcp(own), _) if own.port() != via.port || own.port() == 0 => false,
+            (ListenAddress::Tcp(own), Host::Ip(ip)) => own.ip() == *ip || local(own.ip()) && local(*ip),
+            (ListenAddress::Tcp(own), Host::Name(name)) => local(own.ip()) && &**name == "localhost",
+            _ => false,
+        })
+    };
+    match proxy {
+        UpstreamProxy::Env => {
+            let names = ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
+            let env = &decode.scope().env;
+            let of = |name: &&str| env.get(*name).and_then(|url| Via::parse(url)).is_some_and(|via| ours(&via));
+            if let Some(name) = names.into_iter().find(|name| of(name)) {
+                let message =
+                    format!("{name} names gatepass itself as its way out, and every request to the outside would be refused");
+                decode.report.warning("own-proxy", place, message).help(format!(
+                    "start gatepass without it (`env -u {name} gatepass run`), or set `upstream_proxy: none`; it is for the clients"
+                ));
+            }
+        }
+        UpstreamProxy::To(via) if ours(via.as_ref()) => {
+            decode
+                .report
+                .error("own-proxy", place, "`upstream_proxy` names gatepass itself, and every request would be refused")
+                .help("name the proxy that stands beyond gatepass, or set it to `none`");
+        }
+        _ => {}
+    }
+}
+
+/// Cannot both be had.
+fn meet(a: &ListenAddress, b: &ListenAddress) -> bool {
+    match (a, b) {
+        (ListenAddress::Tcp(a), ListenAddress::Tcp(b)) => {
+            let wide = a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified());
+            a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || wide)
+        }
+        (a, b) => a == b,
+    }
 }
 
 fn refuse_open(decode: &mut Decode<'_>, listener: &Listener) {
@@ -184,7 +236,15 @@ fn reverse(decode: &mut Decode<'_>, node: &Node) -> Option<Origin> {
             return None;
         }
     };
-    match parse_authority(rest.trim_end_matches('/')) {
+    let (authority, path) = rest.split_once(['/', '?', '#']).unwrap_or((rest, ""));
+    if !path.is_empty() {
+        decode
+            .report
+            .error("wrong-url", node.place, "`upstream` is scheme, host and port, without a path: requests keep their own")
+            .help("leave the path out here, and let the client ask with it");
+        return None;
+    }
+    match parse_authority(authority) {
         Ok((host, port)) => Some(Origin::new(scheme, host, port.unwrap_or(scheme.default_port()))),
         Err(why) => {
             decode.report.error("wrong-url", node.place, format!("this is not a URL of a host: {why}"));

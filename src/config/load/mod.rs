@@ -1,5 +1,6 @@
 //! Finds, reads and joins the files of a configuration.
 
+mod hosts;
 mod listeners;
 mod pac;
 mod parts;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use super::decode::{Decode, Scope};
 use super::meant::{Config, Listener};
 use super::report::{Place, Report};
+use super::safe::Safe;
 use super::schema::{self, AuthType, TOP};
 use super::yaml::{self, Key, Node, Value};
 use crate::files;
@@ -64,7 +66,12 @@ pub struct Loaded {
 pub fn load(request: &Request) -> Loaded {
     let mut loader = Loader {
         report: Report::default(),
-        scope: Scope { env: request.env.clone(), bound: Limits::default().file, ..Scope::default() },
+        scope: Scope {
+            env: request.env.clone(),
+            bound: Limits::default().file,
+            safe: Safe::new(&request.env),
+            ..Scope::default()
+        },
         files: Vec::new(),
         silent: Vec::new(),
         open: Vec::new(),
@@ -130,7 +137,41 @@ fn find(request: &Request, report: &mut Report) -> Vec<PathBuf> {
         user.map(|dir| dir.join("gatepass/config.yaml")),
         Some(PathBuf::from("/etc/gatepass/gatepass.yaml")),
     ];
-    places.into_iter().flatten().find(|path| files::exists(path)).into_iter().collect()
+    let places: Vec<PathBuf> = places.into_iter().flatten().collect();
+    let found = places.iter().position(|path| files::exists(path));
+    for (path, near) in places[..found.unwrap_or(places.len())].iter().filter_map(|path| Some((path, look_alike(path)?))) {
+        let message = format!("{} is not read: a configuration is looked for as {}", near.display(), path.display());
+        report.warning("look-alike", None, message).help(format!("rename it, or name it with `-c {}`", near.display()));
+    }
+    found.map(|at| places[at].clone()).into_iter().collect()
+}
+
+/// What to do about a configuration that cannot be read.
+fn unreadable_help(path: &Path, cause: &files::FileError, included: bool) -> Option<String> {
+    use std::io::ErrorKind;
+    let shown = path.display();
+    match cause.cause.kind() {
+        ErrorKind::NotFound if included => Some("relative paths start at the folder of the file that includes it".to_owned()),
+        ErrorKind::NotFound => match look_alike(path) {
+            Some(near) => Some(format!("there is {}; name that one, or rename it", near.display())),
+            None => Some(format!("`gatepass init {shown}` writes a starter configuration")),
+        },
+        ErrorKind::PermissionDenied => {
+            Some(format!("let user {}, whom gatepass runs as, read it: `chown` or `chmod` {shown}", files::own_user()))
+        }
+        ErrorKind::IsADirectory => Some("name a file in it".to_owned()),
+        _ => None,
+    }
+}
+
+/// The same name with the other ending of YAML files, if that one is there.
+pub(super) fn look_alike(path: &Path) -> Option<PathBuf> {
+    let others: &[&str] = match path.extension().and_then(|ending| ending.to_str()) {
+        Some("yaml") => &["yml", "json", "toml"],
+        Some("yml") => &["yaml"],
+        _ => return None,
+    };
+    others.iter().map(|ending| path.with_extension(ending)).find(|other| files::exists(other))
 }
 
 struct Loader {
@@ -149,10 +190,15 @@ impl Loader {
             self.report.error("include-circle", named_at, format!("{} includes itself", path.display()));
             return;
         }
+        if let Some(refused) = self.scope.safe.refuses(path) {
+            self.report.error("unsafe-file", named_at, refused.message).help(refused.help);
+            return;
+        }
         let text = match files::read_text(path, self.scope.bound) {
             Ok(text) => text,
             Err(cause) => {
-                self.report.error("file", named_at, cause.to_string()).help("`gatepass init` writes a starter configuration");
+                let help = unreadable_help(path, &cause, named_at.is_some());
+                self.report.error("file", named_at, cause.to_string()).help = help;
                 return;
             }
         };
@@ -307,10 +353,12 @@ fn build(decode: &mut Decode<'_>, root: &Node, request: &Request, limits: Limits
     if request.instead.is_none() {
         listeners::unknown_callers(decode, &rules, &listeners);
     }
+    let upstream_proxy = top.get("upstream_proxy").and_then(|node| parts::proxy(decode, node, &names)).unwrap_or_default();
+    listeners::refuse_own_proxy(decode, &listeners, &upstream_proxy, top.get("upstream_proxy").map(|node| node.place));
     Some(Config {
         listeners,
         unmatched: parts::unmatched(decode, &top),
-        upstream_proxy: top.get("upstream_proxy").and_then(|node| parts::proxy(decode, node, &names)).unwrap_or_default(),
+        upstream_proxy,
         resolve: parts::resolve(decode, &top),
         credentials: names.credentials,
         client_certificates: names.certificates,

@@ -9,8 +9,7 @@ use crate::limits::Limits;
 use crate::origin::{Host, parse_authority};
 
 /// The builds that have it.
-const PAC: &str =
-    "the image and the released binaries have it; build with `--features pac`, or name the proxy itself: `url: http://HOST:PORT`";
+const PAC: &str = "the image has it; build with `--features pac`, or name the proxy itself: `url: http://HOST:PORT`";
 
 pub fn read(decode: &mut Decode<'_>, fields: &Fields<'_>, node: &Node, names: &Names) -> Option<UpstreamProxy> {
     if !cfg!(feature = "pac") {

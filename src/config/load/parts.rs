@@ -21,6 +21,8 @@ pub struct Names {
     pub certificates: BTreeMap<String, Arc<CertificateSource>>,
     pub bundles: BTreeMap<String, Arc<BundleSource>>,
     pub auth_types: Vec<&'static str>,
+    /// Kind and name of what is defined with a mistake.
+    broken: Vec<(&'static str, String)>,
     /// `client_certificates` with a `host:` of their own.
     hosted: Vec<(Node, Arc<CertificateSource>)>,
 }
@@ -32,27 +34,40 @@ impl Names {
             certificates: BTreeMap::new(),
             bundles: BTreeMap::new(),
             auth_types,
+            broken: Vec::new(),
             hosted: Vec::new(),
         };
         for (name, node) in entries(decode, top, "credentials") {
-            if let Some(credential) = names.credential(decode, node, Some(name)) {
-                names.credentials.insert(name.to_owned(), credential);
+            match names.credential(decode, node, Some(name)) {
+                Some(credential) => {
+                    names.credentials.insert(name.to_owned(), credential);
+                }
+                None => names.broken.push(("credential", name.to_owned())),
             }
         }
         for (name, node) in entries(decode, top, "client_certificates") {
-            if let Some(certificate) = certificate(decode, node, Some(name)) {
-                if node.get("host").is_some() {
-                    names.hosted.push((node.clone(), certificate.clone()));
-                }
-                names.certificates.insert(name.to_owned(), certificate);
+            let Some(certificate) = certificate(decode, node, Some(name)) else {
+                names.broken.push(("client certificate", name.to_owned()));
+                continue;
+            };
+            if node.get("host").is_some() {
+                names.hosted.push((node.clone(), certificate.clone()));
             }
+            names.certificates.insert(name.to_owned(), certificate);
         }
         for (name, node) in entries(decode, top, "ca_bundles") {
-            if let Some(bundle) = bundle(decode, node, Some(name)) {
-                names.bundles.insert(name.to_owned(), bundle);
+            match bundle(decode, node, Some(name)) {
+                Some(bundle) => {
+                    names.bundles.insert(name.to_owned(), bundle);
+                }
+                None => names.broken.push(("CA bundle", name.to_owned())),
             }
         }
         names
+    }
+
+    pub fn is_broken(&self, what: &str, name: &str) -> bool {
+        self.broken.iter().any(|(kind, broken)| *kind == what && broken == name)
     }
 
     /// Certificates that are rules of their own, as Postman's settings page has them.
@@ -61,7 +76,7 @@ impl Names {
         for (node, certificate) in std::mem::take(&mut self.hosted) {
             let Some(host) = node.get("host") else { continue };
             let mut rule = new_rule(node.place, made.len());
-            rule.hosts = rules::hosts(decode, host);
+            rule.hosts = super::hosts::hosts(decode, host);
             rule.ports = node.get("port").and_then(|node| rules::ports(decode, node)).unwrap_or(crate::pattern::Ports::Default);
             rule.client_certificates = Some(vec![certificate]);
             made.push(rule);
@@ -217,7 +232,7 @@ pub fn proxy(decode: &mut Decode<'_>, node: &Node, names: &Names) -> Option<Upst
 }
 
 /// The builds that have Kerberos.
-pub const NEGOTIATE: &str = "the image and the released binaries have it; build with `--features negotiate` to have it";
+pub const NEGOTIATE: &str = "the image has it; build with `--features negotiate` to have it";
 
 /// The user and how it is proved to the proxy, TLS toward it, and exceptions.
 pub fn proxy_settings(decode: &mut Decode<'_>, fields: &Fields<'_>, via: &mut Via, names: &Names) -> Option<()> {
@@ -434,12 +449,17 @@ pub fn connect_to(decode: &mut Decode<'_>, node: &Node) -> Option<ConnectTo> {
     let parsed = text.parse::<IpAddr>().map(|ip| (Host::Ip(ip), None)).or_else(|_| parse_authority(&text));
     match parsed {
         Ok((host, port)) => Some(ConnectTo { host, port }),
+        Err(_) if text.contains("://") => {
+            let message = "`connect_to` takes a host or address with an optional port, not a URL";
+            decode
+                .report
+                .error("connect-to", node.place, message)
+                .help("write it as HOST:PORT; TLS is spoken as with the rule's host");
+            None
+        }
         Err(why) => {
-            decode.report.error(
-                "connect-to",
-                node.place,
-                format!("`connect_to` takes a host or address with an optional port: {why}"),
-            );
+            let message = format!("`connect_to` takes a host or address with an optional port: {why}");
+            decode.report.error("connect-to", node.place, message).help("write it as HOST, HOST:PORT or [IPV6]:PORT");
             None
         }
     }

@@ -11,6 +11,7 @@ use super::super::meant::*;
 use super::super::report::Place;
 use super::super::schema::{self, DANGER, HEADERS, QUERY, RULE, TLS};
 use super::super::yaml::{Node, Value};
+use super::hosts;
 use super::parts::{self, Names};
 use crate::origin::Host;
 use crate::pattern::{HostPattern, PathPattern, Ports};
@@ -61,7 +62,7 @@ fn rule(decode: &mut Decode<'_>, node: &Node, names: &Names, known: &[&str], ind
     let fields = decode.fields(node, "rule", known)?;
     let mut rule = new_rule(node.place, index);
     match fields.get("host") {
-        Some(node) => rule.hosts = hosts(decode, node),
+        Some(node) => rule.hosts = hosts::hosts(decode, node),
         None => {
             decode
                 .report
@@ -115,7 +116,7 @@ fn rule(decode: &mut Decode<'_>, node: &Node, names: &Names, known: &[&str], ind
 /// The name of a credential; only with a path, or the whole host would be answered so.
 fn token_endpoint(decode: &mut Decode<'_>, node: &Node, fields: &Fields<'_>, names: &Names) -> Option<Arc<str>> {
     let name = decode.string(node)?;
-    named(decode, &names.credentials, "credential", &name, node.place)?;
+    named(decode, names, &names.credentials, "credential", &name, node.place)?;
     if fields.get("path").is_none() {
         decode
             .report
@@ -124,38 +125,6 @@ fn token_endpoint(decode: &mut Decode<'_>, node: &Node, fields: &Fields<'_>, nam
         return None;
     }
     Some(name.into())
-}
-
-pub fn hosts(decode: &mut Decode<'_>, node: &Node) -> Vec<HostPattern> {
-    let mut found = Vec::new();
-    for (text, place) in decode.plain_strings(node).unwrap_or_default() {
-        match HostPattern::parse(&text) {
-            Ok(patterns) => found.extend(patterns),
-            Err(why) => {
-                let help = url_help(&text);
-                decode.report.error("wrong-host", place, why).help = help;
-            }
-        }
-    }
-    found
-}
-
-/// What to write instead of a URL.
-fn url_help(text: &str) -> Option<String> {
-    let rest = text.split_once("://").map(|(_, rest)| rest).or_else(|| text.contains('/').then_some(text))?;
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let (host, port) = authority.split_once(':').unwrap_or((authority, ""));
-    let mut parts = vec![format!("`host: {host}`")];
-    if !port.is_empty() {
-        parts.push(format!("`port: {port}`"));
-    }
-    if !path.is_empty() {
-        parts.push(format!("`path: /{path}`"));
-    }
-    if text.starts_with("http://") {
-        parts.push("`scheme: http`".to_owned());
-    }
-    Some(format!("write {}", parts.join(" and ")))
 }
 
 pub fn ports(decode: &mut Decode<'_>, node: &Node) -> Option<Ports> {
@@ -248,12 +217,16 @@ fn one_auth(decode: &mut Decode<'_>, node: &Node, names: &Names) -> Option<Arc<C
         return names.credential(decode, node, None);
     }
     let name = decode.string(node)?;
-    named(decode, &names.credentials, "credential", &name, node.place)
+    named(decode, names, &names.credentials, "credential", &name, node.place)
 }
+
+/// Mistakes that leave a whole file out.
+const UNREAD: [&str; 4] = ["yaml", "file", "unsafe-file", "include-circle"];
 
 /// What a name stands for; a dangling one is reported with the nearest.
 fn named<T>(
     decode: &mut Decode<'_>,
+    names: &Names,
     all: &std::collections::BTreeMap<String, Arc<T>>,
     what: &str,
     name: &str,
@@ -261,6 +234,10 @@ fn named<T>(
 ) -> Option<Arc<T>> {
     if let Some(found) = all.get(name) {
         return Some(found.clone());
+    }
+    // It is there, but has a mistake, which is told; or it may be in a file that could not be read.
+    if names.is_broken(what, name) || decode.report.diagnostics.iter().any(|told| UNREAD.contains(&told.code)) {
+        return None;
     }
     let defined: Vec<&str> = all.keys().map(String::as_str).collect();
     let help = match (defined.is_empty(), nearest(name, defined.iter().copied())) {
@@ -283,7 +260,7 @@ pub fn certificates(decode: &mut Decode<'_>, node: &Node, names: &Names) -> Opti
             Some(_) => parts::certificate(decode, item, None),
             None => {
                 let name = decode.string(item)?;
-                named(decode, &names.certificates, "client certificate", &name, item.place)
+                named(decode, names, &names.certificates, "client certificate", &name, item.place)
             }
         });
     }
@@ -294,7 +271,7 @@ pub fn bundle(decode: &mut Decode<'_>, node: &Node, names: &Names) -> Option<Arc
     match node.as_text() {
         // A text is a name, or plainly a file.
         Some(text) if !names.bundles.contains_key(text) && !text.contains(['/', '.', '$', '\n']) => {
-            named(decode, &names.bundles, "CA bundle", text, node.place)
+            named(decode, names, &names.bundles, "CA bundle", text, node.place)
         }
         Some(text) if names.bundles.contains_key(text) => names.bundles.get(text).cloned(),
         _ => parts::bundle(decode, node, None),
@@ -413,7 +390,7 @@ fn tls(decode: &mut Decode<'_>, node: &Node) -> TlsSettings {
             decode
                 .report
                 .error("not-in-this-build", node.place, "the OpenSSL backend is not in this build")
-                .help("use the container image or a released binary, or build with `cargo build --release --features openssl`");
+                .help("use the container image, or build with `cargo build --release --features openssl`");
         }
     }
     settings

@@ -30,6 +30,10 @@ pub fn token(decode: &mut Decode<'_>, fields: &Fields<'_>) -> Option<(Material, 
         Some(node) => Some((decode.path(node)?, node.place)),
         None => uri.module_path.clone().map(|path| (path, node.place)),
     };
+    if let Some((path, place)) = &module {
+        // Its code runs in this process.
+        decode.trusted(path, *place)?;
+    }
     let cert = match fields.get("cert") {
         Some(node) => Some((decode.pem(node)?, node.place)),
         None => None,

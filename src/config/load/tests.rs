@@ -164,7 +164,7 @@ fn what_headers_cannot_carry_is_refused_at_load() {
 #[cfg(not(feature = "openssl"))]
 #[test]
 fn the_openssl_backend_is_refused_where_the_build_has_none() {
-    let says_which = "use the container image or a released binary, or build with `cargo build --release --features openssl`";
+    let says_which = "use the container image, or build with `cargo build --release --features openssl`";
     says("rules:\n  - host: x\n    tls: { backend: openssl }\n", &["gatepass.yaml:3:21", "not in this build", says_which]);
 }
 
