@@ -104,7 +104,7 @@ pub fn standing(path: &Path) -> Option<Standing> {
 /// gave it to (so a service reads the key of root, and a container that of its volume), and read-only mounts, which
 /// are as whoever set up the machine or container made them.
 pub fn exposed(path: &Path) -> Option<u32> {
-    let Standing { user, mode, read_only, .. } = standing(path)?;
+    let Standing { user, mode, read_only, .. } = standing(path).filter(|_| path.is_file())?;
     let forbidden = if user == own_user() { 0o077 } else { 0o007 };
     (mode & forbidden != 0 && !read_only).then_some(mode)
 }
@@ -112,6 +112,12 @@ pub fn exposed(path: &Path) -> Option<u32> {
 /// Whose the link is that a path is, if it is one.
 pub fn link_owner(path: &Path) -> Option<u32> {
     fs::symlink_metadata(path).ok().filter(|metadata| metadata.is_symlink()).map(|metadata| metadata.uid())
+}
+
+/// A character device, such as /dev/null.
+pub fn is_device(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_char_device())
 }
 
 /// Where a path leads, links followed.

@@ -82,10 +82,12 @@ fn verdict(of: &[Status]) -> Result<ExitCode, Error> {
 async fn at_address(address: SocketAddr) -> Result<ExitCode, Error> {
     let failed = |why: String| Error::new(format!("gatepass at {address} does not answer: {why}"));
     match tokio::time::timeout(Duration::from_secs(3), ask(address)).await {
-        Ok(Ok(head)) => judge(address, &head),
-        Ok(Err(cause)) => Err(failed(cause.to_string())),
-        Err(_) => Err(failed("nothing came within 3 seconds".to_owned())),
+        Ok(Ok(head)) => judge(address, &head)?,
+        Ok(Err(cause)) => return Err(failed(cause.to_string())),
+        Err(_) => return Err(failed("nothing came within 3 seconds".to_owned())),
     }
+    println!("ready");
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn ask(address: SocketAddr) -> std::io::Result<String> {
@@ -97,7 +99,8 @@ async fn ask(address: SocketAddr) -> std::io::Result<String> {
     Ok(text.split("\r\n\r\n").next().unwrap_or_default().to_owned())
 }
 
-fn judge(address: SocketAddr, head: &str) -> Result<ExitCode, Error> {
+/// Is this the head of an answer of gatepass's own, and does it take work?
+fn judge(address: SocketAddr, head: &str) -> Result<(), Error> {
     let status = head.split(' ').nth(1).unwrap_or_default();
     let field = |name: &str| {
         head.lines()
@@ -109,10 +112,7 @@ fn judge(address: SocketAddr, head: &str) -> Result<ExitCode, Error> {
     // A forward listener has no such page, and says so in its own words.
     let listener = status == "404" && field("proxy-status").is_some_and(|text| text.starts_with("gatepass"));
     match (admin, listener, status) {
-        (true, _, "200") | (_, true, _) => {
-            println!("ready");
-            Ok(ExitCode::SUCCESS)
-        }
+        (true, _, "200") | (_, true, _) => Ok(()),
         (true, ..) => Err(Error::new(format!("gatepass at {address} answers {status}: it takes no new work"))),
         _ => Err(Error::new(format!("what listens on {address} is not gatepass"))
             .help("name the address of `admin:`, or of a listener")),

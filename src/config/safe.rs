@@ -39,10 +39,10 @@ impl Safe {
         Self { users, spared, everything: said.contains(&"*") }
     }
 
-    /// Is this file somebody else's to change? One that is not there is nobody's.
+    /// Is this file somebody else's to change? One that is not there is nobody's, and so is a device (/dev/null).
     pub fn refuses(&self, path: &Path) -> Option<Unsafe> {
         let written = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let real = files::real(&written)?;
+        let real = files::real(&written).filter(|real| !files::is_device(real))?;
         let spared = |path: &Path| self.spared.iter().any(|spared| path.starts_with(spared));
         if self.everything || spared(&written) || spared(&real) {
             return None;
@@ -175,7 +175,9 @@ mod tests {
             let env = BTreeMap::from([("GATEPASS_SAFE".to_owned(), spared)]);
             assert!(Safe::new(&env).refuses(&path).is_none());
         }
-        assert!(safe(&[0]).refuses(&folder.path().join("none")).is_none());
+        for nobodys in [folder.path().join("none"), "/dev/null".into()] {
+            assert!(safe(&[0, files::own_user()]).refuses(&nobodys).is_none());
+        }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         let inner = folder.path().join("open");
         std::fs::create_dir(&inner).unwrap();
