@@ -128,7 +128,7 @@ async fn over_h2(h2: &mut H2, case: &Case, address: &Address<'_>, heard: &mut He
         None => {}
     }
     // Where sending failed, what came before is still to be read.
-    while heard.end == End::Nothing || heard.end == End::Broken {
+    while heard.reset.is_none() && matches!(heard.end, End::Nothing | End::Broken) {
         let event = h2.event().await;
         if !take(event, stream, case, heard) {
             break;

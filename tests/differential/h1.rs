@@ -256,7 +256,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
         match heard.status() {
             101 => Some(Body::Close),
-            status if bodiless || matches!(status, 204 | 304) => body_of(heard, Body::None).map(|_| Body::None),
+            // RFC 9110 §8.6: a 204 has no length, whatever it says.
+            204 => Some(Body::None),
+            status if bodiless || status == 304 => body_of(heard, Body::None).map(|_| Body::None),
             _ => body_of(heard, Body::Close),
         }
     }

@@ -12,7 +12,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::case::{Case, Mode, Protocol};
+use super::case::{Case, Content, Field, Framing, Mode, Protocol};
 use super::client::{self, Address, Connection};
 use super::h1::Reader;
 use super::h2::H2;
@@ -128,6 +128,17 @@ async fn start(protocol: Protocol, pem: Option<&str>, stage: &Arc<Stage>) -> Soc
     origin::start(protocol, acceptor, stage.clone()).await
 }
 
+/// The same request without what one protocol alone takes amiss.
+fn asking(request: &Content) -> Content {
+    let kept = |field: &&Field| ["expect", "te", "connection", "upgrade"].iter().any(|name| field.is(name));
+    Content {
+        fields: request.fields.iter().filter(kept).cloned().collect(),
+        framing: if request.framing == Framing::None { Framing::None } else { Framing::Length },
+        pieces: request.pieces.clone(),
+        ..Content::default()
+    }
+}
+
 fn index(protocol: Protocol) -> usize {
     usize::from(protocol == Protocol::H2)
 }
@@ -144,7 +155,8 @@ impl Worker {
             false => {
                 // What is said in one protocol cannot be cut in the other.
                 let (mut asked, mut answered) = (case.clone(), case.clone());
-                (asked.answer.cut, answered.request.cut) = (None, None);
+                asked.answer = Content { framing: Framing::Length, ..Content::default() };
+                answered.request = asking(&case.request);
                 let origin = self.run(&Arc::new(asked), Route::Direct(case.client), &host).await.origin;
                 let client = self.run(&Arc::new(answered), Route::Direct(case.origin), &host).await.client;
                 Observation { client, origin, reused: false }
