@@ -52,7 +52,7 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Client connections held at once; further ones wait in the kernel's queue. Below the usual descriptor limit, two per exchange.
+    /// Client connections held at once, each for its whole life: also as a tunnel, SOCKS connection or WebSocket. Further ones wait in the kernel's queue. Below the usual descriptor limit, two per exchange.
     connections: Count = 16_384;
     /// Of those, connections of callers that a listener with `cidrs`, `uids` or `same_user` does not know by these; at most half. Further ones are closed: what strangers open takes no place from those that may call.
     strangers: Count = 1_024;
@@ -86,6 +86,10 @@ limits! {
     keep_alive_timeout: Time = Duration::from_secs(15);
     /// An exchange ends when for this long its body does not move: a request's on its way in, an answer's of known length on its way from the origin, either's on its way to a peer that does not read. An answer without a length may be silent by nature and has `tunnel_idle`, as has a gRPC request.
     stall: Time = Duration::from_secs(300);
+    /// After an answer that comes before the end of the request, and at the end of a connection, what the client still sends is read and thrown away for this long, so that it reads the answer and no reset.
+    linger: Time = Duration::from_secs(5);
+    /// And up to this size.
+    linger_bytes: Size = 8 * 1024 * 1024;
     /// A client connection without a request in flight is closed after this.
     idle: Time = Duration::from_secs(300);
     /// A tunnel or WebSocket without a byte either way is closed after this. Long, since what is in it is not ours to judge.
@@ -94,7 +98,9 @@ limits! {
     upstream_idle: Time = Duration::from_secs(60);
     /// Unused upstream connections kept for one origin and way out.
     upstream_idle_connections: Count = 64;
-    /// Time for in-flight exchanges to end after SIGTERM.
+    /// Time from SIGTERM, when `/ready` begins to say 503, to when no more connections are accepted: for load balancers that are slow to notice.
+    drain_delay: Time = Duration::ZERO;
+    /// Time for exchanges, tunnels and WebSockets to end, from when no more connections are accepted; what is left then is cut and counted.
     grace: Time = Duration::from_secs(20);
     /// Fields in one header block.
     headers: Count = 100;
@@ -106,6 +112,8 @@ limits! {
     h2_stream_window: Size = 256 * 1024;
     /// HTTP/2 flow-control window of one connection.
     h2_connection_window: Size = 1024 * 1024;
+    /// What is kept of one body in one place for a peer that does not read: an HTTP/2 stream's send buffer, either side; an HTTP/1 connection's buffers have at least a header block.
+    stream_buffer: Size = 64 * 1024;
     /// A body that must be read before it is sent is held in memory up to this size.
     body_hold: Size = 1024 * 1024;
     /// Beyond `body_hold` it goes to an unlinked temporary file up to this size, then 413.
@@ -126,6 +134,13 @@ limits! {
     admin_connections: Count = 64;
     /// Access-log lines waiting to be written; more are dropped and counted.
     log_queue: Count = 8_192;
+}
+
+impl Limits {
+    /// What hyper may keep of an HTTP/1 connection each way; the largest header block and its request line must fit.
+    pub fn h1_buffer(&self) -> usize {
+        self.stream_buffer.max(self.header_bytes.saturating_add(16 * 1024))
+    }
 }
 
 fn show_time(d: Duration) -> String {

@@ -345,7 +345,11 @@ impl Drop for Reply {
         if let (false, Some(tail)) = (complete, &mut self.tail)
             && tail.ledger.error.is_none()
         {
-            tail.ledger.error = Some(("connection_terminated", "the client went away before the end of the answer".to_owned()));
+            let why = match tail.ledger.context.cut.is_cancelled() {
+                true => "cut at the end of the grace period",
+                false => "the client went away before the end of the answer, or did not read it",
+            };
+            tail.ledger.error = Some(("connection_terminated", why.to_owned()));
         }
         self.finish(complete);
     }
@@ -526,9 +530,9 @@ pub fn remark(response: &mut Response<Incoming>, lease: &Lease) {
     }
 }
 
-/// The connection was cut at the end of the grace period.
-pub fn count_cut(context: &Context) {
-    context.observe.counters.cut.fetch_add(1, Ordering::Relaxed);
+/// So many exchanges or tunnels were cut at the end of the grace period.
+pub fn count_cut(context: &Context, cut: usize) {
+    context.observe.counters.cut.fetch_add(cut as u64, Ordering::Relaxed);
 }
 
 #[cfg(test)]

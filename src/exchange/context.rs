@@ -45,10 +45,22 @@ impl Context {
         self.gate.store(Arc::new(gate));
     }
 
+    /// gatepass stops, and whoever had connected before has had a moment to say what it wants.
+    pub async fn last_call(&self) {
+        self.stopping.cancelled().await;
+        tokio::select! {
+            () = tokio::time::sleep(LAST_CALL) => {}
+            () = self.cut.cancelled() => {}
+        }
+    }
+
     pub fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
 }
+
+/// Long enough for what was on its way when gatepass was told to stop.
+pub const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// What one client connection is doing, for the bounds on waiting: written by the connection's
 /// reads and exchanges, read by its watchdog. No timer is set or reset for a request.
@@ -62,6 +74,8 @@ pub struct Activity {
     head: AtomicU64,
     /// When it was last of use.
     last: AtomicU64,
+    /// Since when the client takes nothing of what is to be written.
+    full: AtomicU64,
     /// A head that does not end is only looked for on HTTP/1 and before the first HTTP/2 request.
     multiplexed: bool,
     /// HTTP/2 in clear, which nobody negotiated: the client knows it of the origin (RFC 9113 §3.3).
@@ -74,6 +88,8 @@ pub enum Overdue {
     FirstByte,
     Head,
     Idle,
+    /// The client does not read.
+    Unread,
 }
 
 /// Counts one exchange for as long as it lives.
@@ -103,6 +119,7 @@ impl Activity {
             begun: AtomicU64::new(0),
             head: AtomicU64::new(0),
             last: AtomicU64::new(0),
+            full: AtomicU64::new(0),
             multiplexed,
             prior_knowledge,
         })
@@ -123,6 +140,24 @@ impl Activity {
             // A ping keeps an idle HTTP/2 connection (RFC 9113 §6.7).
             self.last.store(self.now(), Ordering::Relaxed);
         }
+    }
+
+    /// Something was to be written; `full`: the client has room for no more.
+    pub fn writes(&self, full: bool) {
+        let since = self.full.load(Ordering::Relaxed);
+        if full != (since > 0) {
+            self.full.store(if full { self.now() } else { 0 }, Ordering::Relaxed);
+        }
+    }
+
+    /// Requests ever begun on it.
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed) > 0
+    }
+
+    /// Exchanges in flight.
+    pub fn in_flight(&self) -> usize {
+        self.busy.load(Ordering::Relaxed)
     }
 
     pub fn busy(self: &Arc<Self>) -> Busy {
@@ -148,13 +183,17 @@ impl Activity {
 
     /// Is a bound on waiting passed?
     pub fn overdue(&self, limits: &crate::limits::Limits) -> Option<Overdue> {
+        let waited =
+            |since: u64, bound: Duration| self.now().saturating_sub(since) > u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
+        let full = self.full.load(Ordering::Relaxed);
+        if full > 0 && waited(full, limits.stall) {
+            return Some(Overdue::Unread);
+        }
         if self.is_busy() {
             return None;
         }
         let begun = self.begun.load(Ordering::Relaxed) > 0;
         let head = self.head.load(Ordering::Relaxed);
-        let waited =
-            |since: u64, bound: Duration| self.now().saturating_sub(since) > u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
         if head > 0 && !(self.multiplexed && begun) {
             return waited(head, limits.request_head).then_some(Overdue::Head);
         }

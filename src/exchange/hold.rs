@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, header};
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
 use super::answer::Ledger;
 use crate::auth::BodyNeed;
@@ -16,6 +16,7 @@ use crate::files;
 use crate::limits::Limits;
 use crate::upstream::Outbound;
 use crate::upstream::body::Source;
+use crate::upstream::unread::Unread;
 
 /// The body as the exchange has it.
 pub enum Payload {
@@ -30,7 +31,7 @@ pub enum Payload {
 /// 413 past the bound, 400 when the client's body breaks off.
 pub async fn take(
     draft: &mut Draft,
-    body: Incoming,
+    body: Unread,
     need: BodyNeed,
     limits: &Limits,
     ledger: &mut Ledger,
@@ -95,7 +96,7 @@ impl Payload {
     }
 }
 
-async fn read(mut body: Incoming, limits: &Limits) -> Result<Held, Failure> {
+async fn read(mut body: Unread, limits: &Limits) -> Result<Held, Failure> {
     let too_large = || {
         Failure::new(
             Cause::BodyTooLarge,
@@ -109,7 +110,9 @@ async fn read(mut body: Incoming, limits: &Limits) -> Result<Held, Failure> {
     let mut memory = BytesMut::new();
     let mut spill: Option<std::fs::File> = None;
     let mut length = 0u64;
-    while let Some(frame) = body.frame().await {
+    loop {
+        let next = tokio::time::timeout(limits.stall, body.frame()).await.map_err(|_| stalled(limits))?;
+        let Some(frame) = next else { break };
         let frame = frame.map_err(|cause| Failure::new(Cause::BadRequest, format!("the request body broke off: {cause}")))?;
         let Ok(data) = frame.into_data() else { continue };
         length += data.len() as u64;
@@ -132,6 +135,11 @@ async fn read(mut body: Incoming, limits: &Limits) -> Result<Held, Failure> {
         Some(file) => Held::Spilled(Arc::new(Mutex::new(file)), length),
         None => Held::Memory(memory.freeze()),
     })
+}
+
+fn stalled(limits: &Limits) -> Failure {
+    let text = format!("the client sent nothing more of its request body for {:?}", limits.stall);
+    Failure::new(Cause::RequestTimeout, text).hint("limits.stall sets the bound")
 }
 
 async fn append(mut file: std::fs::File, data: Bytes) -> Result<std::fs::File, Failure> {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, Request, Version, header};
-use hyper::body::Incoming;
 
 use crate::failure::{Cause, Failure};
 use crate::limits::Limits;
 use crate::origin::{Origin, Scheme, parse_authority};
+use crate::upstream::unread::Unread;
 
 /// Where a request goes.
 pub enum Destination {
@@ -38,11 +38,7 @@ impl Destination {
 ///
 /// # Errors
 /// 400 for what is malformed, 421 for what disagrees.
-pub fn check(
-    request: &Request<Incoming>,
-    tunnel: Option<&Arc<Origin>>,
-    misdirected: Option<&str>,
-) -> Result<Destination, Failure> {
+pub fn check(request: &Request<Unread>, tunnel: Option<&Arc<Origin>>, misdirected: Option<&str>) -> Result<Destination, Failure> {
     check_framing(request)?;
     match tunnel {
         Some(origin) => {
@@ -66,7 +62,7 @@ fn bad(details: impl Into<String>) -> Failure {
 
 /// hyper takes the last of several Transfer-Encodings and hands all of them on; anything but one
 /// plain `chunked` is a way to make two readers disagree (RFC 9112 §6.1, §11.2).
-fn check_framing(request: &Request<Incoming>) -> Result<(), Failure> {
+fn check_framing(request: &Request<Unread>) -> Result<(), Failure> {
     let mut encodings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
     match (encodings.next(), encodings.next()) {
         (None, _) => Ok(()),
@@ -87,7 +83,7 @@ pub fn check_fields(headers: &HeaderMap, limits: &Limits) -> Result<(), Failure>
     Err(Failure::new(Cause::HeadTooLarge, details).hint("limits.headers sets the bound"))
 }
 
-fn absolute(request: &Request<Incoming>) -> Result<Origin, Failure> {
+fn absolute(request: &Request<Unread>) -> Result<Origin, Failure> {
     let uri = request.uri();
     let scheme = match uri.scheme_str() {
         Some("http") => Scheme::Http,
@@ -100,7 +96,7 @@ fn absolute(request: &Request<Incoming>) -> Result<Origin, Failure> {
     Ok(Origin::new(scheme, host, port.unwrap_or(scheme.default_port())))
 }
 
-fn agree(request: &Request<Incoming>, origin: &Origin) -> Result<(), Failure> {
+fn agree(request: &Request<Unread>, origin: &Origin) -> Result<(), Failure> {
     let uri = request.uri();
     if let Some(authority) = uri.authority() {
         named("the request's authority", authority.as_str(), origin)?;

@@ -27,10 +27,10 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 pub use answer::{Reply, count_cut, refusal, without_body};
-pub use context::{Activity, Busy, Context, Overdue};
+pub use context::{Activity, Busy, Context, LAST_CALL, Overdue};
 pub use draft::{apply, begin, sign, standing_back};
 pub use send::wants_another_round;
-pub use stall::{Waits, observed};
+pub use stall::{Waits, note, observed};
 
 use crate::auth::Round;
 use crate::config::Action;
@@ -40,6 +40,7 @@ use crate::moment::Moment;
 use crate::observe::Client;
 use crate::origin::Origin;
 use crate::upstream::Lease;
+use crate::upstream::unread::Unread;
 use answer::{Ledger, Peeked};
 use inbound::Destination;
 
@@ -118,6 +119,8 @@ impl Session {
         let started = Instant::now();
         let busy = self.activity.busy();
         let mut ledger = Ledger::new(&self.context, started, &request, busy);
+        let waiting = request.headers().contains_key(http::header::EXPECT);
+        let request = request.map(|body| Unread::new(body, waiting, &self.context.gate().limits));
         Ok(match self.carry(request, &mut ledger).await {
             Ok(Carried::Passed(response, peeked, lease)) => match ledger.readable(&response, &peeked) {
                 Ok(()) => ledger.pass(&self.client, response, peeked, lease),
@@ -128,7 +131,7 @@ impl Session {
         })
     }
 
-    async fn carry(&self, request: Request<Incoming>, ledger: &mut Ledger) -> Result<Carried, Failure> {
+    async fn carry(&self, request: Request<Unread>, ledger: &mut Ledger) -> Result<Carried, Failure> {
         let destination = inbound::check(&request, self.tunnel.as_ref(), self.misdirected.as_deref())?;
         let (gate, plan) = self.plan(destination);
         ledger.planned(&plan);

@@ -34,8 +34,8 @@ pub enum End {
     Cut,
 }
 
-/// Copies until both sides have closed. A side's end of data is passed on as a half-close. Data in
-/// flight may go on while gatepass drains; `context.cut` ends it.
+/// Copies until both sides have closed. A side's end of data is passed on as a half-close. It goes on while gatepass
+/// drains, silent or not: an answer may be on its way. `context.cut` ends it.
 pub async fn relay<A, B>(client: A, upstream: B, idle: Duration, context: &Context) -> Relayed
 where
     A: AsyncRead + AsyncWrite + Unpin,
@@ -52,10 +52,10 @@ where
         },
         () = silence(idle, total) => End::Idle,
         () = context.cut.cancelled() => {
-            super::answer::count_cut(context);
+            super::answer::count_cut(context, 1);
             End::Cut
         }
-        () = drained(context, idle, total) => End::Closed,
+        () = unused(context, total) => End::Closed,
     };
     Relayed { bytes_in: from_client.load(Ordering::Relaxed), bytes_out: from_upstream.load(Ordering::Relaxed), end }
 }
@@ -73,10 +73,12 @@ async fn silence(bound: Duration, total: impl Fn() -> u64) {
     }
 }
 
-/// While stopping, a tunnel that is silent for a second has nothing in flight: it need not be waited for.
-async fn drained(context: &Context, idle: Duration, total: impl Fn() -> u64) {
-    context.stopping.cancelled().await;
-    silence(idle.min(Duration::from_secs(1)), total).await;
+/// gatepass stops, and nothing was ever asked through this tunnel: it need not be waited for.
+async fn unused(context: &Context, total: impl Fn() -> u64) {
+    context.last_call().await;
+    if total() > 0 {
+        std::future::pending().await
+    }
 }
 
 /// Counts what is read, so that totals are known however the copying ends.

@@ -3,7 +3,6 @@
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use serde_json::json;
 
 use super::answer::Reply;
@@ -12,6 +11,7 @@ use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Gate};
 use crate::moment::Moment;
+use crate::upstream::unread::Unread;
 
 /// No honest token request is larger.
 const REQUEST: usize = 64 * 1024;
@@ -20,7 +20,7 @@ const REQUEST: usize = 64 * 1024;
 ///
 /// # Errors
 /// It is no POST, or its body is no token request's.
-pub async fn answer(method: &Method, body: Incoming, credential: &str, gate: &Gate) -> Result<Response<Reply>, Failure> {
+pub async fn answer(method: &Method, body: Unread, credential: &str, gate: &Gate) -> Result<Response<Reply>, Failure> {
     if method != Method::POST {
         return Err(Failure::new(Cause::MethodNotAllowed, format!("gatepass answers token requests here, and {method} is none"))
             .hint("a token is asked for with POST (RFC 6749 section 3.2)"));

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::access::Visitor;
 use super::sniff::{self, Spoken};
-use super::stream::Prefixed;
+use super::stream::{Place, Prefixed};
 use super::{Connection, Entrance, forward, owner, proxy_protocol, reverse, socks5, transparent};
 use crate::config::Mode;
 use crate::exchange::Activity;
 use crate::origin::Host;
+use crate::upstream::pulse::keep_alive;
 
 /// Who is there, as far as the connection itself tells. Nothing is read, and nothing waited for.
 pub fn meet(entrance: &Entrance, connection: &Connection) -> Visitor {
@@ -35,15 +35,17 @@ pub fn meet(entrance: &Entrance, connection: &Connection) -> Visitor {
     }
 }
 
-pub async fn serve(entrance: Arc<Entrance>, connection: Connection, mut visitor: Visitor) {
+pub async fn serve(entrance: Arc<Entrance>, connection: Connection, mut visitor: Visitor, place: Place) {
     match connection {
-        Connection::Unix(stream) => arrive(entrance, Prefixed::new(Bytes::new(), stream), visitor).await,
+        Connection::Unix(stream) => arrive(entrance, Prefixed::accepted(stream, place), visitor).await,
         Connection::Tcp(stream, peer) => {
             let _ = stream.set_nodelay(true);
+            // A client that vanished gives its place back.
+            keep_alive(&stream, &entrance.context.gate().limits);
+            let mut stream = Prefixed::accepted(stream, place);
             if entrance.mode == Mode::Transparent {
                 return transparent::serve(entrance, stream, visitor).await;
             }
-            let mut stream = Prefixed::new(Bytes::new(), stream);
             if let Some(settings) = &entrance.proxy_protocol {
                 let within = entrance.context.gate().limits.first_byte;
                 match proxy_protocol::read(&mut stream, peer, settings, within).await {
@@ -64,7 +66,7 @@ where
     let spoken = tokio::select! {
         spoken = sniff::first(&mut stream, within) => spoken,
         // Nothing was asked yet, so nothing is lost.
-        () = entrance.context.stopping.cancelled() => return,
+        () = entrance.context.last_call() => return,
     };
     match spoken {
         Ok(Some(Spoken::Tls)) => secured(entrance, stream, visitor).await,

@@ -12,7 +12,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::intercept;
-use super::stream::{Prefixed, Watched};
+use super::stream::Prefixed;
+use super::watched::Watched;
 use crate::config::Action;
 use crate::exchange::relay::{self, End};
 use crate::exchange::{Busy, Context, Reply, refusal};
@@ -76,7 +77,8 @@ where
                 drop(busy);
                 match upgraded.downcast::<TokioIo<Watched<S>>>() {
                     Ok(parts) => {
-                        intercept::serve(Prefixed::new(parts.read_buf, parts.io.into_inner().into_inner()), tunnel).await
+                        let Some(stream) = parts.io.into_inner().into_inner() else { return };
+                        intercept::serve(Prefixed::new(parts.read_buf, stream), tunnel).await;
                     }
                     Err(upgraded) => intercept::serve(Prefixed::new(bytes::Bytes::new(), TokioIo::new(upgraded)), tunnel).await,
                 }
@@ -241,7 +243,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     match upgraded.downcast::<TokioIo<Watched<S>>>() {
-        Ok(parts) => tunnel.relay(Prefixed::new(parts.read_buf, parts.io.into_inner().into_inner()), stream, started, rule).await,
+        Ok(parts) => {
+            let Some(client) = parts.io.into_inner().into_inner() else { return };
+            tunnel.relay(Prefixed::new(parts.read_buf, client), stream, started, rule).await;
+        }
         Err(upgraded) => tunnel.relay(TokioIo::new(upgraded), stream, started, rule).await,
     }
     drop(busy);

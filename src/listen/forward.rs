@@ -13,6 +13,7 @@ use super::{Entrance, connect, pages, serve_http};
 use crate::exchange::{Activity, Reply, refusal};
 use crate::failure::Failure;
 use crate::observe::Counters;
+use crate::upstream::unread;
 
 pub async fn serve<S>(entrance: Arc<Entrance>, stream: S, visitor: Visitor)
 where
@@ -37,11 +38,16 @@ where
     let ours = request.method() != Method::CONNECT && request.uri().scheme().is_none();
     if ours {
         let _busy = visit.activity.busy();
-        return Ok(pages::answer(context, &request));
+        let answer = pages::answer(context, &request);
+        unread::leave(request, &context.gate().limits);
+        return Ok(answer);
     }
     let caller = match visit.caller(request.headers()).await {
         Ok(caller) => caller,
-        Err(failure) => return Ok(refuse(visit, &failure)),
+        Err(failure) => {
+            unread::leave(request, &context.gate().limits);
+            return Ok(refuse(visit, &failure));
+        }
     };
     if request.method() == Method::CONNECT {
         let busy = visit.activity.busy();

@@ -28,7 +28,7 @@ where
             Err(_) => return,
         },
         // Nothing was asked yet, so nothing is lost.
-        () = tunnel.context.stopping.cancelled() => return,
+        () = tunnel.context.last_call() => return,
     };
     match spoken {
         Spoken::Tls => tls(stream, tunnel).await,

@@ -13,8 +13,10 @@ mod serve_http;
 mod sniff;
 mod socks5;
 mod stream;
+mod streams;
 mod transparent;
 mod visit;
+mod watched;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,7 @@ use tokio::sync::Semaphore;
 use crate::config::{ListenAddress, Mode, ProxyProtocol};
 use crate::exchange::Context;
 use crate::observe::Counters;
+use stream::Place;
 
 /// A bound listener and how its connections are served.
 pub struct Bound {
@@ -87,13 +90,18 @@ pub async fn accept(bound: Bound, context: Arc<Context>, permits: Arc<Semaphore>
     let Bound { socket, name, mode, tls, proxy_protocol } = bound;
     let entrance = Arc::new(Entrance { context: context.clone(), name, mode, tls, proxy_protocol });
     let mut backoff = Backoff::default();
-    loop {
-        // The permit comes before the connection, so that a full house takes nothing from the kernel.
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
+    let mut late = 0;
+    while late < BACKLOG {
+        late += usize::from(context.stopping.is_cancelled());
+        // The permit comes before the connection, so that a full house takes nothing from the kernel. When gatepass stops,
+        // those who have connected are still let in: their requests may be on their way.
+        let arriving = async { (permits.clone().acquire_owned().await, socket.accept().await) };
+        let (permit, accepted) = tokio::select! {
+            biased;
+            arrived = arriving => arrived,
             () = context.stopping.cancelled() => return,
         };
+        let Ok(permit) = permit else { return };
         match accepted {
             Ok(connection) => {
                 backoff.reset();
@@ -106,8 +114,7 @@ pub async fn accept(bound: Bound, context: Arc<Context>, permits: Arc<Semaphore>
                         Some(Ok(share)) => Some(share),
                         Some(Err(_)) => return turn_away(&entrance, &visitor),
                     };
-                    arrive::serve(entrance, connection, visitor).await;
-                    drop((permit, share));
+                    arrive::serve(entrance, connection, visitor, Place::new(permit, share)).await;
                 });
             }
             // Out of descriptors, mostly: trying at once would spin (accept(2) fails until one is free).
@@ -118,6 +125,9 @@ pub async fn accept(bound: Bound, context: Arc<Context>, permits: Arc<Semaphore>
         }
     }
 }
+
+/// No more can have been waiting when gatepass was told to stop.
+const BACKLOG: usize = 1024;
 
 /// One stranger too many: its connection is closed unread.
 fn turn_away(entrance: &Entrance, visitor: &access::Visitor) {

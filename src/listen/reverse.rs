@@ -13,6 +13,7 @@ use super::visit::Visit;
 use super::{Entrance, serve_http};
 use crate::exchange::{Activity, Reply, refusal, without_body};
 use crate::origin::{Origin, Scheme};
+use crate::upstream::unread;
 
 pub async fn serve<S>(entrance: Arc<Entrance>, stream: S, visitor: Visitor, origin: Arc<Origin>, activity: Arc<Activity>)
 where
@@ -34,6 +35,7 @@ async fn handle(visit: &Visit, origin: &Origin, mut request: Request<Incoming>) 
         Err(failure) => {
             let _busy = visit.activity.busy();
             let head = request.method() == Method::HEAD;
+            unread::leave(request, &visit.entrance.context.gate().limits);
             return Ok(if head { without_body(refusal(&failure)) } else { refusal(&failure) });
         }
     };

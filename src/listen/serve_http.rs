@@ -10,11 +10,12 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::stream::Watched;
-use crate::exchange::{Activity, Context, Overdue, Reply, Session};
+use super::streams::Streams;
+use super::watched::Watched;
+use crate::exchange::{Activity, Context, LAST_CALL, Overdue, Reply, Session};
 use crate::limits::Limits;
 
 /// Serves an intercepted connection until its end.
@@ -23,14 +24,14 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let activity = session.activity().clone();
-    let io = TokioIo::new(Watched::new(stream, activity.clone()));
+    let io = TokioIo::new(Watched::new(stream, activity.clone(), false, limits));
     let session = Arc::new(session);
     let service = service_fn(move |request: Request<Incoming>| session.clone().exchange(request));
     if h2 {
         let connection = h2_builder(limits).serve_connection(io, service);
         drive(connection, &activity, context, limits).await;
     } else {
-        let connection = h1_builder(limits, false).serve_connection(io, service).with_upgrades();
+        let connection = h1_builder(limits).serve_connection(io, service).with_upgrades();
         drive(connection, &activity, context, limits).await;
     }
 }
@@ -42,36 +43,37 @@ where
     V: Fn(Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = Result<Response<Reply>, Infallible>> + Send + 'static,
 {
-    let io = TokioIo::new(Watched::new(stream, activity.clone()));
+    let io = TokioIo::new(Watched::new(stream, activity.clone(), !activity.is_multiplexed(), limits));
     if activity.is_multiplexed() {
         let connection = h2_builder(limits).serve_connection(io, service_fn(service));
         return drive(connection, &activity, context, limits).await;
     }
-    let connection = h1_builder(limits, true).serve_connection(io, service_fn(service)).with_upgrades();
+    let connection = h1_builder(limits).serve_connection(io, service_fn(service)).with_upgrades();
     drive(connection, &activity, context, limits).await;
 }
 
-fn h1_builder(limits: &Limits, half_close: bool) -> http1::Builder {
+fn h1_builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         // The watchdog bounds heads and idleness apart from each other; hyper's timer would end idle connections too.
         .header_read_timeout(None)
-        .half_close(half_close)
+        .max_buf_size(limits.h1_buffer())
         .max_headers(limits.headers)
         .max_header_size(limits.header_bytes);
     builder
 }
 
-fn h2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
+fn h2_builder(limits: &Limits) -> http2::Builder<Streams> {
     let clamp = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let mut builder = http2::Builder::new(Streams { stall: limits.stall });
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(clamp(limits.h2_streams))
         .initial_stream_window_size(clamp(limits.h2_stream_window))
         .initial_connection_window_size(clamp(limits.h2_connection_window))
         .max_header_list_size(clamp(limits.header_bytes))
+        .max_send_buf_size(limits.stream_buffer)
         .enable_connect_protocol();
     builder
 }
@@ -92,7 +94,7 @@ where
     }
 }
 
-impl<S, V> Graceful for http2::Connection<TokioIo<Watched<S>>, V, TokioExecutor>
+impl<S, V> Graceful for http2::Connection<TokioIo<Watched<S>>, V, Streams>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     V: HttpService<Incoming, ResBody = Reply>,
@@ -124,13 +126,22 @@ where
     let result = match ended {
         Some(result) => result,
         None => {
+            // hyper closes at once a connection that it has read nothing from.
+            let ended = tokio::select! {
+                _ = connection.as_mut() => true,
+                () = first_request(activity) => false,
+                () = context.cut.cancelled() => false,
+            };
+            if ended {
+                return;
+            }
             connection.as_mut().finish();
             tokio::select! {
                 result = connection.as_mut() => result,
                 // A head that never ends would keep the connection: the watchdog goes on.
                 _ = watchdog(activity, limits) => return,
                 () = context.cut.cancelled() => {
-                    crate::exchange::count_cut(context);
+                    crate::exchange::count_cut(context, activity.in_flight());
                     return;
                 }
             }
@@ -138,6 +149,16 @@ where
     };
     if let Err(cause) = result {
         tracing::debug!(%cause, "client connection ended");
+    }
+}
+
+/// Returns when the client has asked for something, or has had a moment to.
+async fn first_request(activity: &Activity) {
+    const STEP: Duration = Duration::from_millis(20);
+    let mut left = LAST_CALL;
+    while !activity.has_begun() && !activity.is_multiplexed() && !left.is_zero() {
+        tokio::time::sleep(STEP).await;
+        left = left.saturating_sub(STEP);
     }
 }
 

@@ -42,7 +42,7 @@ where
     let within = entrance.context.gate().limits.request_head;
     let asked = tokio::select! {
         asked = tokio::time::timeout(within, negotiate(&entrance, &mut stream, &visitor)) => asked,
-        () = entrance.context.stopping.cancelled() => return,
+        () = entrance.context.last_call() => return,
     };
     let tunnel = match asked {
         Ok(Ok(tunnel)) => tunnel,

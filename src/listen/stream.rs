@@ -1,24 +1,45 @@
-//! Streams with something in front of them, and streams that tell what they are doing.
+//! Accepted connections: their place among all, and bytes of them that were read to see what is spoken.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::exchange::Activity;
+/// What a connection takes of `limits.connections`, and of `limits.strangers` if its caller is one. It goes with the stream,
+/// so that a tunnel or WebSocket counts for its whole life.
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+impl Place {
+    pub fn new(permit: OwnedSemaphorePermit, share: Option<OwnedSemaphorePermit>) -> Self {
+        Self { _permit: permit, _share: share }
+    }
+}
 
 /// A stream of which some bytes were read already.
 pub struct Prefixed<S> {
     prefix: Bytes,
     stream: S,
+    _place: Option<Place>,
 }
 
 impl<S> Prefixed<S> {
     pub fn new(prefix: Bytes, stream: S) -> Self {
-        Self { prefix, stream }
+        Self { prefix, stream, _place: None }
+    }
+
+    /// A connection as it was accepted.
+    pub fn accepted(stream: S, place: Place) -> Self {
+        Self { prefix: Bytes::new(), stream, _place: Some(place) }
+    }
+
+    pub fn get_ref(&self) -> &S {
+        &self.stream
     }
 
     pub fn prefix(&self) -> &[u8] {
@@ -66,58 +87,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
     }
 }
 
-/// Tells the connection's watchdog when bytes come.
-pub struct Watched<S> {
-    stream: S,
-    activity: Arc<Activity>,
-}
-
-impl<S> Watched<S> {
-    pub fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
+impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
-
-    pub fn into_inner(self) -> S {
-        self.stream
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.activity.bytes();
-        }
-        result
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
-
-macro_rules! writes_through {
-    ($name:ident) => {
-        impl<S: AsyncWrite + Unpin> AsyncWrite for $name<S> {
-            fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-                Pin::new(&mut self.stream).poll_write(cx, buf)
-            }
-            fn poll_write_vectored(
-                mut self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                bufs: &[IoSlice<'_>],
-            ) -> Poll<io::Result<usize>> {
-                Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-            }
-            fn is_write_vectored(&self) -> bool {
-                self.stream.is_write_vectored()
-            }
-            fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                Pin::new(&mut self.stream).poll_flush(cx)
-            }
-            fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                Pin::new(&mut self.stream).poll_shutdown(cx)
-            }
-        }
-    };
-}
-
-writes_through!(Prefixed);
-writes_through!(Watched);

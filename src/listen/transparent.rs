@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use rustls::server::Acceptor;
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -22,19 +21,18 @@ use crate::origin::{Host, parse_authority};
 /// How long a client may keep silent before it is taken for one whose server speaks first (SMTP, MySQL).
 const SERVER_FIRST: Duration = Duration::from_millis(500);
 
-pub async fn serve(entrance: Arc<Entrance>, stream: TcpStream, visitor: Visitor) {
+pub async fn serve(entrance: Arc<Entrance>, mut stream: Prefixed<TcpStream>, visitor: Visitor) {
     let started = Instant::now();
-    let Some(original) = original_destination(&stream) else {
+    let Some(original) = original_destination(stream.get_ref()) else {
         return tracing::warn!(visitor = %visitor, "a connection came to the transparent listener that no firewall redirected; clients are not to be pointed at it");
     };
     let user = match entrance.admit(&visitor, None).await {
         Ok(user) => user,
         Err(failure) => return tracing::info!(visitor = %visitor, "a redirected connection is refused: {failure}"),
     };
-    let mut stream = Prefixed::new(Bytes::new(), stream);
     let named = tokio::select! {
         named = name(&entrance, &mut stream) => named,
-        () = entrance.context.stopping.cancelled() => return,
+        () = entrance.context.last_call() => return,
     };
     let Ok(name) = named else { return };
     // Looked at now, since our own connection is noted a moment after it was accepted.

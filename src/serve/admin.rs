@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,6 +24,8 @@ use crate::origin::{Host, parse_authority};
 
 pub async fn serve(listener: TcpListener, context: Arc<Context>, reloader: Arc<Reloader>, ready: Arc<AtomicBool>) {
     let permits = Arc::new(Semaphore::new(context.gate().limits.admin_connections.min(Semaphore::MAX_PERMITS)));
+    let mut reserve = Reserve(Vec::new());
+    reserve.fill(&listener);
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
@@ -30,11 +33,15 @@ pub async fn serve(listener: TcpListener, context: Arc<Context>, reloader: Arc<R
             () = context.cut.cancelled() => return,
         };
         let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            // Out of descriptors, mostly.
+            if reserve.0.pop().is_none() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
             continue;
         };
         // Where the caller came in, not where we listen: 0.0.0.0 is reached both ways.
         let on_loopback = stream.local_addr().is_ok_and(|own| is_loopback(own.ip()));
+        reserve.fill(&listener);
         let (ready, context, reloader) = (ready.clone(), context.clone(), reloader.clone());
         tokio::spawn(async move {
             let _permit = permit;
@@ -49,6 +56,20 @@ pub async fn serve(listener: TcpListener, context: Arc<Context>, reloader: Arc<R
                 .serve_connection(TokioIo::new(stream), service);
             let _ = tokio::time::timeout(Duration::from_secs(60), connection).await;
         });
+    }
+}
+
+/// Descriptors that are held so that there is one for whoever asks how things are when all others are taken.
+struct Reserve(Vec<OwnedFd>);
+
+impl Reserve {
+    const MOST: usize = 4;
+
+    fn fill(&mut self, listener: &TcpListener) {
+        while self.0.len() < Self::MOST {
+            let Ok(spare) = listener.as_fd().try_clone_to_owned() else { return };
+            self.0.push(spare);
+        }
     }
 }
 

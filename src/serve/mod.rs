@@ -129,7 +129,7 @@ pub async fn start(built: Built, mut request: Request, observe: Observe) -> Resu
     let permits = Arc::new(Semaphore::new(connections(gate.limits.connections)));
     let strangers = Arc::new(Semaphore::new(gate.limits.strangers.min(permits.available_permits() / 2).max(1)));
     for bound in bound {
-        tokio::spawn(listen::accept(bound, context.clone(), permits.clone(), strangers.clone()));
+        context.tasks.spawn(listen::accept(bound, context.clone(), permits.clone(), strangers.clone()));
     }
     let ready = Arc::new(AtomicBool::new(true));
     tokio::spawn(sweep(context.clone()));
@@ -178,10 +178,11 @@ impl Running {
         self.reloader.reload("SIGHUP").await;
     }
 
-    /// Stops accepting, lets what is in flight end within the grace period, then cuts the rest.
+    /// Says that it is not ready and goes on for `limits.drain_delay`; then stops accepting, lets what is in flight end within the grace period, then cuts the rest.
     pub async fn stop(self) -> Drained {
         self.ready.store(false, Ordering::Relaxed);
         let context = &self.context;
+        tokio::time::sleep(context.gate().limits.drain_delay).await;
         context.stopping.cancel();
         for (path, _) in &self.sockets {
             let _ = crate::files::remove(path);

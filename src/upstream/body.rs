@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::{mpsc, oneshot};
 
+use super::unread::Unread;
 use crate::draft::{Held, Recode};
 use crate::failure::Failure;
 use crate::limits::Limits;
@@ -151,7 +151,7 @@ impl Flow {
 pub struct Source(Arc<Mutex<Inner>>);
 
 struct Inner {
-    body: Incoming,
+    body: Unread,
     flow: Arc<Flow>,
     sendings: usize,
     /// What has passed so far, for the next sending.
@@ -163,7 +163,7 @@ struct Inner {
 }
 
 impl Source {
-    pub fn new(body: Incoming, flow: Arc<Flow>) -> Self {
+    pub fn new(body: Unread, flow: Arc<Flow>) -> Self {
         let inner = Inner { body, flow, sendings: 0, kept: Vec::new(), kept_bytes: 0, keeping: false, begun: false };
         Self(Arc::new(Mutex::new(inner)))
     }

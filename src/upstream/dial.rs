@@ -293,8 +293,16 @@ fn goal(host: &Host, port: u16, addresses: &[SocketAddr]) -> String {
     }
 }
 
+/// EMFILE and ENFILE.
+const PROCESS_FULL: i32 = 24;
+const SYSTEM_FULL: i32 = 23;
+
 fn not_connected(host: &Host, port: u16, addresses: &[SocketAddr], cause: &io::Error) -> Failure {
     let goal = goal(host, port, addresses);
+    if matches!(cause.raw_os_error(), Some(PROCESS_FULL | SYSTEM_FULL)) {
+        return Failure::new(Cause::Overload, format!("no file descriptor is left to connect to {goal}"))
+            .hint("raise the limit of open files, or lower limits.connections");
+    }
     let (kind, why) = match cause.kind() {
         io::ErrorKind::ConnectionRefused => (Cause::ConnectionRefused, "nothing listens there".to_owned()),
         io::ErrorKind::TimedOut => (Cause::ConnectionTimeout, "no answer".to_owned()),

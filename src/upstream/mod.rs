@@ -20,6 +20,7 @@ mod route;
 mod shared;
 mod stream;
 mod tunnel;
+pub mod unread;
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -393,6 +393,7 @@ impl Way {
         let (sender, connection) = http1::Builder::new()
             .max_headers(limits.headers)
             .max_header_size(limits.header_bytes)
+            .max_buf_size(limits.h1_buffer())
             // Both are repaired on the way (RFC 9112 §5.1, §5.2): in an answer they are old servers' ways, no attack.
             .allow_obsolete_multiline_headers_in_responses(true)
             .allow_spaces_after_header_name_in_responses(true)

@@ -99,6 +99,7 @@ impl Way {
             .keep_alive_timeout(limits.keep_alive_timeout)
             .initial_stream_window_size(u32::try_from(limits.h2_stream_window).unwrap_or(u32::MAX))
             .initial_connection_window_size(u32::try_from(limits.h2_connection_window).unwrap_or(u32::MAX))
+            .max_send_buf_size(limits.stream_buffer)
             .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
             .handshake(TokioIo::new(stream))
             .await

@@ -8,6 +8,7 @@ mod connections;
 mod cookies;
 mod credentials;
 mod destinations;
+mod endings;
 mod explanations;
 mod framing;
 mod identities;

@@ -1,0 +1,260 @@
+//! How a client's connection ends: its answer arrives, it is noticed when it goes away, and it counts for as long as it is there.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use gatepass::config::Alpn;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::*;
+
+const SOON: Duration = Duration::from_secs(5);
+const LARGE: usize = 1_000_000;
+
+fn post(length: usize) -> String {
+    format!("POST /no HTTP/1.1\r\nHost: a.test\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(length))
+}
+
+async fn denying(pki: &Pki, limits: &str) -> Gatepass {
+    let origin = Origin::start(pki, OriginOptions::default()).await;
+    let deny = "  - host: a.test\n    path: /no\n    action: deny\n";
+    let yaml = format!("limits: {{ {limits} }}\nrules:\n{}{deny}", rule("a.test", origin.address, "bearer: t"));
+    Gatepass::start(&yaml, &[("CA", &pki.ca_pem)]).await
+}
+
+#[tokio::test]
+async fn an_upload_that_is_refused_reads_why_and_its_connection_goes_on() {
+    let pki = Pki::new();
+    let gatepass = denying(&pki, "linger_bytes: 2MiB").await;
+    let mut client = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
+    for _ in 0..3 {
+        // All of it is sent before a word of the answer is read.
+        let answer = ask(&mut client, &post(LARGE)).await;
+        assert!(status(&answer) == 403 && answer.contains("denies"), "{answer}");
+    }
+    let mut h2 = gatepass.h2("a.test").await;
+    for _ in 0..3 {
+        let body = Full::new(Bytes::from(vec![0; LARGE])).boxed();
+        let answer = h2.send_request(Request::post("https://a.test/no").body(body).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), 403);
+        assert!(answer.into_body().collect().await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn an_upload_beyond_what_is_thrown_away_still_reads_why_it_was_refused() {
+    let pki = Pki::new();
+    let gatepass = denying(&pki, "linger_bytes: 700KiB").await;
+    for _ in 0..5 {
+        let mut client = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
+        let answer = ask(&mut client, &post(LARGE)).await;
+        assert!(status(&answer) == 403 && answer.contains("denies"), "{answer}");
+        let mut rest = Vec::new();
+        let end = tokio::time::timeout(SOON, client.read_to_end(&mut rest)).await;
+        assert!(end.is_ok(), "it is closed in the end");
+    }
+}
+
+#[tokio::test]
+async fn an_origin_that_refuses_an_upload_early_and_hangs_up_is_heard() {
+    let pki = Pki::new();
+    let origin = raw_origin(&pki, |mut stream| async move {
+        stream.get_ref().0.set_nodelay(true).unwrap();
+        head(&mut stream).await;
+        let answer = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 9\r\n\r\ntoo large";
+        stream.write_all(answer).await.unwrap();
+        stream.flush().await.unwrap();
+        // What was not read makes this a reset.
+    })
+    .await;
+    let gatepass = Gatepass::start(&format!("rules:\n{}", rule("a.test", origin, "bearer: t")), &[("CA", &pki.ca_pem)]).await;
+    for _ in 0..5 {
+        let mut client = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
+        let answer = ask(&mut client, &post(LARGE)).await;
+        assert!(status(&answer) == 413 && answer.ends_with("too large"), "{answer}");
+    }
+}
+
+/// Reads a request, waits for `delay` and answers; counts those who left before that.
+async fn slow(delay: Duration) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let left = Arc::new(AtomicUsize::new(0));
+    let count = left.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let count = count.clone();
+            tokio::spawn(async move {
+                head(&mut stream).await;
+                let mut byte = [0; 1];
+                match tokio::time::timeout(delay, stream.read(&mut byte)).await {
+                    Ok(_) => drop(count.fetch_add(1, Ordering::SeqCst)),
+                    Err(_) => stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap(),
+                }
+            });
+        }
+    });
+    (address, left)
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_is_noticed_whichever_way_it_came() {
+    let (origin, left) = slow(Duration::from_secs(20)).await;
+    let yaml = format!(
+        "listen: 127.0.0.1:0\nlisteners:\n  - listen: 127.0.0.1:0\n    mode: reverse\n    upstream: http://{origin}\nunmatched: intercept\n"
+    );
+    let gatepass = Gatepass::from(request(&yaml, &[])).await;
+    let reverse = gatepass.running.addresses.iter().find(|(address, _)| *address != gatepass.address).unwrap().0;
+    for (n, (to, target)) in [(gatepass.address, format!("http://{origin}/")), (reverse, "/".to_owned())].into_iter().enumerate()
+    {
+        let mut client = TcpStream::connect(to).await.unwrap();
+        client.write_all(format!("GET {target} HTTP/1.1\r\nHost: {origin}\r\n\r\n").as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(left.load(Ordering::SeqCst), n);
+        drop(client);
+        let gone = Instant::now();
+        while left.load(Ordering::SeqCst) == n && gone.elapsed() < SOON {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(left.load(Ordering::SeqCst), n + 1, "{to}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_has_said_all_it_has_to_say_still_gets_its_answer() {
+    let (origin, left) = slow(Duration::from_millis(300)).await;
+    let gatepass = Gatepass::start("", &[]).await;
+    let mut client = gatepass.dial().await;
+    client.write_all(format!("GET http://{origin}/ HTTP/1.1\r\nHost: {origin}\r\n\r\n").as_bytes()).await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(SOON, client.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(status(&answer) == 200 && answer.ends_with("ok"), "{answer}");
+    assert_eq!(left.load(Ordering::SeqCst), 0);
+}
+
+/// Sends back what it gets, after `delay`.
+async fn echo(delay: Duration) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut piece = [0; 1024];
+                while let Ok(n @ 1..) = stream.read(&mut piece).await {
+                    tokio::time::sleep(delay).await;
+                    let _ = stream.write_all(&piece[..n]).await;
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn tunnels_of_every_kind_count_among_the_connections_for_their_whole_life() {
+    let pki = Pki::new();
+    let origin = Origin::start(&pki, OriginOptions::default()).await;
+    let to = echo(Duration::ZERO).await;
+    let yaml = format!("limits: {{ connections: 2 }}\nrules:\n{}", rule("a.test", origin.address, "bearer: t"));
+    let gatepass = Gatepass::start(&yaml, &[("CA", &pki.ca_pem)]).await;
+    let is_served = async |client: &mut TcpStream| {
+        let wait = Duration::from_millis(500);
+        tokio::time::timeout(wait, client.read_u8()).await.is_ok_and(|byte| byte.is_ok())
+    };
+    let connecting = async || {
+        let mut client = gatepass.dial().await;
+        client.write_all(format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n").as_bytes()).await.unwrap();
+        client
+    };
+    let mut tunnel = connecting().await;
+    assert!(is_served(&mut tunnel).await);
+    let mut intercepted = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
+    let request = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    assert_eq!(status(&ask(&mut intercepted, request).await), 200);
+    let mut third = connecting().await;
+    assert!(!is_served(&mut third).await, "two are held");
+    drop(tunnel);
+    assert!(is_served(&mut third).await);
+    let mut socks = gatepass.dial().await;
+    socks.write_all(&[5, 1, 0]).await.unwrap();
+    assert!(!is_served(&mut socks).await, "two are held");
+    drop(intercepted);
+    assert!(is_served(&mut socks).await);
+}
+
+#[tokio::test]
+async fn a_quiet_tunnel_has_the_grace_period_and_one_that_is_left_is_counted() {
+    let to = echo(Duration::from_millis(1500)).await;
+    let gatepass = Gatepass::start("limits: { grace: 4s }\n", &[]).await;
+    let (answer, mut tunnel) = gatepass.connect(&to.to_string()).await;
+    assert_eq!(status(&answer), 200);
+    let (_, mut left) = gatepass.connect(&to.to_string()).await;
+    left.write_all(b"x").await.unwrap();
+    left.read_u8().await.unwrap();
+    // Connected, and its request is on its way when gatepass is told to stop.
+    let mut late = gatepass.dial().await;
+    tunnel.write_all(b"hello").await.unwrap();
+    let stopping = tokio::spawn(gatepass.running.stop());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let page = ask(&mut late, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(status(&page), 200, "{page}");
+    let mut back = [0; 5];
+    tokio::time::timeout(SOON, tunnel.read_exact(&mut back)).await.unwrap().unwrap();
+    assert_eq!(&back, b"hello");
+    drop(tunnel);
+    assert_eq!(stopping.await.unwrap().cut, 1);
+    drop(left);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_left_unread_ends_its_stream_alone() {
+    let pki = Pki::new();
+    let origin = Origin::answering(&pki, OriginOptions::default(), |seen| {
+        text(if seen.line.contains("/large") { vec![b'x'; 4_000_000] } else { b"small".to_vec() })
+    })
+    .await;
+    let yaml = format!("limits: {{ stall: 700ms }}\nrules:\n{}", rule("a.test", origin.address, "bearer: t"));
+    let gatepass = Gatepass::start(&yaml, &[("CA", &pki.ca_pem)]).await;
+    let mut client = gatepass.h2("a.test").await;
+    let get = |path: &str| Request::get(format!("https://a.test{path}")).body(Full::new(Bytes::new()).boxed()).unwrap();
+    let mut unread = client.send_request(get("/large")).await.unwrap().into_body();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let small = client.send_request(get("/small")).await.unwrap();
+    assert_eq!(small.into_body().collect().await.unwrap().to_bytes(), "small");
+    let cut = loop {
+        match unread.frame().await {
+            Some(Ok(_)) => {}
+            Some(Err(_)) => break true,
+            None => break false,
+        }
+    };
+    assert!(cut, "the large answer is cut");
+    // Over HTTP/1.1 the connection is the stream.
+    let mut client = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
+    client.write_all(b"GET /large HTTP/1.1\r\nHost: a.test\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let mut rest = Vec::new();
+    let _ = tokio::time::timeout(SOON, client.read_to_end(&mut rest)).await.expect("it is closed");
+    assert!(rest.len() < 4_000_000);
+    // One that is read slowly, but read, arrives.
+    let mut slow = client_reading_slowly(&gatepass).await;
+    assert!(slow.read_to_end(&mut Vec::new()).await.is_ok());
+}
+
+async fn client_reading_slowly(gatepass: &Gatepass) -> tokio_rustls::client::TlsStream<TcpStream> {
+    let mut client = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
+    client.write_all(b"GET /large HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut piece = vec![0; 400_000];
+    for _ in 0..5 {
+        client.read_exact(&mut piece).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    client
+}
