@@ -367,6 +367,7 @@ impl Body for Reply {
         let frame = match &mut this.inner {
             Inner::Full(bytes) => {
                 let bytes = bytes.take();
+                stall::note(Waits::Client);
                 if let (Some(bytes), Some(tail)) = (&bytes, &mut this.tail) {
                     tail.ledger.bytes_out += bytes.len() as u64;
                 }
