@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -529,11 +528,6 @@ pub fn remark(response: &mut Response<Incoming>, lease: &Lease) {
     if let Ok(value) = HeaderValue::from_str(&format!("gatepass; details={}", quoted(why))) {
         response.headers_mut().append(HeaderName::from_static("proxy-status"), value);
     }
-}
-
-/// So many exchanges or tunnels were cut at the end of the grace period.
-pub fn count_cut(context: &Context, cut: usize) {
-    context.observe.counters.cut.fetch_add(cut as u64, Ordering::Relaxed);
 }
 
 #[cfg(test)]

@@ -59,6 +59,11 @@ impl Context {
     }
 }
 
+/// So many exchanges or tunnels were cut at the end of the grace period.
+pub fn count_cut(context: &Context, cut: usize) {
+    context.observe.counters.cut.fetch_add(cut as u64, Ordering::Relaxed);
+}
+
 /// Long enough for what was on its way when gatepass was told to stop.
 pub const LAST_CALL: Duration = Duration::from_secs(1);
 

@@ -26,8 +26,8 @@ use std::time::Instant;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-pub use answer::{Reply, count_cut, refusal, without_body};
-pub use context::{Activity, Busy, Context, LAST_CALL, Overdue};
+pub use answer::{Reply, refusal, without_body};
+pub use context::{Activity, Busy, Context, LAST_CALL, Overdue, count_cut};
 pub use draft::{apply, begin, sign, standing_back};
 pub use send::wants_another_round;
 pub use stall::{Waits, note, observed};

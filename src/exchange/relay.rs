@@ -52,7 +52,7 @@ where
         },
         () = silence(idle, total) => End::Idle,
         () = context.cut.cancelled() => {
-            super::answer::count_cut(context, 1);
+            super::context::count_cut(context, 1);
             End::Cut
         }
         () = unused(context, total) => End::Closed,
