@@ -28,6 +28,8 @@ pub enum Cause {
     BodyTooLarge,
     /// More fields, or longer ones, than a bound allows.
     HeadTooLarge,
+    /// A request target that is longer than can be carried.
+    TargetTooLong,
     /// Origin-form request for something gatepass does not serve.
     NotFound,
     /// The credential cannot be had.
@@ -79,6 +81,7 @@ impl Cause {
             MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "http_request_denied"),
             BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "http_request_error"),
             HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "http_request_error"),
+            TargetTooLong => (StatusCode::URI_TOO_LONG, "http_request_error"),
             NotFound => (StatusCode::NOT_FOUND, "http_request_error"),
             Credential => (StatusCode::BAD_GATEWAY, "proxy_configuration_error"),
             CredentialUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "destination_unavailable"),
@@ -122,7 +125,7 @@ impl Cause {
         use Cause::*;
         match self {
             Denied | ProxyAuthentication | Misdirected | RequestTimeout | BadRequest | MethodNotAllowed | BodyTooLarge
-            | HeadTooLarge | NotFound | ExistingCredential | AddressProhibited | Loop => Blame::Client,
+            | HeadTooLarge | TargetTooLong | NotFound | ExistingCredential | AddressProhibited | Loop => Blame::Client,
             Credential | Route | Overload | Stopping | Internal => Blame::Gatepass,
             _ => Blame::Upstream,
         }

@@ -86,6 +86,8 @@ limits! {
     keep_alive_timeout: Time = Duration::from_secs(15);
     /// An exchange ends when for this long its body does not move: a request's on its way in, an answer's of known length on its way from the origin, either's on its way to a peer that does not read. An answer without a length may be silent by nature and has `tunnel_idle`, as has a gRPC request.
     stall: Time = Duration::from_secs(300);
+    /// Time for an origin to say `100 Continue` to a client that waits for it; then the body leaves unasked. As long as curl waits; origins that ignore the question cost an upload this much.
+    continue_wait: Time = Duration::from_secs(1);
     /// After an answer that comes before the end of the request, and at the end of a connection, what the client still sends is read and thrown away for this long, so that it reads the answer and no reset.
     linger: Time = Duration::from_secs(5);
     /// And up to this size.

@@ -378,6 +378,8 @@ pub struct TlsSettings {
     pub alpn: Option<Vec<Alpn>>,
     pub backend: Option<TlsBackend>,
     pub ocsp: Option<Ocsp>,
+    /// The server may end a connection without TLS's word for it.
+    pub lenient_end: Option<bool>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

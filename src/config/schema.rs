@@ -195,6 +195,11 @@ pub const TLS: &[Field] = &[
         Shape::Words(&["check", "require"]),
         "check (the default): a stapled OCSP response that says revoked refuses the server; require: there must be one that holds",
     ),
+    f(
+        "close_notify",
+        Shape::Words(&["required", "lenient"]),
+        "required (the default): an answer that ends with its connection is cut unless TLS says that this is the end; lenient: for servers that never say so",
+    ),
     f("resumption", Shape::Bool, "off makes every connection a full handshake"),
     f(
         "alpn",

@@ -14,8 +14,10 @@ use hyper::body::Incoming;
 
 use super::context::{Busy, Context};
 use super::headers;
+use super::interim::{Form, Interim, Telling};
 use super::masked::{self, Masked};
 pub use super::peeked::Peeked;
+use super::refusal::{quoted, refusal};
 use super::stall::{self, Broken, Patience, Waits};
 use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Plan};
@@ -54,7 +56,8 @@ pub struct Ledger {
     client: Option<Client>,
     /// What the client must not see in the answer.
     masks: Vec<Pair>,
-    _busy: Busy,
+    telling: Telling,
+    busy: Busy,
 }
 
 impl Ledger {
@@ -84,7 +87,8 @@ impl Ledger {
             fate: None,
             client: None,
             masks: Vec::new(),
-            _busy: busy,
+            telling: Telling::default(),
+            busy,
         }
     }
 
@@ -107,6 +111,28 @@ impl Ledger {
         let flow = self.flow.as_ref().filter(|flow| flow.is_broken())?;
         let broke = || Failure::new(Cause::BadRequest, "the request body broke off or is malformed");
         Some(flow.refusal().unwrap_or_else(broke))
+    }
+
+    /// How the client can be sent interim answers, if it can.
+    pub fn tells(&mut self, form: Option<Form>) {
+        self.telling = Telling::new(form);
+    }
+
+    pub fn interim(&mut self) -> Option<Arc<Interim>> {
+        self.telling.interim(self.busy.activity())
+    }
+
+    /// Asks for the body of a client that waits to be asked, where that is ours to do.
+    pub fn asking(&mut self) -> Option<Box<dyn FnOnce() + Send>> {
+        self.telling.asking(self.busy.activity())
+    }
+
+    /// What is known of a request whose head was refused.
+    pub fn unread(&mut self, origin: Option<&Arc<Origin>>, path: &str) {
+        self.origin = origin.cloned();
+        if let Some((_, _, known)) = &mut self.request {
+            *known = path.into();
+        }
     }
 
     pub fn planned(&mut self, plan: &Plan) {
@@ -188,6 +214,7 @@ impl Ledger {
 
     /// An answer whose body is ours.
     pub fn own(mut self, client: &Client, mut response: Response<Reply>) -> Response<Reply> {
+        self.telling.end();
         if self.bodiless {
             response = without_body(response);
         }
@@ -206,6 +233,7 @@ impl Ledger {
         peeked: Peeked,
         lease: Option<Lease>,
     ) -> Response<Reply> {
+        self.telling.end();
         let (mut parts, body) = response.into_parts();
         headers::strip(&mut parts.headers);
         self.tell_refused(parts.status, &mut parts.headers);
@@ -308,6 +336,16 @@ impl Reply {
 
     pub fn empty() -> Self {
         Self { inner: Inner::Full(None), ahead: VecDeque::new(), untold: false, broken: None, tail: None }
+    }
+
+    /// A text of ours, taken out.
+    pub fn take_text(&mut self) -> Bytes {
+        let Inner::Full(text) = &mut self.inner else { return Bytes::new() };
+        let text = text.take().unwrap_or_default();
+        if let Some(tail) = &mut self.tail {
+            tail.ledger.bytes_out += text.len() as u64;
+        }
+        text
     }
 
     fn finish(&mut self, complete: bool) {
@@ -455,33 +493,6 @@ fn without_forbidden_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
     }
 }
 
-/// An answer of our own: one sentence with the hint, and `Proxy-Status` (RFC 9209).
-pub fn refusal(failure: &Failure) -> Response<Reply> {
-    let mut text = format!("gatepass: {}", failure.details);
-    if let Some(hint) = &failure.hint {
-        text.push_str(&format!(" ({hint})"));
-    }
-    if failure.said.is_some() {
-        text.push_str("; gatepass's log has what was said about it");
-    }
-    text.push('\n');
-    let mut response = Response::new(Reply::text(text));
-    *response.status_mut() = failure.cause.status();
-    let fields = response.headers_mut();
-    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    fields.insert(HeaderName::from_static("proxy-status"), proxy_status(failure));
-    match failure.cause {
-        Cause::ProxyAuthentication => {
-            fields.insert(header::PROXY_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"gatepass\", charset=\"UTF-8\""));
-        }
-        // What is wrong with the message's framing or destination may go on after it.
-        Cause::BadRequest | Cause::Misdirected => close(fields),
-        _ => {}
-    }
-    response
-}
-
 /// The answer to a HEAD: what a GET would have got, but for its body.
 pub fn without_body(mut response: Response<Reply>) -> Response<Reply> {
     if let Some(length) = response.body().size_hint().exact().filter(|length| *length > 0) {
@@ -489,30 +500,6 @@ pub fn without_body(mut response: Response<Reply>) -> Response<Reply> {
     }
     response.body_mut().inner = Inner::Full(None);
     response
-}
-
-/// hyper drops `Connection` on HTTP/2, where it has no meaning.
-fn close(fields: &mut HeaderMap) {
-    fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
-}
-
-/// `gatepass; error=…; details="…"`, a Structured Field (RFC 8941 §3.3.3: strings are printable ASCII).
-fn proxy_status(failure: &Failure) -> HeaderValue {
-    let text = format!("gatepass; error={}; details={}", failure.cause.error_name(), quoted(&failure.to_string()));
-    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("gatepass; error=proxy_internal_error"))
-}
-
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in text.chars().take(512) {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            ' '..='~' => quoted.push(c),
-            _ => quoted.push('?'),
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 /// A 403 may be for want of a client certificate that the origin could not ask for. The answer stays the origin's, with
@@ -527,21 +514,5 @@ pub fn remark(response: &mut Response<Incoming>, lease: &Lease) {
     }
     if let Ok(value) = HeaderValue::from_str(&format!("gatepass; details={}", quoted(why))) {
         response.headers_mut().append(HeaderName::from_static("proxy-status"), value);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_says_why_in_status_text_and_proxy_status() {
-        let failure = Failure::new(Cause::Denied, "a rule says \"no\" to münchen").hint("ask");
-        let response = refusal(&failure);
-        assert_eq!(response.status(), StatusCode::FORBIDDEN);
-        assert_eq!(
-            response.headers()["proxy-status"],
-            "gatepass; error=http_request_denied; details=\"a rule says \\\"no\\\" to m?nchen; ask\""
-        );
     }
 }

@@ -1,13 +1,14 @@
 //! What all client connections share, and what one tells its watchdog.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::interim::Line;
 use crate::gate::Gate;
 use crate::observe::Observe;
 
@@ -85,6 +86,12 @@ pub struct Activity {
     multiplexed: bool,
     /// HTTP/2 in clear, which nobody negotiated: the client knows it of the origin (RFC 9113 §3.3).
     prior_knowledge: bool,
+    /// Somebody waits for the last exchange to end.
+    awaited: AtomicBool,
+    /// What is spoken on the connection is HTTP no more.
+    handed_over: AtomicBool,
+    /// Interim answers on their way to the client.
+    line: Line,
 }
 
 /// Why a watchdog ends a connection.
@@ -100,10 +107,19 @@ pub enum Overdue {
 /// Counts one exchange for as long as it lives.
 pub struct Busy(Arc<Activity>);
 
+impl Busy {
+    pub fn activity(&self) -> &Arc<Activity> {
+        &self.0
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.last.store(self.0.now(), Ordering::Relaxed);
         self.0.busy.fetch_sub(1, Ordering::Relaxed);
+        if self.0.awaited.load(Ordering::Acquire) {
+            self.0.line.wake();
+        }
     }
 }
 
@@ -127,6 +143,9 @@ impl Activity {
             full: AtomicU64::new(0),
             multiplexed,
             prior_knowledge,
+            awaited: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
+            line: Line::default(),
         })
     }
 
@@ -180,6 +199,28 @@ impl Activity {
     /// The client speaks HTTP/2 in clear.
     pub fn has_prior_knowledge(&self) -> bool {
         self.prior_knowledge
+    }
+
+    /// Exchanges ever begun.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// From now on the connection's task is woken when an exchange ends.
+    pub fn await_end(&self) {
+        self.awaited.store(true, Ordering::Release);
+    }
+
+    pub fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Relaxed)
+    }
+
+    pub fn line(&self) -> &Line {
+        &self.line
     }
 
     pub fn is_busy(&self) -> bool {

@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use hyper::body::Body as _;
 
 use super::answer::Ledger;
+use super::send;
 use crate::auth::BodyNeed;
 use crate::draft::{Body, Draft, Held};
 use crate::failure::{Cause, Failure};
@@ -40,17 +41,21 @@ pub async fn take(
         draft.body = Body::Empty;
         return Ok(Payload::Empty);
     }
+    let ask = send::expects(&draft.headers).then(|| ledger.asking()).flatten();
     let length = body.size_hint().exact();
     if need == BodyNeed::Repeat && length.is_some_and(|length| length > limits.body_spill as u64) {
         // Too large to be sent twice: it leaves once the origin has said what it wants (RFC 9110 §10.1.1).
         draft.headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
         draft.body = Body::Streamed(length);
-        return Ok(Payload::Stream(Source::new(body, ledger.flow().clone())));
+        return Ok(Payload::Stream(Source::new(body, ledger.flow().clone(), ask)));
     }
     let spared = need == BodyNeed::Spare && length.is_none_or(|length| length > limits.body_hold as u64);
     if need == BodyNeed::None || spared {
         draft.body = Body::Streamed(length);
-        return Ok(Payload::Stream(Source::new(body, ledger.flow().clone())));
+        return Ok(Payload::Stream(Source::new(body, ledger.flow().clone(), ask)));
+    }
+    if let Some(ask) = ask {
+        ask();
     }
     let held = read(body, limits).await?;
     ledger.flow().add(held.len());

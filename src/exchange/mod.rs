@@ -10,9 +10,12 @@ mod framing;
 mod headers;
 mod hold;
 mod inbound;
+pub mod interim;
+mod malformed;
 mod masked;
 mod own;
 mod peeked;
+mod refusal;
 pub mod relay;
 mod send;
 mod stall;
@@ -26,9 +29,11 @@ use std::time::Instant;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-pub use answer::{Reply, refusal, without_body};
+pub use answer::{Reply, without_body};
 pub use context::{Activity, Busy, Context, LAST_CALL, Overdue, count_cut};
 pub use draft::{apply, begin, sign, standing_back};
+pub use malformed::malformed;
+pub use refusal::refusal;
 pub use send::wants_another_round;
 pub use stall::{Waits, note, observed};
 
@@ -115,10 +120,12 @@ impl Session {
     ///
     /// # Errors
     /// Never.
-    pub async fn exchange(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Reply>, Infallible> {
+    pub async fn exchange(self: Arc<Self>, mut request: Request<Incoming>) -> Result<Response<Reply>, Infallible> {
         let started = Instant::now();
         let busy = self.activity.busy();
+        let form = interim::Form::of(&mut request);
         let mut ledger = Ledger::new(&self.context, started, &request, busy);
+        ledger.tells(form);
         let waiting = request.headers().contains_key(http::header::EXPECT);
         let request = request.map(|body| Unread::new(body, waiting, &self.context.gate().limits));
         Ok(match self.carry(request, &mut ledger).await {
@@ -129,6 +136,11 @@ impl Session {
             Ok(Carried::Switched(response) | Carried::Answered(response)) => ledger.own(&self.client, response),
             Err(failure) => ledger.refuse(&self.client, &failure),
         })
+    }
+
+    /// A head that was refused before it became a request.
+    pub fn malformed(&self, method: http::Method, path: &str, failure: &Failure) -> bytes::Bytes {
+        malformed(&self.context, &self.client, self.tunnel.as_ref(), method, path, failure)
     }
 
     async fn carry(&self, request: Request<Unread>, ledger: &mut Ledger) -> Result<Carried, Failure> {

@@ -25,8 +25,8 @@ use crate::upstream::{Ask, Kept, Lease, Outbound, Way, broke_off, wants_http_1_1
 /// Attempts by a scheme that answers challenges: NTLM needs three, a stale nonce one more.
 pub const ROUNDS: u8 = 5;
 
-/// RFC 9110 §10.1.1: a client need not wait for 100 for ever.
-const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+/// For a proxy that will ask for its user to say so before a body leaves.
+const CHALLENGE_HEAD_START: Duration = Duration::from_secs(1);
 
 /// A server that lets a connection go may do so again with the next.
 const RESENDINGS: u8 = 3;
@@ -171,13 +171,16 @@ async fn dispatch(
     let spare = spare(&draft, &lease, payload);
     let mut body = outbound(payload, &draft, recodings, ledger)
         .ok_or_else(|| Failure::new(Cause::Internal, "the body is on its way already"))?;
-    let go = continue_gate(&draft, &mut body, &lease);
+    let go = continue_gate(case, &draft, &mut body, &lease);
+    // hyper's client tells those of HTTP/1 alone.
+    let interim = if lease.is_h2() { None } else { ledger.interim() };
     let mut request = request(draft, body, plan, lease.is_h2());
-    if let Some(go) = go {
-        hyper::ext::on_informational(&mut request, move |response| {
-            if response.status() == StatusCode::CONTINUE {
-                go.open();
-            }
+    if go.is_some() || interim.is_some() {
+        hyper::ext::on_informational(&mut request, move |response| match (response.status(), &go, &interim) {
+            // The client is asked when its body is.
+            (StatusCode::CONTINUE, go, _) => go.iter().for_each(|go| go.open()),
+            (status, _, Some(interim)) => interim.tell(status, response.headers()),
+            _ => {}
         });
     }
     let (mut left, mut rounds) = (RESENDINGS, ROUNDS);
@@ -371,8 +374,13 @@ impl ContinueGate {
     }
 }
 
-fn continue_gate(draft: &Draft, outbound: &mut Outbound, lease: &Lease) -> Option<Arc<ContinueGate>> {
-    let expects = draft.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+/// Does the client wait to be asked for its body?
+pub fn expects(headers: &HeaderMap) -> bool {
+    headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+fn continue_gate(case: &Case<'_>, draft: &Draft, outbound: &mut Outbound, lease: &Lease) -> Option<Arc<ContinueGate>> {
+    let expects = expects(&draft.headers);
     // A proxy that will ask for its user first is given the time to say so.
     if !(expects || lease.may_be_challenged()) || lease.is_h2() {
         return None;
@@ -381,10 +389,11 @@ fn continue_gate(draft: &Draft, outbound: &mut Outbound, lease: &Lease) -> Optio
     let (sender, go) = oneshot::channel();
     streamed.hold_until(go);
     let gate = Arc::new(ContinueGate(Mutex::new(Some(sender))));
-    let patience = gate.clone();
+    let patience = if expects { case.gate.limits.continue_wait } else { CHALLENGE_HEAD_START };
+    let held = gate.clone();
     tokio::spawn(async move {
-        tokio::time::sleep(CONTINUE_PATIENCE).await;
-        patience.open();
+        tokio::time::sleep(patience).await;
+        held.open();
     });
     Some(gate)
 }

@@ -274,6 +274,7 @@ fn hand_over(
     let context = session.context.clone();
     let idle = gate.limits.tunnel_idle;
     let busy = session.activity.busy();
+    session.activity.hand_over();
     session.context.tasks.spawn(async move {
         let (Ok(client), Ok(upstream)) = (upgrade.client.await, upstream.await) else { return };
         relay::relay(TokioIo::new(client), TokioIo::new(upstream), idle, &context).await;

@@ -159,8 +159,19 @@ fn merge_way(spec: &mut Spec, live: &super::LiveRule) {
 }
 
 fn later(settings: &mut TlsSettings, said: &TlsSettings) {
-    let TlsSettings { server_name, spiffe_id, min_version, max_version, pins, crl: _, resumption, alpn, backend, ocsp } =
-        said.clone();
+    let TlsSettings {
+        server_name,
+        spiffe_id,
+        min_version,
+        max_version,
+        pins,
+        crl: _,
+        resumption,
+        alpn,
+        backend,
+        ocsp,
+        lenient_end,
+    } = said.clone();
     settings.server_name = server_name.or(settings.server_name.take());
     settings.spiffe_id = spiffe_id.or(settings.spiffe_id.take());
     settings.min_version = min_version.or(settings.min_version);
@@ -170,6 +181,7 @@ fn later(settings: &mut TlsSettings, said: &TlsSettings) {
     settings.alpn = alpn.or(settings.alpn.take());
     settings.backend = backend.or(settings.backend);
     settings.ocsp = ocsp.or(settings.ocsp);
+    settings.lenient_end = lenient_end.or(settings.lenient_end);
 }
 
 fn injected(gate: &Gate, auth: &[Arc<Bound>], headers: &[(usize, usize)]) -> Vec<HeaderName> {

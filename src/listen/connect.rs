@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
-use hyper::upgrade::Upgraded;
+use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -77,8 +77,8 @@ where
                 drop(busy);
                 match upgraded.downcast::<TokioIo<Watched<S>>>() {
                     Ok(parts) => {
-                        let Some(stream) = parts.io.into_inner().into_inner() else { return };
-                        intercept::serve(Prefixed::new(parts.read_buf, stream), tunnel).await;
+                        let Some(stream) = unwatched(parts) else { return };
+                        intercept::serve(stream, tunnel).await;
                     }
                     Err(upgraded) => intercept::serve(Prefixed::new(bytes::Bytes::new(), TokioIo::new(upgraded)), tunnel).await,
                 }
@@ -86,6 +86,16 @@ where
             established()
         }
     }
+}
+
+/// The client's stream without what stood before hyper, and all that was read of it in front.
+fn unwatched<S>(parts: Parts<TokioIo<Watched<S>>>) -> Option<Prefixed<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (stream, rest) = parts.io.into_inner().into_parts()?;
+    let read = if rest.is_empty() { parts.read_buf } else { [parts.read_buf, rest].concat().into() };
+    Some(Prefixed::new(read, stream))
 }
 
 fn established() -> Response<Reply> {
@@ -244,8 +254,8 @@ where
 {
     match upgraded.downcast::<TokioIo<Watched<S>>>() {
         Ok(parts) => {
-            let Some(client) = parts.io.into_inner().into_inner() else { return };
-            tunnel.relay(Prefixed::new(parts.read_buf, client), stream, started, rule).await;
+            let Some(client) = unwatched(parts) else { return };
+            tunnel.relay(client, stream, started, rule).await;
         }
         Err(upgraded) => tunnel.relay(TokioIo::new(upgraded), stream, started, rule).await,
     }

@@ -23,11 +23,12 @@ where
     let limits = context.gate().limits.clone();
     let activity = Activity::new(false);
     let visit = Visit::new(entrance, visitor, activity.clone(), None);
+    let teller = visit.teller();
     let service = move |request| {
         let visit = visit.clone();
         async move { handle::<S>(&visit, request).await }
     };
-    serve_http::plain(stream, activity, &context, &limits, service).await;
+    serve_http::plain(stream, activity, &context, &limits, teller, service).await;
 }
 
 async fn handle<S>(visit: &Visit, request: Request<Incoming>) -> Result<Response<Reply>, Infallible>

@@ -2,8 +2,13 @@
 
 mod access;
 mod arrive;
+mod between;
+mod chunks;
 mod connect;
 mod forward;
+mod frames;
+mod heads;
+mod hpack;
 mod intercept;
 mod owner;
 mod pages;

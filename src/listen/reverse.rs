@@ -22,11 +22,12 @@ where
     let context = entrance.context.clone();
     let limits = context.gate().limits.clone();
     let visit = Visit::new(entrance, visitor, activity.clone(), Some(origin.clone()));
+    let teller = visit.teller();
     let service = move |request| {
         let (visit, origin) = (visit.clone(), origin.clone());
         async move { handle(&visit, &origin, request).await }
     };
-    serve_http::plain(stream, activity, &context, &limits, service).await;
+    serve_http::plain(stream, activity, &context, &limits, teller, service).await;
 }
 
 async fn handle(visit: &Visit, origin: &Origin, mut request: Request<Incoming>) -> Result<Response<Reply>, Infallible> {

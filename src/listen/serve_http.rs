@@ -13,6 +13,8 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::between::Between;
+use super::heads::{Heads, Teller};
 use super::streams::Streams;
 use super::watched::Watched;
 use crate::exchange::{Activity, Context, LAST_CALL, Overdue, Reply, Session};
@@ -24,9 +26,13 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let activity = session.activity().clone();
-    let io = TokioIo::new(Watched::new(stream, activity.clone(), false, limits));
     let session = Arc::new(session);
+    let teller: Teller = {
+        let session = session.clone();
+        Arc::new(move |method, path, failure| session.malformed(method, path, failure))
+    };
     let service = service_fn(move |request: Request<Incoming>| session.clone().exchange(request));
+    let io = watched(stream, &activity, false, limits, teller);
     if h2 {
         let connection = h2_builder(limits).serve_connection(io, service);
         drive(connection, &activity, context, limits).await;
@@ -37,19 +43,39 @@ where
 }
 
 /// Serves a connection to gatepass itself, its requests handled by `service`; HTTP/2 where its activity says so.
-pub async fn plain<S, V, F>(stream: S, activity: Arc<Activity>, context: &Arc<Context>, limits: &Limits, service: V)
-where
+pub async fn plain<S, V, F>(
+    stream: S,
+    activity: Arc<Activity>,
+    context: &Arc<Context>,
+    limits: &Limits,
+    teller: Teller,
+    service: V,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     V: Fn(Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = Result<Response<Reply>, Infallible>> + Send + 'static,
 {
-    let io = TokioIo::new(Watched::new(stream, activity.clone(), !activity.is_multiplexed(), limits));
+    let half_close = !activity.is_multiplexed();
+    let io = watched(stream, &activity, half_close, limits, teller);
     if activity.is_multiplexed() {
         let connection = h2_builder(limits).serve_connection(io, service_fn(service));
         return drive(connection, &activity, context, limits).await;
     }
     let connection = h1_builder(limits).serve_connection(io, service_fn(service)).with_upgrades();
     drive(connection, &activity, context, limits).await;
+}
+
+/// The client's stream as hyper is given it. `half_close`: its end may be half an end. `teller`: of HTTP/1 heads that hyper
+/// would refuse.
+fn watched<S>(stream: S, activity: &Arc<Activity>, half_close: bool, limits: &Limits, teller: Teller) -> TokioIo<Watched<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let between = match activity.is_multiplexed() {
+        true => Between::http2(stream, activity.clone()),
+        false => Between::http1(stream, activity.clone(), Heads::new(limits, teller)),
+    };
+    TokioIo::new(Watched::new(between, activity.clone(), half_close, limits))
 }
 
 fn h1_builder(limits: &Limits) -> http1::Builder {

@@ -6,7 +6,8 @@ use http::HeaderMap;
 
 use super::Entrance;
 use super::access::{self, Visitor};
-use crate::exchange::{Activity, Session};
+use super::heads::Teller;
+use crate::exchange::{self, Activity, Session};
 use crate::failure::Failure;
 use crate::gate::Caller;
 use crate::origin::Origin;
@@ -33,6 +34,15 @@ impl Visit {
     pub async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Failure> {
         let user = self.entrance.admit(&self.visitor, access::basic(headers).as_ref()).await?;
         Ok(self.visitor.caller(user))
+    }
+
+    /// Tells of heads that are refused before anything is known of the caller.
+    pub fn teller(self: &Arc<Self>) -> Teller {
+        let visit = self.clone();
+        Arc::new(move |method, path, failure| {
+            let client = visit.visitor.client(None);
+            exchange::malformed(&visit.entrance.context, &client, visit.origin.as_ref(), method, path, failure)
+        })
     }
 
     pub fn session(&self, caller: Caller) -> Arc<Session> {

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::between::Between;
 use crate::exchange::Activity;
 use crate::limits::Limits;
 
@@ -18,7 +20,7 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 
 pub struct Watched<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> {
     /// `None` once it was taken out.
-    stream: Option<S>,
+    stream: Option<Between<S>>,
     activity: Arc<Activity>,
     /// Its end may be half an end.
     half_close: bool,
@@ -33,7 +35,7 @@ pub struct Watched<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Watched<S> {
-    pub fn new(stream: S, activity: Arc<Activity>, half_close: bool, limits: &Limits) -> Self {
+    pub fn new(stream: Between<S>, activity: Arc<Activity>, half_close: bool, limits: &Limits) -> Self {
         Self {
             stream: Some(stream),
             activity,
@@ -46,13 +48,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Watched<S> {
         }
     }
 
-    pub fn into_inner(mut self) -> Option<S> {
-        self.stream.take()
+    /// The client's stream, and what was read of it that hyper has not had.
+    pub fn into_parts(mut self) -> Option<(S, Bytes)> {
+        self.stream.take().map(Between::into_parts)
     }
 
     /// The client's data has ended. Is it to be told yet?
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.ended = true;
+        self.ended = !self.stream.as_ref().is_some_and(Between::is_refusing);
         if !self.half_close || !self.activity.is_busy() {
             return Poll::Ready(());
         }
@@ -63,7 +66,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Watched<S> {
         self.last_word.get_or_insert_with(|| Box::pin(tokio::time::sleep(LAST_WORD))).as_mut().poll(cx)
     }
 
-    fn write<T>(&mut self, write: impl FnOnce(Pin<&mut S>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn write<T>(&mut self, write: impl FnOnce(Pin<&mut Between<S>>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let Some(stream) = &mut self.stream else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
         let written = write(Pin::new(stream));
         self.activity.writes(written.is_pending());
@@ -122,7 +125,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Watched<
 /// and the reset can take our answer away from it. What comes is read until the client has closed its side too.
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Drop for Watched<S> {
     fn drop(&mut self) {
-        let Some(mut stream) = self.stream.take().filter(|_| self.shut && !self.ended) else { return };
+        let Some(between) = self.stream.take().filter(|_| self.shut && !self.ended) else { return };
+        let (mut stream, _) = between.into_parts();
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (within, mut left) = self.linger;
         let reading = async move {

@@ -168,6 +168,8 @@ impl Client {
         if matches!(handshake.asked(), Asked::Shown(_) | Asked::Nothing { .. }) {
             self.was_asked.store(true, Ordering::Relaxed);
         }
+        let lenient = self.spec.settings.lenient_end == Some(true);
+        let stream = if lenient { TlsStream::Lenient(Box::new(stream)) } else { stream };
         Ok(Secured { alpn: stream.alpn(), stream, handshake })
     }
 

@@ -13,6 +13,8 @@ pub enum TlsStream<IO> {
     Rustls(Box<tokio_rustls::client::TlsStream<IO>>),
     #[cfg(feature = "openssl")]
     Openssl(Box<super::openssl::Stream<IO>>),
+    /// Its peer may end it without saying so (`close_notify: lenient`).
+    Lenient(Box<TlsStream<IO>>),
 }
 
 macro_rules! each {
@@ -21,6 +23,7 @@ macro_rules! each {
             TlsStream::Rustls($s) => $do,
             #[cfg(feature = "openssl")]
             TlsStream::Openssl($s) => $do,
+            TlsStream::Lenient($s) => $do,
         }
     };
 }
@@ -32,6 +35,7 @@ impl<IO> TlsStream<IO> {
             Self::Rustls(stream) => stream.get_ref().0,
             #[cfg(feature = "openssl")]
             Self::Openssl(stream) => stream.get_ref(),
+            Self::Lenient(stream) => stream.io(),
         }
     }
 
@@ -41,6 +45,7 @@ impl<IO> TlsStream<IO> {
             Self::Rustls(stream) => Some(stream.get_ref().1),
             #[cfg(feature = "openssl")]
             Self::Openssl(_) => None,
+            Self::Lenient(stream) => stream.rustls(),
         }
     }
 
@@ -50,6 +55,7 @@ impl<IO> TlsStream<IO> {
             Self::Rustls(stream) => stream.get_ref().1.peer_certificates()?.first().map(AsRef::as_ref),
             #[cfg(feature = "openssl")]
             Self::Openssl(stream) => Some(stream.peer_certificate()),
+            Self::Lenient(stream) => stream.peer_certificate(),
         }
     }
 
@@ -59,13 +65,24 @@ impl<IO> TlsStream<IO> {
             Self::Rustls(stream) => stream.get_ref().1.alpn_protocol().and_then(protocol),
             #[cfg(feature = "openssl")]
             Self::Openssl(stream) => stream.alpn(),
+            Self::Lenient(stream) => stream.alpn(),
         }
     }
 }
 
+/// The connection ended, and TLS did not say so: rustls' error, or OpenSSL's, which has no kind of its own.
+fn is_end(cause: &io::Error) -> bool {
+    cause.kind() == io::ErrorKind::UnexpectedEof || cause.to_string().contains("unexpected eof")
+}
+
 impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<IO> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), s => Pin::new(s).poll_read(cx, buf))
+        let this = self.get_mut();
+        let is_lenient = matches!(this, Self::Lenient(_));
+        match each!(this, s => Pin::new(s).poll_read(cx, buf)) {
+            Poll::Ready(Err(cause)) if is_lenient && is_end(&cause) => Poll::Ready(Ok(())),
+            read => read,
+        }
     }
 }
 

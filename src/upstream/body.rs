@@ -160,11 +160,16 @@ struct Inner {
     keeping: bool,
     /// Something of it has left.
     begun: bool,
+    /// Asks the client for it, when it is first wanted.
+    ask: Option<Ask>,
 }
 
+/// Asks a client for a body that it keeps until then.
+pub type Ask = Box<dyn FnOnce() + Send>;
+
 impl Source {
-    pub fn new(body: Unread, flow: Arc<Flow>) -> Self {
-        let inner = Inner { body, flow, sendings: 0, kept: Vec::new(), kept_bytes: 0, keeping: false, begun: false };
+    pub fn new(body: Unread, flow: Arc<Flow>, ask: Option<Ask>) -> Self {
+        let inner = Inner { body, flow, sendings: 0, kept: Vec::new(), kept_bytes: 0, keeping: false, begun: false, ask };
         Self(Arc::new(Mutex::new(inner)))
     }
 
@@ -426,6 +431,9 @@ impl Streamed {
         if !inner.keeping {
             inner.kept.clear();
             self.sent = 0;
+        }
+        if let Some(ask) = inner.ask.take() {
+            ask();
         }
         let frame = std::task::ready!(Pin::new(&mut inner.body).poll_frame(cx));
         Poll::Ready(match frame {

@@ -124,6 +124,35 @@ async fn an_answer_in_http_1_0_leaves_in_1_1_and_shows_when_it_was_cut() {
     assert!(text.contains("half") && !text.contains("0\r\n\r\n"), "{text}");
     let (status, _, body) = over_h2(&gatepass, empty(Method::GET)).await;
     assert!(status == 200 && body.is_err(), "{body:?}");
+
+    let lenient = rule("a.test", address, "bearer: t\ntls: { close_notify: lenient }");
+    let gatepass = Gatepass::start(&format!("rules:\n{lenient}"), &[("CA", &pki.ca_pem)]).await;
+    let text = all(&gatepass, GET).await;
+    assert!(text.ends_with("4\r\nhalf\r\n0\r\n\r\n"), "{text}");
+    let (_, _, body) = over_h2(&gatepass, empty(Method::GET)).await;
+    assert_eq!(body.unwrap(), "half");
+}
+
+#[tokio::test]
+async fn what_has_a_length_is_cut_however_lenient_a_rule_is_about_the_end() {
+    let pki = Pki::new();
+    let address = raw_origin(&pki, |mut stream| async move {
+        let answer = match head(&mut stream).await {
+            request if request.starts_with("GET /sized") => &b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"[..],
+            _ => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        };
+        let _ = stream.write_all(answer).await;
+        let _ = stream.flush().await;
+    })
+    .await;
+    let lenient = rule("a.test", address, "bearer: t\ntls: { close_notify: lenient }");
+    let gatepass = Gatepass::start(&format!("rules:\n{lenient}"), &[("CA", &pki.ca_pem)]).await;
+    for path in ["/sized", "/chunked"] {
+        let text = all(&gatepass, &GET.replace("GET /", &format!("GET {path}"))).await;
+        assert!(text.contains("half") && !text.contains("0\r\n\r\n"), "{text}");
+        let request = Request::get(format!("https://a.test{path}")).body(Empty::new().boxed()).unwrap();
+        assert!(over_h2(&gatepass, request).await.2.is_err(), "{path}");
+    }
 }
 
 #[tokio::test]

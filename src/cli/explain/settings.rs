@@ -84,7 +84,8 @@ pub fn of(live: &LiveRule) -> Vec<Setting> {
 }
 
 fn of_tls(tls: &TlsSettings) -> Vec<Setting> {
-    let TlsSettings { server_name, spiffe_id, min_version, max_version, pins, crl, resumption, alpn, backend, ocsp } = tls;
+    let TlsSettings { server_name, spiffe_id, min_version, max_version, pins, crl, resumption, alpn, backend, ocsp, lenient_end } =
+        tls;
     let version = |version: TlsVersion| match version {
         TlsVersion::V1_2 => json!("1.2"),
         TlsVersion::V1_3 => json!("1.3"),
@@ -104,6 +105,7 @@ fn of_tls(tls: &TlsSettings) -> Vec<Setting> {
         ("resumption", resumption.map(Value::from)),
         ("alpn", alpn.as_ref().map(|all| all.iter().map(protocol).collect())),
         ("backend", backend.map(|backend| json!(if backend == TlsBackend::Openssl { "openssl" } else { "rustls" }))),
+        ("close_notify", lenient_end.map(|lenient| json!(if lenient { "lenient" } else { "required" }))),
         ("ocsp", ocsp.map(|ocsp| json!(if ocsp == Ocsp::Require { "require" } else { "check" }))),
     ];
     said.into_iter().filter_map(|(key, value)| Some(Setting { key: format!("tls.{key}"), value: value? })).collect()

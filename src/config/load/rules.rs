@@ -383,6 +383,8 @@ fn tls(decode: &mut Decode<'_>, node: &Node) -> TlsSettings {
     }
     let staples = [("check", Ocsp::Check), ("require", Ocsp::Require)];
     settings.ocsp = fields.get("ocsp").and_then(|node| decode.choice(node, "OCSP setting", &staples));
+    let ends = [("required", false), ("lenient", true)];
+    settings.lenient_end = fields.get("close_notify").and_then(|node| decode.choice(node, "close_notify setting", &ends));
     let backends = [("rustls", TlsBackend::Rustls), ("openssl", TlsBackend::Openssl)];
     if let Some(node) = fields.get("backend") {
         settings.backend = decode.choice(node, "TLS backend", &backends);

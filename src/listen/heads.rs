@@ -1,0 +1,523 @@
+//! Request heads of HTTP/1, looked at before hyper reads them. What hyper would answer with a bare status gets an answer
+//! that says why, and a record; a target that hyper does not take is written so that it does.
+//!
+//! Where heads begin is known from the framing of what came before (RFC 9112 §6.3), judged as hyper judges it. Where the
+//! two could part, nothing is looked at any more.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::Method;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::chunks::Chunks;
+use crate::exchange::Activity;
+use crate::failure::{Cause, Failure};
+use crate::limits::Limits;
+
+/// Tells of a head that is refused; the answer comes back as it is to be sent.
+pub type Teller = Arc<dyn Fn(Method, &str, &Failure) -> Bytes + Send + Sync>;
+
+pub struct Heads {
+    state: State,
+    /// Read, and not looked at to its end: a head that is not whole yet.
+    held: BytesMut,
+    /// How much was held when it was last looked at, and how much was searched for a head's end.
+    looked: usize,
+    searched: usize,
+    /// Heads that hyper was given.
+    passed: u64,
+    /// Looked at, and waiting for hyper to read it.
+    ready: BytesMut,
+    most_fields: usize,
+    most_bytes: usize,
+    teller: Teller,
+}
+
+enum State {
+    Head,
+    Sized(u64),
+    Chunked(Chunks),
+    /// After a CONNECT or an `Upgrade`: what follows may be something else.
+    Undecided,
+    /// Not HTTP, or not framed as it should be.
+    Blind,
+    /// This is to be said before the connection ends.
+    Refused(Bytes),
+}
+
+/// What a beginning of bytes is.
+enum Step {
+    /// Not a whole head yet.
+    Partial,
+    /// A head of this length, and what follows it.
+    Whole(usize, State),
+    /// Its target is to be written like this.
+    Retarget(std::ops::Range<usize>, Vec<u8>),
+    Refuse(Failure),
+}
+
+/// Most heads have fewer fields.
+const FEW: usize = 32;
+
+impl Heads {
+    pub fn new(limits: &Limits, teller: Teller) -> Self {
+        Self {
+            state: State::Head,
+            held: BytesMut::new(),
+            looked: 0,
+            searched: 0,
+            passed: 0,
+            ready: BytesMut::new(),
+            most_fields: limits.headers,
+            most_bytes: limits.header_bytes,
+            teller,
+        }
+    }
+
+    pub fn is_refusing(&self) -> bool {
+        matches!(self.state, State::Refused(_))
+    }
+
+    /// What was read and hyper has not had.
+    pub fn rest(mut self) -> Bytes {
+        self.ready.unsplit(self.held);
+        self.ready.freeze()
+    }
+
+    pub fn poll_read<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        activity: &Activity,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            if !self.ready.is_empty() {
+                let n = self.ready.len().min(buf.remaining());
+                buf.put_slice(&self.ready[..n]);
+                self.ready.advance(n);
+                return Poll::Ready(Ok(()));
+            }
+            match &self.state {
+                State::Undecided if activity.is_handed_over() => self.state = State::Blind,
+                State::Undecided if self.is_through(activity) => self.state = State::Head,
+                State::Undecided | State::Blind => return self.pass(stream, activity, cx, buf),
+                // The exchange before it goes first.
+                State::Refused(_) => {
+                    activity.await_end();
+                    return if self.is_through(activity) { Poll::Ready(Ok(())) } else { Poll::Pending };
+                }
+                _ if self.held.is_empty() => {
+                    let before = buf.filled().len();
+                    std::task::ready!(self.pass(stream, activity, cx, buf))?;
+                    let fresh = &buf.filled()[before..];
+                    let passed = self.walk(fresh);
+                    if passed == fresh.len() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    self.held.extend_from_slice(&fresh[passed..]);
+                    buf.set_filled(before + passed);
+                    self.look();
+                    if passed > 0 {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                _ => {
+                    let mut piece = [0; 4096];
+                    let mut piece = ReadBuf::new(&mut piece);
+                    std::task::ready!(Pin::new(&mut *stream).poll_read(cx, &mut piece))?;
+                    if piece.filled().is_empty() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    activity.bytes();
+                    self.held.extend_from_slice(piece.filled());
+                    self.look();
+                }
+            }
+        }
+    }
+
+    /// All requests that hyper was given have become exchanges, and those have ended.
+    fn is_through(&self, activity: &Activity) -> bool {
+        activity.begun() >= self.passed && !activity.is_busy()
+    }
+
+    fn pass<S: AsyncRead + Unpin>(
+        &self,
+        stream: &mut S,
+        activity: &Activity,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            activity.bytes();
+        }
+        result
+    }
+
+    /// Says what is to be said before the end.
+    pub fn poll_last<S: AsyncWrite + Unpin>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let State::Refused(answer) = &mut self.state else { return Poll::Ready(Ok(())) };
+        while !answer.is_empty() {
+            let n = std::task::ready!(Pin::new(&mut *stream).poll_write(cx, answer))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            answer.advance(n);
+        }
+        Pin::new(stream).poll_flush(cx)
+    }
+
+    /// How many of these bytes may pass as they are.
+    fn walk(&mut self, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while at < bytes.len() {
+            match &mut self.state {
+                State::Head => match self.step(&bytes[at..]) {
+                    Step::Whole(length, next) => {
+                        at += length;
+                        self.passed += 1;
+                        self.state = next;
+                    }
+                    _ => return at,
+                },
+                State::Sized(left) => {
+                    let n = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len() - at);
+                    at += n;
+                    *left -= n as u64;
+                    if *left == 0 {
+                        self.state = State::Head;
+                    }
+                }
+                State::Chunked(chunks) => match chunks.walk(&bytes[at..]) {
+                    Some((n, ended)) => {
+                        at += n;
+                        if ended {
+                            self.state = State::Head;
+                        }
+                    }
+                    None => self.state = State::Blind,
+                },
+                State::Undecided | State::Blind => return bytes.len(),
+                State::Refused(_) => return at,
+            }
+        }
+        at
+    }
+
+    /// Looks at what is held, as far as there is something new to see.
+    fn look(&mut self) {
+        let grown = self.held.len() >= self.looked * 2 || self.held.len() > self.most_bytes;
+        let ended = has_end(&self.held[self.searched.saturating_sub(3)..]);
+        self.searched = self.held.len();
+        if !grown && !ended {
+            return;
+        }
+        loop {
+            let held = std::mem::take(&mut self.held);
+            let passed = self.walk(&held);
+            self.held = held;
+            self.ready.unsplit(self.held.split_to(passed));
+            if self.held.is_empty() {
+                break;
+            }
+            match self.step(&self.held) {
+                Step::Whole(..) => {}
+                Step::Partial if self.held.len() > self.most_bytes => return self.refuse(&self.too_large()),
+                Step::Partial => {
+                    self.looked = self.held.len();
+                    self.searched = self.looked;
+                    return;
+                }
+                Step::Retarget(at, target) => {
+                    let rest = self.held.split_off(at.end);
+                    self.held.truncate(at.start);
+                    self.held.extend_from_slice(&target);
+                    self.held.unsplit(rest);
+                }
+                Step::Refuse(failure) => return self.refuse(&failure),
+            }
+        }
+        (self.looked, self.searched) = (0, 0);
+    }
+
+    fn refuse(&mut self, failure: &Failure) {
+        let mut words = self.held[..].split(|byte| matches!(byte, b' ' | b'\r' | b'\n'));
+        let method = words.next().and_then(|word| Method::from_bytes(word).ok());
+        let target = String::from_utf8_lossy(words.next().unwrap_or_default());
+        let path = target.split(['?', '#']).next().unwrap_or_default();
+        let shown: String = path.chars().filter(|c| !c.is_control()).take(256).collect();
+        let answer = (self.teller)(method.unwrap_or_else(|| Method::from_bytes(b"-").unwrap_or_default()), &shown, failure);
+        self.state = State::Refused(answer);
+        self.held = BytesMut::new();
+    }
+
+    fn too_large(&self) -> Failure {
+        let details = format!("the head of the request is larger than {} bytes", self.most_bytes);
+        Failure::new(Cause::HeadTooLarge, details).hint("limits.header_bytes sets the bound")
+    }
+
+    fn step(&self, bytes: &[u8]) -> Step {
+        let mut few = [httparse::EMPTY_HEADER; FEW];
+        let mut request = httparse::Request::new(&mut few);
+        match request.parse(bytes) {
+            Err(httparse::Error::TooManyHeaders) => {}
+            parsed => return self.judge(bytes, parsed, &request),
+        }
+        let mut many = vec![httparse::EMPTY_HEADER; self.most_fields];
+        let mut request = httparse::Request::new(&mut many);
+        let parsed = request.parse(bytes);
+        self.judge(bytes, parsed, &request)
+    }
+
+    fn judge(&self, bytes: &[u8], parsed: httparse::Result<usize>, request: &httparse::Request<'_, '_>) -> Step {
+        let length = match parsed {
+            Ok(httparse::Status::Partial) => return Step::Partial,
+            Ok(httparse::Status::Complete(length)) => length,
+            Err(httparse::Error::TooManyHeaders) => {
+                let details = format!("the request has more than {} fields", self.most_fields);
+                return Step::Refuse(Failure::new(Cause::HeadTooLarge, details).hint("limits.headers sets the bound"));
+            }
+            Err(why) => {
+                let first_line = bytes.contains(&b'\n');
+                let refusal = || if first_line { Step::Refuse(bad(&why.to_string())) } else { Step::Partial };
+                return target_of_bytes(bytes).unwrap_or_else(refusal);
+            }
+        };
+        if request.headers.len() > self.most_fields || length > self.most_bytes {
+            return Step::Refuse(self.too_large());
+        }
+        let target = request.path.unwrap_or_default();
+        if let Some(written) = carried(target.as_bytes()) {
+            // Both are parts of one text.
+            let start = target.as_ptr() as usize - bytes.as_ptr() as usize;
+            return Step::Retarget(start..start + target.len(), written);
+        }
+        if let Err(failure) = check(target) {
+            return Step::Refuse(failure);
+        }
+        match Self::body(request) {
+            Ok(next) => Step::Whole(length, next),
+            Err(why) => Step::Refuse(bad(why)),
+        }
+    }
+
+    /// What follows a head, as hyper has it.
+    fn body(request: &httparse::Request<'_, '_>) -> Result<State, &'static str> {
+        let (mut length, mut chunked, mut upgrade) = (None, None, false);
+        for field in request.headers.iter() {
+            match field.name.len() {
+                17 if field.name.eq_ignore_ascii_case("transfer-encoding") => {
+                    let last = field.value.rsplit(|byte| *byte == b',').next().unwrap_or_default();
+                    chunked = Some(last.trim_ascii().eq_ignore_ascii_case(b"chunked"));
+                }
+                14 if field.name.eq_ignore_ascii_case("content-length") && chunked.is_none() => {
+                    let said = number(field.value).ok_or("its Content-Length is not a number")?;
+                    if length.replace(said).is_some_and(|before| before != said) {
+                        return Err("it gives two lengths");
+                    }
+                }
+                7 if field.name.eq_ignore_ascii_case("upgrade") => upgrade = true,
+                _ => {}
+            }
+        }
+        let after = if upgrade || request.method == Some("CONNECT") { State::Undecided } else { State::Head };
+        match (chunked, length) {
+            (Some(_), _) if request.version != Some(1) => Err("HTTP/1.0 has no Transfer-Encoding"),
+            (Some(false), _) => Err("its Transfer-Encoding does not end in chunked"),
+            // What comes after the body of such a request is not looked at.
+            (Some(true), _) if matches!(after, State::Undecided) => Ok(State::Blind),
+            (Some(true), _) => Ok(State::Chunked(Chunks::default())),
+            (None, Some(1..)) if matches!(after, State::Undecided) => Ok(State::Blind),
+            (None, Some(length @ 1..)) => Ok(State::Sized(length)),
+            _ => Ok(after),
+        }
+    }
+}
+
+fn bad(why: &str) -> Failure {
+    Failure::new(Cause::BadRequest, format!("the head of the request is not valid HTTP: {why}"))
+}
+
+/// Is there the end of a head?
+fn has_end(bytes: &[u8]) -> bool {
+    bytes.windows(2).any(|two| two == b"\n\n") || bytes.windows(3).any(|three| three == b"\n\r\n")
+}
+
+/// hyper takes targets that are UTF-8, and no longer ones than this.
+const LONGEST_TARGET: usize = 65_534;
+
+fn check(target: &str) -> Result<(), Failure> {
+    if target.len() > LONGEST_TARGET {
+        let details = format!("the target of the request is longer than {LONGEST_TARGET} bytes");
+        return Err(Failure::new(Cause::TargetTooLong, details));
+    }
+    // What begins with a slash was judged byte for byte.
+    if target.starts_with('/') {
+        return Ok(());
+    }
+    let parsed = http::Uri::try_from(target).map(drop);
+    parsed.map_err(|why| Failure::new(Cause::BadRequest, format!("the target of the request is not valid: {why}")))
+}
+
+/// A target that is not UTF-8: httparse does not show it.
+fn target_of_bytes(bytes: &[u8]) -> Option<Step> {
+    let start = bytes.iter().position(|byte| *byte == b' ')? + 1;
+    let length = bytes[start..].iter().position(|byte| matches!(byte, b' ' | b'\n'))?;
+    let target = &bytes[start..start + length];
+    let high = target.iter().any(|byte| *byte >= 0x80) && std::str::from_utf8(target).is_err();
+    if !high {
+        return None;
+    }
+    carried(target).map(|written| Step::Retarget(start..start + length, written))
+}
+
+/// A target with what hyper's URI type cannot hold percent-encoded, which is how a server reads it anyway (RFC 3986
+/// §2.1). `None`: it can stay as the client wrote it.
+pub fn carried(target: &[u8]) -> Option<Vec<u8>> {
+    let start = match target {
+        [b'/', ..] => 0,
+        _ => {
+            let authority = target.windows(3).position(|three| three == b"://")? + 3;
+            authority + target[authority..].iter().position(|byte| matches!(byte, b'/' | b'?'))?
+        }
+    };
+    let is_text = std::str::from_utf8(target).is_ok();
+    let mut in_query = false;
+    let mut cannot = |byte: u8| {
+        in_query |= byte == b'?';
+        match byte {
+            b'<' | b'>' => true,
+            b'"' => in_query,
+            b'`' => !in_query,
+            _ => byte >= 0x80 && !is_text,
+        }
+    };
+    let first = start + target[start..].iter().position(|byte| cannot(*byte))?;
+    let mut written = target[..first].to_vec();
+    for byte in &target[first..] {
+        if cannot(*byte) {
+            written.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        } else {
+            written.push(*byte);
+        }
+    }
+    Some(written)
+}
+
+/// As hyper reads it: digits, and below what it keeps for its own marks.
+fn number(text: &[u8]) -> Option<u64> {
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    let number: u64 = std::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()?;
+    (number < u64::MAX - 2).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::listen::between::Between;
+
+    /// What hyper would read of these bytes, in pieces of this size, and what was refused.
+    async fn read(bytes: &[u8], piece: usize) -> (String, Vec<String>) {
+        let told: Arc<Mutex<Vec<String>>> = Arc::default();
+        let tell = told.clone();
+        let teller: Teller = Arc::new(move |method, path, failure| {
+            tell.lock().unwrap().push(format!("{method} {path} {} {}", failure.cause.status().as_u16(), failure));
+            Bytes::from_static(b"no")
+        });
+        let limits = Limits { headers: 40, header_bytes: 1024, ..Limits::default() };
+        let (mut client, server) = tokio::io::duplex(64 * 1024);
+        let activity = Activity::new(false);
+        // As if each request had been an exchange, but for one that is under way yet.
+        let lasts = [&b"CONNECT"[..], b"GET /ws"].iter().any(|first| bytes.starts_with(first));
+        let _exchange = if lasts { Some(activity.busy()) } else { None };
+        drop((activity.busy(), activity.busy(), activity.busy()));
+        let mut watched = Between::http1(server, activity, Heads::new(&limits, teller));
+        let mut got = Vec::new();
+        for piece in bytes.chunks(piece) {
+            client.write_all(piece).await.unwrap();
+            let read = tokio::time::timeout(std::time::Duration::from_millis(1), watched.read_buf(&mut got));
+            let _ = read.await;
+        }
+        client.shutdown().await.unwrap();
+        while watched.read_buf(&mut got).await.unwrap() > 0 {}
+        let told = told.lock().unwrap().clone();
+        (String::from_utf8_lossy(&got).into_owned(), told)
+    }
+
+    async fn each_way(bytes: &[u8]) -> (String, Vec<String>) {
+        let whole = read(bytes, 1 << 20).await;
+        for piece in [1, 7, 64] {
+            assert_eq!(read(bytes, piece).await, whole, "{piece} {}", String::from_utf8_lossy(bytes));
+        }
+        whole
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_hyper_takes_passes_byte_for_byte_whatever_bodies_hold() {
+        for text in [
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 23\r\n\r\nGET /<\"> HTTP/1.1\r\n\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+            "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nGET /<>`\r\n0\r\n\r\nGET /c HTTP/1.1\r\n\r\n",
+            "GET /\"{}|^\\[]?`{}|^'% HTTP/1.1\r\n\r\n",
+            "GET /\u{20ac}?\u{20ac} HTTP/1.1\r\n\r\n",
+            "CONNECT a.test:443 HTTP/1.1\r\n\r\n\x16\x03\x01 anything < at all\r\n\r\n",
+            "GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\n\x01\x05\0\0\0\0 GET < HTTP\r\n\r\n",
+            "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nGET /< HTTP/1.1\r\n\r\n",
+            "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http://a.test/x?y HTTP/1.1\r\n\r\n",
+        ] {
+            assert_eq!(each_way(text.as_bytes()).await, (text.to_owned(), vec![]));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn targets_that_hyper_does_not_take_are_percent_encoded_and_nothing_else_is() {
+        for (written, carried) in [
+            (&b"/a<b>`?\"<>`"[..], "/a%3Cb%3E%60?%22%3C%3E`"),
+            (b"/\xff\xe9?\xe9", "/%FF%E9?%E9"),
+            (b"http://a.test/<?\"", "http://a.test/%3C?%22"),
+            (b"http://a.test?\"", "http://a.test?%22"),
+        ] {
+            let request = |target: &[u8]| [b"GET ", target, b" HTTP/1.1\r\nX: <\"\r\n\r\nGET /next HTTP/1.1\r\n\r\n"].concat();
+            let expected = String::from_utf8(request(carried.as_bytes())).unwrap();
+            assert_eq!(each_way(&request(written)).await, (expected, vec![]));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_hyper_refuses_is_told_with_the_reason_and_the_requests_before_it_pass() {
+        let good = "GET /good HTTP/1.1\r\nHost: a\r\n\r\n";
+        let many: String = (0..50).map(|n| format!("X-{n}: 1\r\n")).collect();
+        let long = "x".repeat(2000);
+        for (bad, told) in [
+            ("GET /a b HTTP/1.1\r\n\r\n".to_owned(), "GET /a 400"),
+            ("GET / HTTP/3.0\r\n\r\n".to_owned(), "GET / 400"),
+            ("G<T / HTTP/1.1\r\n\r\n".to_owned(), "- / 400"),
+            ("GET /p?secret HTTP/1.1\r\nBad Name: 1\r\n\r\n".to_owned(), "GET /p 400"),
+            ("GET http://a<b/ HTTP/1.1\r\n\r\n".to_owned(), "GET http://a<b/ 400"),
+            ("POST / HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\n".to_owned(), "POST / 400"),
+            ("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".to_owned(), "POST / 400"),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n".to_owned(), "POST / 400"),
+            ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(), "POST / 400"),
+            (format!("GET / HTTP/1.1\r\n{many}\r\n"), "GET / 431"),
+            (format!("GET / HTTP/1.1\r\nX: {long}\r\n\r\n"), "GET / 431"),
+            (format!("GET /{long}"), "GET /xx"),
+        ] {
+            let (read, refused) = each_way(format!("{good}{bad}").as_bytes()).await;
+            assert_eq!(read, good, "{bad}");
+            assert!(refused.len() == 1 && refused[0].starts_with(told), "{bad} {refused:?}");
+            assert!(!refused[0].contains("secret"));
+        }
+    }
+}
