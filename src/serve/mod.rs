@@ -162,14 +162,26 @@ fn fetch_scripts(context: &Arc<Context>) {
     tokio::spawn(async move { gate.fetch_scripts().await });
 }
 
-/// Closes connections that nobody used for a while.
+/// Closes connections that nobody used for a while, and gives back what a burst of them took.
 async fn sweep(context: Arc<Context>) {
+    let mut most = 0;
     loop {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(10)) => context.gate().sweep(),
             () = context.stopping.cancelled() => return,
         }
+        let now = context.tasks.len();
+        if is_ebb(most, now) {
+            let _ = tokio::task::spawn_blocking(gatepass_malloc_trim::trim).await;
+            most = now;
+        }
+        most = most.max(now);
     }
+}
+
+/// Most of the connections that there were are gone. While they come and go, what they free is used again.
+fn is_ebb(most: usize, now: usize) -> bool {
+    most >= 8 && now <= most / 2
 }
 
 impl Running {

@@ -128,8 +128,9 @@ def hang(lab, r, what, config, opened, binary, allocator):
         for tls in held:
             tls.close()
     r.check(f"{what}: less than 200 MiB ({before:.0f} before, {peaks[0]:.0f} and {peaks[1]:.0f} while they hang)", max(peaks) < 200)
-    # Both allocators keep what was freed for a while, glibc for good; it is used again.
-    r.check(f"{what}: what they took is used again ({settle(gate, lambda now: now <= before * 1.2, 20):.0f} MiB after two rounds)", peaks[1] < peaks[0] * 1.15 + 8)
+    # What was loaded once (libraries, roots, pages of the binary) stays; the answers' memory does not.
+    after = settle(gate, lambda now: now <= before * 1.2, 45)
+    r.check(f"{what}: memory is given back ({after:.0f} MiB after two rounds, {before:.0f} before)", after <= before * 1.2, after)
     r.check(f"{what}: it serves afterwards", gate.curl("https://api.gp.test/")[1].strip() == WELCOME)
     gate.stop()
 
