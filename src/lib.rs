@@ -59,6 +59,9 @@ pub mod draft;
 /// Which hosts, ports, paths a rule speaks of.
 pub mod pattern;
 
+/// Which web page is behind a request, and what it may have.
+pub mod initiator;
+
 /// Scheme, host and port, strictly parsed.
 pub mod origin;
 

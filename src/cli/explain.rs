@@ -16,6 +16,7 @@ use crate::auth::Spot;
 use crate::config::{Action, Ocsp, OnExisting, Report, TlsBackend, Unmatched};
 use crate::failure::{Cause, Failure};
 use crate::gate::{Caller, Decision, Difference, Gate, HeaderText, Near, Reach};
+use crate::initiator::CrossSite;
 use crate::origin::{Host, Origin, Scheme, parse_authority};
 use crate::tls::inspect;
 use settings::Setting;
@@ -333,6 +334,13 @@ impl Told<'_> {
                 format!("removes query {}", edit.name)
             });
         }
+        if self.decision.gives {
+            lines.push(match &self.decision.cross_site {
+                CrossSite::Refuse => "but not for web pages of other sites (cross_site: refuse)".to_owned(),
+                CrossSite::Allow => "for web pages of every site (cross_site: allow)".to_owned(),
+                origins => format!("of web pages of other sites, only for those of {origins} (cross_site)"),
+            });
+        }
         if !self.decision.auth.is_empty() && self.decision.on_existing != OnExisting::Replace {
             lines.push(
                 if self.decision.on_existing == OnExisting::Keep {
@@ -425,6 +433,7 @@ impl Told<'_> {
             "auth": listed(auth.collect()),
             "on_existing_auth": settings::on_existing(self.decision.on_existing),
             "adds": listed(texts(self.additions())),
+            "cross_site": self.decision.gives.then(|| self.decision.cross_site.to_string()),
             "client_certificates": listed(certificates.collect()),
             "trust": listed(texts(self.trust())),
             "way": if fate == Fate::Tunnel { texts(self.way()) } else { listed(texts(self.way())) },

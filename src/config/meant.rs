@@ -14,6 +14,7 @@ use super::spiffe::SpiffeId;
 use super::token::TokenUri;
 pub use super::ways::*;
 use super::yaml::Node;
+use crate::initiator::CrossSite;
 use crate::limits::Limits;
 use crate::origin::Host;
 use crate::pattern::{HostPattern, PathPattern, Ports};
@@ -53,12 +54,26 @@ pub struct Listener {
     pub access: Option<Access>,
     /// `None`: connections begin with the client's own bytes.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// In mode reverse: what it is called, besides loopback names, its own address and the upstream.
+    pub hosts: Vec<HostPattern>,
+    /// In mode reverse: may pages of other origins use it?
+    pub cross_site: CrossSite,
 }
 
 impl Listener {
     /// A forward proxy, nothing else said.
     pub fn forward(place: Place, address: ListenAddress) -> Self {
-        Self { place, address, nth: 0, mode: Mode::Forward, tls: None, access: None, proxy_protocol: None }
+        Self {
+            place,
+            address,
+            nth: 0,
+            mode: Mode::Forward,
+            tls: None,
+            access: None,
+            proxy_protocol: None,
+            hosts: Vec::new(),
+            cross_site: CrossSite::Refuse,
+        }
     }
 
     /// Does something say who may call from other machines?
@@ -312,6 +327,7 @@ pub struct Rule {
     pub accept_invalid_certs: Option<bool>,
     pub via: Option<UpstreamProxy>,
     pub action: Option<Action>,
+    pub cross_site: Option<CrossSite>,
 }
 
 impl Rule {

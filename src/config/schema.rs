@@ -81,7 +81,19 @@ pub const LISTENER: &[Field] = &[
         Shape::OneOf(&[Shape::Bool, Shape::Many(&Shape::Host)]),
         "a load balancer says who calls (PROXY protocol, version 1 or 2): the addresses of the load balancers, or true for whoever connects",
     ),
+    f(
+        "hosts",
+        Shape::Many(&Shape::Host),
+        "for mode reverse: names by which clients call it, besides loopback names, its own address and the upstream's name; other names get 421",
+    ),
+    f(
+        "cross_site",
+        Shape::OneOf(CROSS_SITE),
+        "for mode reverse: requests of web pages that are not of its own origin: refuse (the default; pages of loopback origins may all the same), allow, or the pages' origins",
+    ),
 ];
+/// Pages of other sites: in a rule, and of a reverse listener.
+pub const CROSS_SITE: &[Shape] = &[Shape::Words(&["refuse", "allow"]), Shape::Many(&Shape::Url)];
 pub const LISTENER_TLS: &[Field] = &[
     f("cert", Shape::File, "PEM file"),
     f("key", Shape::File, "PEM file"),
@@ -173,6 +185,11 @@ pub const RULE: &[Field] = &[
         "action",
         Shape::Words(&["allow", "deny", "tunnel"]),
         "deny refuses (without `port` and `scheme`: on every port, in every scheme), tunnel passes blindly, allow takes an earlier one away",
+    ),
+    f(
+        "cross_site",
+        Shape::OneOf(CROSS_SITE),
+        "requests of web pages of other sites: refuse (the default) sends them without credentials, but for pages of loopback origins; allow, or the origins of pages that get them",
     ),
 ];
 pub const HEADERS: &[Field] =

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cookie, is_within, site, sort};
+use super::{Cookie, is_within, sort};
 use crate::files::{self, Stamp};
+use crate::initiator::site;
 use crate::moment::Moment;
 use crate::origin::{Origin, Scheme};
 use crate::secret::Secret;

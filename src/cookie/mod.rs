@@ -197,11 +197,5 @@ fn sort(cookies: &mut [&Cookie]) {
     cookies.sort_by_key(|cookie| Reverse(cookie.path.len()));
 }
 
-/// The domain that a site's owner registered, under which all its hosts are; the host itself where there is none.
-fn site(host: &str) -> &str {
-    let is_address = host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok();
-    psl::domain_str(host).filter(|_| !is_address).unwrap_or(host)
-}
-
 #[cfg(test)]
 mod tests;

@@ -53,6 +53,8 @@ pub struct Ledger {
     remark: Option<&'static str>,
     /// What became of our credential, where it was not simply refused.
     fate: Option<String>,
+    /// Why the request went without its credentials.
+    withheld: Option<String>,
     client: Option<Client>,
     /// What the client must not see in the answer.
     masks: Vec<Pair>,
@@ -85,6 +87,7 @@ impl Ledger {
             error: None,
             remark: None,
             fate: None,
+            withheld: None,
             client: None,
             masks: Vec::new(),
             telling: Telling::default(),
@@ -165,6 +168,18 @@ impl Ledger {
         self.fate = fate;
     }
 
+    /// The request goes without the credentials of its rules: the client and the log are told why.
+    pub fn withheld(&mut self, why: String) {
+        self.withheld = Some(why);
+    }
+
+    fn tell_withheld(&self, fields: &mut HeaderMap) {
+        let text = self.withheld.as_deref().map(|why| format!("gatepass; details={}", quoted(why)));
+        if let Some(Ok(value)) = text.as_deref().map(HeaderValue::from_str) {
+            fields.append(HeaderName::from_static("proxy-status"), value);
+        }
+    }
+
     /// A 401 to a credential of ours says so, and which one it was: the origin's own page cannot.
     fn tell_refused(&self, status: StatusCode, fields: &mut HeaderMap) {
         let Some(decision) = self.decision.as_ref().filter(|decision| !decision.auth.is_empty()) else { return };
@@ -221,6 +236,7 @@ impl Ledger {
         self.status = Some(response.status());
         self.client = Some(client.clone());
         masked::mask_fields(response.headers_mut(), &self.masks);
+        self.tell_withheld(response.headers_mut());
         response.body_mut().tail = Some(Box::new(Tail { lease: None, ledger: self, patience: Patience::default() }));
         response
     }
@@ -237,6 +253,7 @@ impl Ledger {
         let (mut parts, body) = response.into_parts();
         headers::strip(&mut parts.headers);
         self.tell_refused(parts.status, &mut parts.headers);
+        self.tell_withheld(&mut parts.headers);
         self.status = Some(parts.status);
         self.client = Some(client.clone());
         let mut ahead = peeked.0;
@@ -273,6 +290,7 @@ impl Ledger {
             first_byte: self.first_byte,
             total: self.started.elapsed(),
             error: self.error.take(),
+            note: self.withheld.take(),
         });
     }
 }

@@ -26,7 +26,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 
 pub use answer::{Reply, without_body};
@@ -41,6 +41,7 @@ use crate::auth::Round;
 use crate::config::Action;
 use crate::failure::{Cause, Failure};
 use crate::gate::{self, Caller, Decision, Gate, Plan};
+use crate::initiator;
 use crate::moment::Moment;
 use crate::observe::Client;
 use crate::origin::Origin;
@@ -76,6 +77,8 @@ pub struct Session {
     tunnel: Option<Arc<Origin>>,
     /// The TLS server name disagreed with the tunnel: every request is answered 421.
     misdirected: Option<Box<str>>,
+    /// The listener has judged which web page is behind a request, and lets it.
+    initiator_judged: bool,
     /// The plan for the origin last asked for, and the gate it is of.
     last: Mutex<Option<(Arc<Gate>, Arc<Plan>)>>,
     activity: Arc<Activity>,
@@ -99,6 +102,7 @@ impl Session {
             caller,
             tunnel,
             misdirected: None,
+            initiator_judged: false,
             last: Mutex::default(),
             activity,
             own: tokio::sync::Mutex::default(),
@@ -109,6 +113,12 @@ impl Session {
     /// The TLS server name the client asked for is not the tunnel's host.
     pub fn misdirected(mut self, server_name: &str) -> Self {
         self.misdirected = Some(server_name.into());
+        self
+    }
+
+    /// Which web page is behind a request is judged by the listener, before it comes here.
+    pub fn initiator_judged(mut self) -> Self {
+        self.initiator_judged = true;
         self
     }
 
@@ -149,6 +159,7 @@ impl Session {
         ledger.planned(&plan);
         let (mut parts, body) = request.into_parts();
         let decision = plan.decide_request(&gate, &parts)?;
+        let decision = self.for_initiator(&gate, &plan, decision, &parts.headers, ledger)?;
         ledger.decided(&decision);
         if decision.gives_nothing {
             ledger.nearly(plan.near(&gate, &self.caller));
@@ -174,6 +185,27 @@ impl Session {
             framing::settle(response, &plan.origin, &gate.limits)?;
         }
         Ok(carried)
+    }
+
+    /// A web page of another site gets what anybody gets: its browser sends along what is the user's without being asked.
+    fn for_initiator(
+        &self,
+        gate: &Gate,
+        plan: &Plan,
+        decision: Arc<Decision>,
+        headers: &HeaderMap,
+        ledger: &mut Ledger,
+    ) -> Result<Arc<Decision>, Failure> {
+        if !decision.gives || self.initiator_judged {
+            return Ok(decision);
+        }
+        let Some(page) = initiator::foreign_page(headers, &plan.origin) else { return Ok(decision) };
+        if page.is_allowed_by(&decision.cross_site) {
+            return Ok(decision);
+        }
+        let label = &decision.label;
+        ledger.withheld(format!("{page} asked, so this went without the credentials of {label}; {}", page.help("the rule")));
+        decision.without_credentials(gate, &plan.origin)
     }
 
     /// The plan for a destination: of the current gate, remembered from request to request.

@@ -12,11 +12,11 @@ use http::HeaderValue;
 
 use super::decision::{Bound, HeaderText, LiveHeader, LiveQuery};
 use super::kept::{BundleKey, IdentityKey, Kept, Recipe};
-use super::{Gate, LiveAccess, LiveRule};
+use super::{Gate, LiveAccess, LiveRule, ReverseGuard};
 use crate::auth::{self, Making, live};
 use crate::config::{
-    BundleSource, CertificateSource, Config, Credential, Decode, HeaderEdit, Listener, Material, PacSource, Pem, Place,
-    QueryEdit, Report, Rule, Scope, Text, UpstreamProxy, Via,
+    BundleSource, CertificateSource, Config, Credential, Decode, HeaderEdit, ListenAddress, Listener, Material, Mode, PacSource,
+    Pem, Place, QueryEdit, Report, Rule, Scope, Text, UpstreamProxy, Via,
 };
 use crate::tls::client::ClientSpec;
 use crate::tls::identity::{self, Identity};
@@ -124,6 +124,7 @@ pub async fn build(
         ground,
         scripts,
         plans: RwLock::default(),
+        reverse: Arc::new(listeners.iter().filter_map(reverse_guard).collect()),
         access: Arc::new(
             listeners
                 .iter()
@@ -131,6 +132,12 @@ pub async fn build(
                 .collect(),
         ),
     })
+}
+
+fn reverse_guard(listener: &Listener) -> Option<((ListenAddress, usize), ReverseGuard)> {
+    let Mode::Reverse(_) = &listener.mode else { return None };
+    let guard = ReverseGuard { hosts: listener.hosts.clone(), cross_site: listener.cross_site.clone() };
+    Some(((listener.address.clone(), listener.nth), guard))
 }
 
 /// Kept across a reload when nothing in it changed, and with it the pools of every way out.

@@ -1,6 +1,6 @@
 //! What the matching rules say together: the cascade.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::{HeaderName, HeaderValue};
 
@@ -10,6 +10,7 @@ use crate::auth::{Authorizer, BodyNeed, Needs, Spot};
 use crate::config::{Action, OnExisting, TlsSettings};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
+use crate::initiator::CrossSite;
 use crate::origin::Origin;
 use crate::tls::client::ClientSpec;
 use crate::upstream::{Spec, Way};
@@ -68,6 +69,12 @@ pub struct Decision {
     pub wants_answers: bool,
     /// Lower-case names of every header that is added, for look-alikes with `_`.
     pub injected: Vec<HeaderName>,
+    /// Do pages of other sites get what it gives?
+    pub cross_site: CrossSite,
+    /// Does it give anything that is the user's: a credential, a certificate, a header or parameter?
+    pub gives: bool,
+    /// The same without all that; made when first asked for.
+    bare: OnceLock<Result<Arc<Decision>, Failure>>,
 }
 
 impl Decision {
@@ -76,19 +83,39 @@ impl Decision {
         !self.auth.is_empty() || !self.headers.is_empty() || !self.query.is_empty()
     }
 
+    /// The decision for those who may have nothing of the user's: the same rules, but no credential, no client
+    /// certificate (hence other connections), no header or parameter of theirs. What rules take away stays away.
+    ///
+    /// # Errors
+    /// As of the decision itself.
+    pub fn without_credentials(&self, gate: &Gate, origin: &Arc<Origin>) -> Result<Arc<Self>, Failure> {
+        self.bare.get_or_init(|| merge_for(gate, origin, &self.rules, Gives::Nothing)).clone()
+    }
+
     /// What the authorizers together need of a request's body.
     pub fn body_need(&self, draft: &Draft) -> BodyNeed {
         self.auth.iter().map(|bound| bound.authorizer.body_need(draft)).max().unwrap_or_default()
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gives {
+    All,
+    Nothing,
+}
+
 /// The cascade: rules in their order, the later one wins in each thing it says.
 pub(super) fn merge(gate: &Gate, origin: &Arc<Origin>, rules: &[usize]) -> Result<Arc<Decision>, Failure> {
+    merge_for(gate, origin, rules, Gives::All)
+}
+
+fn merge_for(gate: &Gate, origin: &Arc<Origin>, rules: &[usize], gives: Gives) -> Result<Arc<Decision>, Failure> {
     let mut spec = gate.default_spec().clone();
     let mut action = None;
     let mut on_existing = None;
     let mut token_endpoint = None;
     let mut auth: &[Arc<Bound>] = &[];
+    let mut cross_site = &CrossSite::Refuse;
     let mut headers: Vec<(usize, usize)> = Vec::new();
     let mut query: Vec<(usize, usize)> = Vec::new();
     for at in rules {
@@ -97,6 +124,7 @@ pub(super) fn merge(gate: &Gate, origin: &Arc<Origin>, rules: &[usize]) -> Resul
         on_existing = live.rule.on_existing_auth.or(on_existing);
         token_endpoint = live.rule.token_endpoint.clone().or(token_endpoint);
         auth = live.auth.as_deref().unwrap_or(auth);
+        cross_site = live.rule.cross_site.as_ref().unwrap_or(cross_site);
         for (n, header) in live.headers.iter().enumerate() {
             headers.retain(|(r, h)| gate.rules[*r].headers[*h].name != header.name);
             headers.push((*at, n));
@@ -109,6 +137,15 @@ pub(super) fn merge(gate: &Gate, origin: &Arc<Origin>, rules: &[usize]) -> Resul
         spec.named |= live.rule.hosts.iter().any(|pattern| pattern.exact() == Some(&origin.host));
     }
     spec.named |= spec.connect_to.is_some();
+    if gives == Gives::Nothing {
+        (auth, token_endpoint) = (&[], None);
+        headers.retain(|(r, h)| gate.rules[*r].headers[*h].value.is_none());
+        query.retain(|(r, q)| gate.rules[*r].query[*q].value.is_none());
+        spec.tls.identities.clear();
+    }
+    let sets = headers.iter().any(|(r, h)| gate.rules[*r].headers[*h].value.is_some())
+        || query.iter().any(|(r, q)| gate.rules[*r].query[*q].value.is_some());
+    let has = !auth.is_empty() || sets || token_endpoint.is_some() || !spec.tls.identities.is_empty();
     let upstream = gate.upstream(&spec).map_err(|problem| Failure::new(Cause::Internal, problem.message))?;
     let labels = |texts: Vec<&str>| -> Arc<str> { if texts.is_empty() { "-".into() } else { texts.join(",").into() } };
     let shown = rules.iter().rev().map(|at| &gate.rules[*at]).find(|live| live.identities.is_some());
@@ -118,8 +155,12 @@ pub(super) fn merge(gate: &Gate, origin: &Arc<Origin>, rules: &[usize]) -> Resul
     );
     Ok(Arc::new(Decision {
         label: labels(rules.iter().map(|at| &*gate.rules[*at].label).collect()),
-        auth_label: labels(auth.iter().map(|bound| &*bound.label).collect()),
-        certificate_label: certificate,
+        auth_label: if gives == Gives::Nothing {
+            "withheld".into()
+        } else {
+            labels(auth.iter().map(|bound| &*bound.label).collect())
+        },
+        certificate_label: if gives == Gives::Nothing { "-".into() } else { certificate },
         rules: rules.to_vec(),
         action: action.unwrap_or(Action::Allow),
         on_existing: on_existing.unwrap_or_default(),
@@ -132,6 +173,9 @@ pub(super) fn merge(gate: &Gate, origin: &Arc<Origin>, rules: &[usize]) -> Resul
         headers,
         query,
         way: upstream.way(origin),
+        cross_site: cross_site.clone(),
+        gives: has,
+        bare: OnceLock::new(),
     }))
 }
 

@@ -24,9 +24,10 @@ pub use plan::Plan;
 
 use crate::auth::live;
 use crate::config::{Access, Action, Client, EgressDeny, ListenAddress, Rule, Unmatched};
+use crate::initiator::CrossSite;
 use crate::limits::Limits;
 use crate::origin::{Host, Origin, Scheme};
-use crate::pattern::HostIndex;
+use crate::pattern::{HostIndex, HostPattern};
 use crate::tls::authority::Authority;
 use crate::upstream::pac::Pac;
 use crate::upstream::{Ground, Spec, Upstream};
@@ -64,6 +65,15 @@ pub struct Gate {
     access: Arc<HashMap<(ListenAddress, usize), Option<LiveAccess>>>,
     /// Some rule asks for callers; else all callers share plans.
     callers_matter: bool,
+    /// What reverse listeners are called and whom they serve, by the listener as in `access`.
+    reverse: Arc<HashMap<(ListenAddress, usize), ReverseGuard>>,
+}
+
+/// What a reverse listener is called, and which web pages may use it.
+#[derive(Default)]
+pub struct ReverseGuard {
+    pub hosts: Vec<HostPattern>,
+    pub cross_site: CrossSite,
 }
 
 /// A rule with everything it names loaded.
@@ -150,6 +160,17 @@ impl Gate {
             Some(None) => Admission::All,
             None => Admission::None,
         }
+    }
+
+    /// Is the certificate that a listener was given for that name?
+    pub fn listener_is_certified(&self, listener: &(ListenAddress, usize), name: &Host) -> bool {
+        let identity = self.kept.listeners.get(listener).map(|listening| &listening.identity);
+        identity.and_then(|identity| identity.certificates().first()).is_some_and(|leaf| crate::tls::server::is_for(leaf, name))
+    }
+
+    /// What is said of a reverse listener; nothing when it is no longer in the configuration.
+    pub fn reverse_guard(&self, listener: &(ListenAddress, usize)) -> Option<&ReverseGuard> {
+        self.reverse.get(listener)
     }
 
     /// Where the interception CA is.

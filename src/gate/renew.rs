@@ -53,6 +53,7 @@ impl Gate {
             default_spec: self.default_spec.clone(),
             plans: RwLock::default(),
             access: self.access.clone(),
+            reverse: self.reverse.clone(),
             callers_matter: self.callers_matter,
         };
         (Some((gate, count)), problems)

@@ -15,6 +15,7 @@ use crate::config::ListenAddress;
 use crate::failure::{Cause, Failure};
 use crate::gate::{Admission, Caller, LiveAccess};
 use crate::observe::Client;
+use crate::origin::Host;
 
 /// Who is at the other end of a connection, as far as the connection itself tells.
 #[derive(Clone, Default)]
@@ -27,6 +28,10 @@ pub struct Visitor {
     pub uid: Option<u32>,
     /// The name in the certificate that it showed to this listener.
     pub certified: Option<Arc<str>>,
+    /// What it called this listener in its TLS handshake.
+    pub server_name: Option<Host>,
+    /// That name, where the listener's own certificate is for it.
+    pub certified_as: Option<Host>,
 }
 
 /// A user name and a password.

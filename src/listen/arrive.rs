@@ -103,23 +103,27 @@ where
     let reverse = matches!(entrance.mode, Mode::Reverse(_));
     let handshake = async {
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let named = start.client_hello().server_name().and_then(|name| Host::parse(name).ok());
         let config = match entrance.tls() {
             Some(config) => config,
             None => {
-                let named = start.client_hello().server_name().and_then(|name| Host::parse(name).ok());
+                // A name that is not the listener's gets no certificate that would be believed for it.
+                let named = named.clone().filter(|name| !reverse || entrance.is_called(name, &visitor));
                 let host =
                     named.unwrap_or_else(|| visitor.local.map_or(localhost(), |local| Host::Ip(local.ip().to_canonical())));
                 gate.authority.server_config(&host, reverse).map_err(std::io::Error::other)?
             }
         };
-        start.into_stream(config).await
+        Ok::<_, std::io::Error>((start.into_stream(config).await?, named))
     };
     match tokio::time::timeout(gate.limits.tls_handshake, handshake).await {
-        Ok(Ok(tls)) => {
+        Ok(Ok((tls, server_name))) => {
             let session = tls.get_ref().1;
             let certified = crate::tls::server::caller(session.peer_certificates()).map(Into::into);
             let spoken = if session.alpn_protocol() == Some(b"h2") { Spoken::H2 } else { Spoken::Http1 };
-            speak(entrance, tls, Visitor { certified, ..visitor }, spoken, true).await;
+            let certified_as = server_name.clone().filter(|name| gate.listener_is_certified(&entrance.name, name));
+            let visitor = Visitor { certified, server_name, certified_as, ..visitor };
+            speak(entrance, tls, visitor, spoken, true).await;
         }
         Ok(Err(cause)) => tracing::info!(visitor = %visitor, %cause, "a caller's TLS handshake with this listener failed"),
         Err(_) => tracing::info!(visitor = %visitor, "a caller's TLS handshake with this listener took too long"),

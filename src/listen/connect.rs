@@ -233,6 +233,7 @@ impl Tunnel {
             first_byte: None,
             total: started.elapsed(),
             error,
+            note: None,
         });
     }
 

@@ -2,17 +2,22 @@
 //! of a proxy.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{Method, Request, Response, header};
+use http::{Method, Request, Response, Version, header};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::access::Visitor;
 use super::visit::Visit;
 use super::{Entrance, serve_http};
+use crate::config::Mode;
 use crate::exchange::{Activity, Reply, refusal, without_body};
-use crate::origin::{Origin, Scheme};
+use crate::failure::{Cause, Failure};
+use crate::initiator::{self, CrossSite};
+use crate::observe::Counters;
+use crate::origin::{Host, Origin, Scheme, parse_authority};
 use crate::upstream::unread;
 
 pub async fn serve<S>(entrance: Arc<Entrance>, stream: S, visitor: Visitor, origin: Arc<Origin>, activity: Arc<Activity>)
@@ -31,10 +36,16 @@ where
 }
 
 async fn handle(visit: &Visit, origin: &Origin, mut request: Request<Incoming>) -> Result<Response<Reply>, Infallible> {
-    let caller = match visit.caller(request.headers()).await {
+    let admitted = match visit.caller(request.headers()).await {
+        Ok(caller) => visit.entrance.may_ask(&request, &visit.visitor).map(|()| caller),
+        Err(failure) => Err(failure),
+    };
+    let caller = match admitted {
         Ok(caller) => caller,
         Err(failure) => {
             let _busy = visit.activity.busy();
+            Counters::add(&visit.entrance.context.observe.counters.refused);
+            tracing::info!(visitor = %visit.visitor, upstream = %origin, "a request to a reverse listener is refused: {failure}");
             let head = request.method() == Method::HEAD;
             unread::leave(request, &visit.entrance.context.gate().limits);
             return Ok(if head { without_body(refusal(&failure)) } else { refusal(&failure) });
@@ -42,6 +53,66 @@ async fn handle(visit: &Visit, origin: &Origin, mut request: Request<Incoming>) 
     };
     readdress(&mut request, origin);
     visit.session(caller).exchange(request).await
+}
+
+impl Entrance {
+    /// Is this listener meant by that name? A web page can have any name of its own lead here (DNS rebinding), but
+    /// no name of this machine, and no address. At a Unix socket no page arrives, and any name is as good as another.
+    pub fn is_called(&self, name: &Host, visitor: &Visitor) -> bool {
+        let Mode::Reverse(upstream) = &self.mode else { return false };
+        let here = |local: SocketAddr| matches!(name, Host::Ip(ip) if ip.to_canonical() == local.ip().to_canonical());
+        let gate = self.context.gate();
+        let configured = || gate.reverse_guard(&self.name).is_some_and(|guard| guard.hosts.iter().any(|host| host.matches(name)));
+        let certified = visitor.certified_as.as_ref() == Some(name);
+        visitor.local.is_none_or(here) || certified || initiator::is_loopback(name) || *name == upstream.host || configured()
+    }
+
+    /// May this be asked for here: by the name that the client calls us, and the web page behind it?
+    ///
+    /// # Errors
+    /// 421 for a name that is not ours, 403 for a page of another origin, 400 for what is malformed.
+    fn may_ask(&self, request: &Request<Incoming>, visitor: &Visitor) -> Result<(), Failure> {
+        if let Some(name) = visitor.server_name.as_ref().filter(|name| !self.is_called(name, visitor)) {
+            return Err(not_called(name));
+        }
+        let asked = self.asked(request, visitor)?;
+        let Some(page) = initiator::foreign_page_to_listener(request.headers(), asked.as_ref()) else { return Ok(()) };
+        let gate = self.context.gate();
+        let refuse = CrossSite::Refuse;
+        let setting = gate.reverse_guard(&self.name).map_or(&refuse, |guard| &guard.cross_site);
+        if page.is_allowed_by(setting) {
+            return Ok(());
+        }
+        Err(Failure::new(Cause::Denied, format!("{page} may not use this listener")).hint(page.help("the listener")))
+    }
+
+    /// The one authority that the request names in `:authority`, an absolute target and `Host`.
+    fn asked(&self, request: &Request<Incoming>, visitor: &Visitor) -> Result<Option<(Host, Option<u16>)>, Failure> {
+        let bad = |why: String| Failure::new(Cause::BadRequest, why);
+        let mut asked: Option<(Host, Option<u16>)> = None;
+        let target = request.uri().authority().map(http::uri::Authority::as_str);
+        let fields = request.headers().get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default());
+        for text in target.into_iter().chain(fields) {
+            let named = parse_authority(text).map_err(|why| bad(format!("the request's host is not valid: {why}")))?;
+            if !self.is_called(&named.0, visitor) {
+                return Err(not_called(&named.0));
+            }
+            if asked.as_ref().is_some_and(|asked| asked.0 != named.0) {
+                return Err(bad("the request names two hosts".to_owned()));
+            }
+            asked = asked.or(Some(named));
+        }
+        if asked.is_none() && request.version() == Version::HTTP_11 {
+            return Err(bad("the request has no Host".to_owned()));
+        }
+        Ok(asked)
+    }
+}
+
+fn not_called(name: &Host) -> Failure {
+    Failure::new(Cause::Misdirected, format!("this listener is not called {name}")).hint(format!(
+        "if it should be, write `hosts: [\"{name}\"]` in the listener; else a web page has led that name here (DNS rebinding)"
+    ))
 }
 
 /// Here the listener says where things go, so what the client calls it (Host, `:authority`, `:scheme`) is

@@ -52,13 +52,15 @@ impl Visit {
         {
             return session.clone();
         }
-        let session = Arc::new(Session::new(
+        let session = Session::new(
             self.entrance.context.clone(),
             self.visitor.client(caller.user.clone()),
             caller.clone(),
             self.origin.clone(),
             self.activity.clone(),
-        ));
+        );
+        // Where everything goes to one origin, the listener has asked which page is behind it.
+        let session = Arc::new(if self.origin.is_some() { session.initiator_judged() } else { session });
         *last = Some((caller, session.clone()));
         session
     }

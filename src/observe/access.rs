@@ -65,6 +65,9 @@ fn text(record: &Record) -> String {
     if let Kind::Exchange { downstream, upstream, .. } = &record.kind {
         let _ = write!(line, " {downstream}>{upstream}");
     }
+    if let Some(note) = &record.note {
+        let _ = write!(line, " note=\"{}\"", clean(note));
+    }
     if let Some((name, details)) = &record.error {
         let _ = write!(line, " error={name} \"{}\"", clean(details));
     }
@@ -101,6 +104,7 @@ fn json(record: &Record) -> String {
         "first_byte_ms": record.first_byte.map(ms),
         "total_ms": ms(record.total),
         "error": record.error.as_ref().map(|(name, _)| *name),
+        "note": record.note.as_deref(),
         "details": record.error.as_ref().map(|(_, details)| details.as_str()),
     })
     .to_string()

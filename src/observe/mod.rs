@@ -42,6 +42,8 @@ pub struct Record {
     pub total: Duration,
     /// RFC 9209 name and sentence, when gatepass answered itself or the answer broke off.
     pub error: Option<(&'static str, String)>,
+    /// What else should be known of it: why a request went without its credentials.
+    pub note: Option<String>,
 }
 
 pub enum Kind {

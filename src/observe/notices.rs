@@ -15,6 +15,11 @@ const MOST: usize = 32;
 
 impl Notices {
     pub fn hear(&self, record: &Record) {
+        if let Some(note) = &record.note
+            && self.is_news(record.origin.to_string(), "withheld")
+        {
+            tracing::warn!("{}: {note}", record.origin);
+        }
         let Some((kind, sentence)) = &record.error else { return };
         // A client that goes away knows that itself.
         let own = record.status.is_some_and(|status| status.is_client_error() || status.is_server_error());

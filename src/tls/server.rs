@@ -13,9 +13,10 @@ use super::client::protocol_id;
 use super::identity::{self, Identity};
 use super::trust::Trust;
 use super::{Loaded, Problem, provider};
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, ServerName};
 
 use crate::config::{Alpn, BundleSource, ListenerTls, Pem, Place};
+use crate::origin::Host;
 
 /// How a listener speaks TLS. Equal when certificate, key and client CA are.
 pub struct Listening {
@@ -90,6 +91,13 @@ fn client_verifier(path: &Path, place: Place, bound: usize) -> Result<Verifier, 
 pub fn caller(certificates: Option<&[CertificateDer<'_>]>) -> Option<String> {
     let details = super::inspect::Details::read(certificates?.first()?).ok()?;
     Some(details.name().to_owned())
+}
+
+/// Would a client that expects `name` believe this certificate, as far as names go?
+pub fn is_for(leaf: &CertificateDer<'_>, name: &Host) -> bool {
+    let Ok(name) = ServerName::try_from(name.to_string().trim_matches(['[', ']']).to_owned()) else { return false };
+    let Ok(leaf) = rustls::server::ParsedCertificate::try_from(leaf) else { return false };
+    rustls::client::verify_server_name(&leaf, &name).is_ok()
 }
 
 #[cfg(test)]

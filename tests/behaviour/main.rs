@@ -31,3 +31,4 @@ mod targets;
 mod upgrades;
 mod waiting;
 mod ways_in;
+mod web_pages;

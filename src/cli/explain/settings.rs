@@ -37,6 +37,7 @@ pub fn of(live: &LiveRule) -> Vec<Setting> {
         accept_invalid_certs,
         via,
         action,
+        cross_site,
     } = &*live.rule;
     let mut all = Vec::new();
     let mut set = |key: &str, value: Option<Value>| all.extend(value.map(|value| Setting { key: key.to_owned(), value }));
@@ -64,6 +65,7 @@ pub fn of(live: &LiveRule) -> Vec<Setting> {
         connect_to.as_ref().map(|to| json!(to.port.map_or(to.host.to_string(), |port| format!("{}:{port}", to.host)))),
     );
     set("via", via.as_ref().map(|via| json!(proxy(via))));
+    set("cross_site", cross_site.as_ref().map(|said| json!(said.to_string())));
     set("danger.accept_invalid_certs", accept_invalid_certs.map(Value::from));
     for edit in headers {
         let (name, value) = match edit {

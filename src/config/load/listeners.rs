@@ -9,7 +9,9 @@ use super::super::report::Place;
 use super::super::schema::{self, ACCESS, LISTENER, LISTENER_TLS};
 use super::super::yaml::{Node, Value};
 use super::Request;
-use super::parts::cidr;
+use super::hosts::hosts;
+use super::parts::{self, cidr};
+use crate::initiator::CrossSite;
 use crate::origin::{Host, Origin, Scheme, parse_authority};
 
 pub fn listeners(decode: &mut Decode<'_>, top: &Fields<'_>, request: &Request) -> Vec<Listener> {
@@ -165,7 +167,10 @@ fn listener(decode: &mut Decode<'_>, node: &Node) -> Option<Listener> {
     let tls = fields.get("tls").and_then(|node| listener_tls(decode, node));
     let access = fields.get("access").and_then(|node| access(decode, node));
     let proxy_protocol = fields.get("proxy_protocol").and_then(|node| proxy_protocol(decode, node));
-    let listener = Listener { place: node.place, address: address?, nth: 0, mode: mode?, tls, access, proxy_protocol };
+    let hosts = fields.get("hosts").map(|node| hosts(decode, node)).unwrap_or_default();
+    let cross_site = fields.get("cross_site").map_or(Some(CrossSite::Refuse), |node| parts::cross_site(decode, node))?;
+    let listener =
+        Listener { place: node.place, address: address?, nth: 0, mode: mode?, tls, access, proxy_protocol, hosts, cross_site };
     refuse_contradictions(decode, &fields, &listener);
     Some(listener)
 }
@@ -175,7 +180,20 @@ fn refuse_contradictions(decode: &mut Decode<'_>, fields: &Fields<'_>, listener:
     let unix = matches!(listener.address, ListenAddress::Unix(_));
     let access = listener.access.as_ref();
     let transparent = listener.mode == Mode::Transparent;
+    let reverse = matches!(listener.mode, Mode::Reverse(_));
     let wrong = [
+        (
+            !reverse && !listener.hosts.is_empty(),
+            "hosts",
+            "`hosts` says what a listener of mode reverse is called",
+            "leave it out, or say `mode: reverse`",
+        ),
+        (
+            !reverse && listener.cross_site != CrossSite::Refuse,
+            "cross_site",
+            "`cross_site` of a listener is for mode reverse; elsewhere each rule says it",
+            "put it into the rule whose credential the page should have",
+        ),
         (transparent && unix, "listen", "connections to a Unix socket cannot have been redirected", "give an address and a port"),
         (
             transparent && listener.tls.is_some(),

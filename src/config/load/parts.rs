@@ -13,6 +13,7 @@ use super::super::yaml::Node;
 use super::listeners::listen_address;
 use super::rules::{self, new_rule};
 use super::sources;
+use crate::initiator::{CrossSite, PageOrigin};
 use crate::origin::{Host, parse_authority};
 
 /// What names stand for, and inline forms of the same things.
@@ -463,4 +464,31 @@ pub fn connect_to(decode: &mut Decode<'_>, node: &Node) -> Option<ConnectTo> {
             None
         }
     }
+}
+
+/// `refuse`, `allow`, or origins of pages.
+pub fn cross_site(decode: &mut Decode<'_>, node: &Node) -> Option<CrossSite> {
+    match node.as_text() {
+        Some("refuse") => return Some(CrossSite::Refuse),
+        Some("allow") => return Some(CrossSite::Allow),
+        _ => {}
+    }
+    let texts = decode.strings(node)?;
+    let mut origins = Vec::new();
+    for (text, place) in &texts {
+        match PageOrigin::parse(text) {
+            Some(origin) => origins.push(origin),
+            None => {
+                let help = match text.as_str() {
+                    "null" => "`null` is what every page says that has no origin of its own; `cross_site: allow` lets all pages",
+                    "*" => "write `cross_site: allow` for every page",
+                    _ => {
+                        "write refuse, allow, or a list of origins as in [https://app.example.com]: scheme, host and port, no path"
+                    }
+                };
+                decode.report.error("cross-site", *place, format!("`{text}` is not the origin of a page")).help(help);
+            }
+        }
+    }
+    (origins.len() == texts.len()).then_some(CrossSite::Origins(origins))
 }

@@ -38,6 +38,7 @@ pub fn new_rule(place: Place, index: usize) -> Rule {
         accept_invalid_certs: None,
         via: None,
         action: None,
+        cross_site: None,
     }
 }
 
@@ -104,6 +105,7 @@ fn rule(decode: &mut Decode<'_>, node: &Node, names: &Names, known: &[&str], ind
             rule.schemes = Schemes::Any;
         }
     }
+    rule.cross_site = fields.get("cross_site").and_then(|node| parts::cross_site(decode, node));
     if rule.action == Some(Action::Tunnel) && (!rule.paths.is_empty() || !rule.methods.is_empty()) {
         decode
             .report
@@ -498,6 +500,7 @@ fn outdoes(over: &Rule, under: &Rule) -> bool {
         && covers(under.action.is_some(), over.action.is_some())
         && covers(under.connect_to.is_some(), over.connect_to.is_some())
         && covers(under.via.is_some(), over.via.is_some())
+        && covers(under.cross_site.is_some(), over.cross_site.is_some())
         && covers(under.on_existing_auth.is_some(), over.on_existing_auth.is_some())
         && covers(under.token_endpoint.is_some(), over.token_endpoint.is_some())
         && covers(under.accept_invalid_certs.is_some(), over.accept_invalid_certs.is_some())
