@@ -1,16 +1,19 @@
 //! `cookies`: fixed ones, and those of a session that is learnt from traffic.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::live::Value;
 use super::{Answer, Authorizer, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, Verdict};
-use crate::config::{Decode, Node};
+use crate::config::{Decode, EXEC_USER, Node};
 use crate::cookie::{self, Jar};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::files;
+use crate::initiator::SEC_FETCH_SITE;
+use crate::origin::Scheme as OriginScheme;
 use crate::secret::Secret;
 
 pub static SCHEME: Scheme = Scheme {
@@ -36,7 +39,7 @@ pub static SCHEME: Scheme = Scheme {
 };
 
 /// Browsers send it with every request to a trustworthy origin, and scripts in them cannot (Fetch Metadata §2.4).
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 
 fn build(node: &Node, decode: &mut Decode<'_>, making: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
@@ -149,7 +152,7 @@ impl Authorizer for Cookies {
         // A browser has a jar of its own, in which a cookie may be missing because it was taken away.
         if let Some(jar) = self.jar.as_ref().filter(|_| !is_browser(&draft.headers)) {
             let brought = |name: &str| sent(&draft.headers).any(|(brought, _)| brought == name);
-            let captured = jar.cookies(&draft.origin, draft.path(), round.moment);
+            let captured = jar.cookies(&holder(round), &draft.origin, draft.path(), round.moment);
             ours.extend(captured.into_iter().filter(|(name, _)| !is_set(name) && !brought(name)));
         }
         if ours.is_empty() {
@@ -170,19 +173,39 @@ impl Authorizer for Cookies {
     fn answers(&self, answer: &Answer<'_>, round: &Round<'_>) -> Verdict {
         if let Some(jar) = self.jar.as_ref().filter(|_| self.capture) {
             let (origin, path) = (&answer.draft.origin, answer.draft.path());
-            if is_browser(&answer.draft.headers) && answer.status.is_success() {
+            let holder = holder(round);
+            if is_own_visit(&answer.draft.headers) && origin.scheme == OriginScheme::Https && answer.status.is_success() {
                 let own = sent(&answer.draft.headers).filter(|(name, _)| !self.set.iter().any(|(set, _)| set == name));
-                jar.learn_sent(own, origin, path, round.moment);
+                jar.learn_sent(&holder, own, origin, path, round.moment);
             }
             let clears = |value: &HeaderValue| value.as_bytes().windows(9).any(|word| word == b"\"cookies\"") || value == "\"*\"";
             if answer.headers.get_all(CLEAR_SITE_DATA).iter().any(clears) {
-                jar.clear(origin, round.moment);
+                jar.clear(&holder, origin, round.moment);
             }
             let fields = answer.headers.get_all(header::SET_COOKIE);
-            jar.learn(fields.iter().map(HeaderValue::as_bytes), origin, path, round.moment);
+            jar.learn(&holder, fields.iter().map(HeaderValue::as_bytes), origin, path, round.moment);
         }
         Verdict::Final
     }
+}
+
+/// Whose session it is: each caller that is told from others has its own, by user, user id or address. Callers that nothing
+/// tells apart are one, and so is the user that gatepass runs as: the browser's session is for that user's other programs.
+fn holder(round: &Round<'_>) -> Cow<'static, str> {
+    let own = format!("uid:{}", rustix::process::geteuid().as_raw());
+    match (round.user, round.peer.map(|peer| peer.to_canonical())) {
+        (Some(user), _) if user != own && user != EXEC_USER => format!("user {user}").into(),
+        (None, Some(peer)) if !peer.is_loopback() => format!("address {peer}").into(),
+        _ => "".into(),
+    }
+}
+
+/// A browser that is on its user's own errand, or a page's toward its own origin. The client says so itself: it is believed
+/// about its caller's own cookies, and about nobody else's.
+fn is_own_visit(headers: &HeaderMap) -> bool {
+    let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
+    let own = sites.next().is_some_and(|site| site == "none" || site == "same-origin");
+    own && sites.next().is_none() && headers.contains_key(SEC_FETCH_MODE)
 }
 
 fn is_browser(headers: &HeaderMap) -> bool {

@@ -121,6 +121,9 @@ impl ListenerTls {
     }
 }
 
+/// What `exec` calls its command, where that sends the password of its run. It is the user that gatepass runs as.
+pub const EXEC_USER: &str = "gatepass";
+
 /// Who may call. Any one of them suffices.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Access {

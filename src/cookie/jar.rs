@@ -2,6 +2,7 @@
 //! jar in this process, so a reload keeps it; several processes that share a file each learn what the
 //! others learnt.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -84,17 +85,26 @@ impl Jar {
     }
 
     /// The cookies for a request, in the order in which they are sent.
-    pub fn cookies(&self, origin: &Origin, path: &str, moment: &Moment) -> Vec<(String, Secret)> {
+    pub fn cookies(&self, holder: &str, origin: &Origin, path: &str, moment: &Moment) -> Vec<(String, Secret)> {
         let (inner, now) = (self.inner(), moment.unix());
-        let mut found: Vec<&Cookie> = inner.cookies.iter().filter(|cookie| cookie.belongs_to(origin, path, now)).collect();
+        let belongs = |cookie: &&Cookie| cookie.holder == holder && cookie.belongs_to(origin, path, now);
+        let mut found: Vec<&Cookie> = inner.cookies.iter().filter(belongs).collect();
         sort(&mut found);
         found.into_iter().map(|cookie| (cookie.name.clone(), cookie.value.clone())).collect()
     }
 
     /// What an answer's `Set-Cookie` fields say.
-    pub fn learn<'a>(self: &Arc<Self>, fields: impl Iterator<Item = &'a [u8]>, origin: &Origin, path: &str, moment: &Moment) {
+    pub fn learn<'a>(
+        self: &Arc<Self>,
+        holder: &str,
+        fields: impl Iterator<Item = &'a [u8]>,
+        origin: &Origin,
+        path: &str,
+        moment: &Moment,
+    ) {
         let (now, in_clear) = (moment.unix(), origin.scheme == Scheme::Http);
-        let learnt: Vec<Cookie> = fields.filter_map(|field| Cookie::parse(field, origin, path, now)).collect();
+        let read = fields.filter_map(|field| Cookie::parse(field, origin, path, now));
+        let learnt: Vec<Cookie> = read.map(|cookie| Cookie { holder: holder.to_owned(), ..cookie }).collect();
         self.change(moment, |inner| {
             let mut changed = false;
             for cookie in learnt {
@@ -107,6 +117,7 @@ impl Jar {
     /// What a browser sent of its own with a request that was answered well.
     pub fn learn_sent<'a>(
         self: &Arc<Self>,
+        holder: &str,
         pairs: impl Iterator<Item = (&'a str, &'a str)>,
         origin: &Origin,
         path: &str,
@@ -116,11 +127,13 @@ impl Jar {
         self.change(moment, |inner| {
             let mut changed = false;
             for (name, value) in pairs {
-                let known = inner.cookies.iter().find(|cookie| cookie.name == name && cookie.belongs_to(origin, path, now));
+                let is_it =
+                    |cookie: &&Cookie| cookie.name == name && cookie.holder == holder && cookie.belongs_to(origin, path, now);
+                let known = inner.cookies.iter().find(is_it);
                 let cookie = match known {
                     Some(known) if known.value.expose() == value => None,
                     Some(known) => Some(Cookie { value: Secret::new(value), ..known.clone() }),
-                    None => Cookie::sent(name, value, origin, now),
+                    None => Cookie::sent(name, value, origin, now).map(|cookie| Cookie { holder: holder.to_owned(), ..cookie }),
                 };
                 changed |= cookie.is_some_and(|cookie| inner.put(cookie, in_clear, now));
             }
@@ -128,13 +141,16 @@ impl Jar {
         });
     }
 
-    /// `Clear-Site-Data: "cookies"`: all of the site's.
-    pub fn clear(self: &Arc<Self>, origin: &Origin, moment: &Moment) {
+    /// `Clear-Site-Data: "cookies"`: all of the site's. Heeded of https alone (Clear Site Data §3.1).
+    pub fn clear(self: &Arc<Self>, holder: &str, origin: &Origin, moment: &Moment) {
+        if origin.scheme == Scheme::Http {
+            return;
+        }
         let host = origin.host.to_string();
         let site = site(&host);
         self.change(moment, |inner| {
             let before = inner.cookies.len();
-            inner.cookies.retain(|cookie| !is_within(&cookie.domain, site));
+            inner.cookies.retain(|cookie| cookie.holder != holder || !is_within(&cookie.domain, site));
             inner.cookies.len() != before
         });
     }
@@ -196,8 +212,7 @@ impl Inner {
     /// Replaces the cookie of the same name and place, or takes it away when its end has come. Did that change anything?
     fn put(&mut self, mut cookie: Cookie, in_clear: bool, now: u64) -> bool {
         let known = self.cookies.iter().position(|old| old.is_same(&cookie));
-        // RFC 6265bis §5.7: what came in clear does not overlay what is for https only.
-        if in_clear && known.is_some_and(|at| self.cookies[at].secure) {
+        if in_clear && self.cookies.iter().any(|old| old.expires > now && cookie.overlays(old)) {
             return false;
         }
         cookie.learnt = newest(&self.cookies).max(self.synced).max(now.saturating_mul(1000)) + 1;
@@ -220,21 +235,29 @@ impl Inner {
     /// Takes out what has ended, then the longest known, until all bounds hold.
     fn bound(&mut self, now: u64) {
         self.cookies.retain(|cookie| cookie.expires > now);
-        while let Some(crowded) = self.crowded() {
-            let oldest = self.cookies.iter().enumerate().filter(|(_, c)| crowded.as_deref().is_none_or(|s| site(&c.domain) == s));
+        while let Some((holder, crowded)) = self.crowded() {
+            let one_of =
+                |cookie: &Cookie| cookie.holder == holder && crowded.as_deref().is_none_or(|s| site(&cookie.domain) == s);
+            let oldest = self.cookies.iter().enumerate().filter(|(_, cookie)| one_of(cookie));
             let Some((at, _)) = oldest.min_by_key(|(_, cookie)| cookie.learnt) else { return };
             self.cookies.remove(at);
         }
     }
 
-    /// `Some(None)`: the jar is too full; `Some(site)`: there are too many of this site.
-    fn crowded(&self) -> Option<Option<String>> {
+    /// Whose cookies are too many: all of theirs where the jar is too full (of those who have most), or those of a site.
+    fn crowded(&self) -> Option<(String, Option<String>)> {
         if self.cookies.len() > COOKIES || self.cookies.iter().map(Cookie::size).sum::<usize>() > BYTES {
-            return Some(None);
+            let mut sizes: HashMap<&str, usize> = HashMap::new();
+            for cookie in &self.cookies {
+                *sizes.entry(&cookie.holder).or_default() += cookie.size();
+            }
+            let most = sizes.into_iter().max_by_key(|(_, size)| *size)?;
+            return Some((most.0.to_owned(), None));
         }
-        let newest = site(&self.cookies.iter().max_by_key(|cookie| cookie.learnt)?.domain).to_owned();
-        let many = self.cookies.iter().filter(|cookie| site(&cookie.domain) == newest).count() > COOKIES_OF_SITE;
-        many.then_some(Some(newest))
+        let newest = self.cookies.iter().max_by_key(|cookie| cookie.learnt)?;
+        let of_site = |cookie: &&Cookie| cookie.holder == newest.holder && site(&cookie.domain) == site(&newest.domain);
+        let many = self.cookies.iter().filter(of_site).count() > COOKIES_OF_SITE;
+        many.then(|| (newest.holder.clone(), Some(site(&newest.domain).to_owned())))
     }
 
     /// Joins what the file has with what is here: of the same cookie the newer; of one that is only on one
@@ -283,6 +306,8 @@ struct Kept {
 
 #[derive(Serialize, Deserialize)]
 struct KeptCookie {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    holder: String,
     name: String,
     value: String,
     domain: String,
@@ -296,12 +321,13 @@ struct KeptCookie {
 fn read(file: &Path) -> Result<Vec<Cookie>, String> {
     let text = files::read_text(file, FILE).map_err(|cause| cause.to_string())?;
     let kept: Kept = serde_json::from_str(&text).map_err(|_| format!("{} is no cookie file of gatepass", file.display()))?;
-    if kept.version != 1 {
+    if !(1..=2).contains(&kept.version) {
         return Err(format!("{} is of a newer gatepass (version {})", file.display(), kept.version));
     }
     let cookies = kept.cookies.into_iter().take(COOKIES);
     Ok(cookies
-        .map(|KeptCookie { name, value, domain, host_only, path, secure, expires, learnt }| Cookie {
+        .map(|KeptCookie { holder, name, value, domain, host_only, path, secure, expires, learnt }| Cookie {
+            holder,
             name,
             value: Secret::new(value),
             domain,
@@ -315,9 +341,12 @@ fn read(file: &Path) -> Result<Vec<Cookie>, String> {
 }
 
 fn write(cookies: &[Cookie]) -> String {
+    // One that knows of no holders must not read theirs as its own.
+    let version = if cookies.iter().any(|cookie| !cookie.holder.is_empty()) { 2 } else { 1 };
     let cookies = cookies
         .iter()
         .map(|cookie| KeptCookie {
+            holder: cookie.holder.clone(),
             name: cookie.name.clone(),
             value: cookie.value.expose().to_owned(),
             domain: cookie.domain.clone(),
@@ -328,5 +357,5 @@ fn write(cookies: &[Cookie]) -> String {
             learnt: cookie.learnt,
         })
         .collect();
-    serde_json::to_string_pretty(&Kept { version: 1, cookies }).unwrap_or_default()
+    serde_json::to_string_pretty(&Kept { version, cookies }).unwrap_or_default()
 }

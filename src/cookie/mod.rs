@@ -14,6 +14,8 @@ use crate::secret::Secret;
 /// One cookie and where it belongs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Cookie {
+    /// Whose it is, of those who share a jar; empty: gatepass's own user and whoever is not told from it.
+    pub holder: String,
     pub name: String,
     pub value: Secret,
     /// Lower case, without a leading dot.
@@ -64,6 +66,7 @@ impl Cookie {
             return None;
         }
         Some(Self {
+            holder: String::new(),
             name: name.to_owned(),
             value: Secret::new(value),
             domain,
@@ -77,7 +80,9 @@ impl Cookie {
 
     /// A cookie of which only name and value are known, since a browser sent it.
     pub fn sent(name: &str, value: &str, origin: &Origin, now: u64) -> Option<Self> {
-        (!name.is_empty() && name.len() + value.len() <= NAME_AND_VALUE).then(|| Self {
+        let prefix_holds = origin.scheme == Scheme::Https || !demands_secure(name);
+        (prefix_holds && !name.is_empty() && name.len() + value.len() <= NAME_AND_VALUE).then(|| Self {
+            holder: String::new(),
             name: name.to_owned(),
             value: Secret::new(value),
             domain: origin.host.to_string(),
@@ -109,12 +114,30 @@ impl Cookie {
 
     /// The same cookie, perhaps with another value (RFC 6265 §5.3 step 11).
     pub fn is_same(&self, other: &Self) -> bool {
-        self.name == other.name && self.path == other.path && self.domain == other.domain && self.host_only == other.host_only
+        self.holder == other.holder
+            && self.name == other.name
+            && self.path == other.path
+            && self.domain == other.domain
+            && self.host_only == other.host_only
+    }
+
+    /// Would this one, which came in clear, overlay that one, which is for https only (RFC 6265bis §5.7, step 16)? Of the
+    /// same name, for hosts of which one is within the other, and for a path of that one's.
+    fn overlays(&self, other: &Self) -> bool {
+        let domains = is_within(&self.domain, &other.domain) || is_within(&other.domain, &self.domain);
+        let same = self.holder == other.holder && self.name == other.name;
+        other.secure && same && domains && other.covers(&self.path)
     }
 
     fn size(&self) -> usize {
         self.name.len() + self.value.expose().len() + self.domain.len() + self.path.len()
     }
+}
+
+/// RFC 6265bis §4.1.3.
+fn demands_secure(name: &str) -> bool {
+    let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    starts("__host-") || starts("__secure-")
 }
 
 /// Name and value of each cookie in a `Cookie` field.

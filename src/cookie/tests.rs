@@ -130,11 +130,11 @@ fn folder() -> tempfile::TempDir {
 }
 
 fn learn(jar: &Arc<Jar>, url: &str, fields: &[&str], seconds: u64) {
-    jar.learn(fields.iter().map(|field| field.as_bytes()), &origin(url), "/", &at(seconds));
+    jar.learn("", fields.iter().map(|field| field.as_bytes()), &origin(url), "/", &at(seconds));
 }
 
 fn has(jar: &Arc<Jar>, url: &str, path: &str, seconds: u64) -> Vec<String> {
-    let found = jar.cookies(&origin(url), path, &at(seconds));
+    let found = jar.cookies("", &origin(url), path, &at(seconds));
     found.into_iter().map(|(name, value)| format!("{name}={}", value.expose())).collect()
 }
 
@@ -151,7 +151,7 @@ fn a_jar_replaces_takes_away_and_sends_the_longest_path_first() {
     learn(&jar, "https://a.test", &["s=1; secure"], NOW);
     learn(&jar, "http://a.test", &["s=2", "t=1"], NOW);
     assert_eq!(has(&jar, "https://a.test", "/", NOW + 6), ["a=new", "s=1", "t=1"], "clear text does not overlay what is secure");
-    jar.clear(&origin("https://www.a.test"), &at(NOW));
+    jar.clear("", &origin("https://www.a.test"), &at(NOW));
     assert_eq!(has(&jar, "https://a.test", "/", NOW), Vec::<String>::new());
 }
 
@@ -160,9 +160,83 @@ fn what_a_browser_sent_is_learnt_with_what_is_known_of_it() {
     let folder = folder();
     let jar = Jar::open(&folder.path().join("jar.json")).unwrap();
     learn(&jar, "https://a.test", &["wide=1; domain=a.test"], NOW);
-    jar.learn_sent([("wide", "2"), ("own", "3"), ("", "x")].into_iter(), &origin("https://a.test"), "/", &at(NOW + 1));
+    jar.learn_sent("", [("wide", "2"), ("own", "3"), ("", "x")].into_iter(), &origin("https://a.test"), "/", &at(NOW + 1));
     assert_eq!(has(&jar, "https://a.test", "/", NOW), ["wide=2", "own=3"]);
     assert_eq!(has(&jar, "https://sub.a.test", "/", NOW), ["wide=2"], "the attributes that a Set-Cookie gave it stay");
+}
+
+#[test]
+fn what_came_in_clear_leaves_secure_cookies_alone_whatever_their_path_and_domain() {
+    let folder = folder();
+    let jar = Jar::open(&folder.path().join("jar.json")).unwrap();
+    learn(
+        &jar,
+        "https://www.a.test",
+        &["s=1; secure; domain=a.test", "deep=1; secure; path=/app", "gone=1; secure; max-age=1"],
+        NOW,
+    );
+    let secure = ["deep=1", "s=1"];
+    for field in [
+        "s=x",
+        "s=x; path=/admin",
+        "s=x; domain=a.test",
+        "s=x; domain=www.a.test; path=/app",
+        "deep=x; path=/app/in",
+        "s=; max-age=0",
+    ] {
+        learn(&jar, "http://www.a.test", &[field], NOW + 5);
+        assert_eq!(has(&jar, "https://www.a.test", "/app/in", NOW + 5), secure, "{field}");
+    }
+    learn(&jar, "http://a.test", &["s=x; path=/admin"], NOW + 5);
+    assert_eq!(has(&jar, "http://www.a.test", "/admin", NOW + 5), Vec::<String>::new());
+    // Another name, a path above, a host beside, one that has ended: none is overlaid.
+    learn(&jar, "http://www.a.test", &["gone=2", "t=1", "deep=above"], NOW + 5);
+    assert_eq!(has(&jar, "http://www.a.test", "/", NOW + 5), ["gone=2", "t=1", "deep=above"]);
+    learn(&jar, "https://www.a.test", &["s=2; secure; domain=a.test"], NOW + 6);
+    assert!(has(&jar, "https://www.a.test", "/", NOW + 6).contains(&"s=2".to_owned()), "https replaces it");
+    jar.clear("", &origin("http://www.a.test"), &at(NOW + 6));
+    assert!(!has(&jar, "https://www.a.test", "/", NOW + 6).is_empty(), "Clear-Site-Data in clear counts for nothing");
+    jar.learn_sent("", [("__Secure-a", "1"), ("__Host-b", "1")].into_iter(), &origin("http://p.test"), "/", &at(NOW));
+    assert_eq!(has(&jar, "http://p.test", "/", NOW), Vec::<String>::new());
+}
+
+#[test]
+fn holders_of_one_jar_neither_see_nor_end_nor_crowd_out_what_is_anothers() {
+    let folder = folder();
+    let file = folder.path().join("jar.json");
+    let jar = Jar::open(&file).unwrap();
+    let of = |holder: &str, field: &str| {
+        jar.learn(holder, [field.as_bytes()].into_iter(), &origin("https://a.test"), "/", &at(NOW));
+    };
+    let seen = |jar: &Arc<Jar>, holder: &str| {
+        let found = jar.cookies(holder, &origin("https://a.test"), "/", &at(NOW));
+        found.into_iter().map(|(name, value)| format!("{name}={}", value.expose())).collect::<Vec<_>>()
+    };
+    of("user alice", "sid=alice");
+    of("user bob", "sid=bob");
+    of("", "sid=own");
+    jar.learn_sent("user bob", [("sid", "planted"), ("more", "1")].into_iter(), &origin("https://a.test"), "/", &at(NOW));
+    let all = |jar: &Arc<Jar>| ["", "user alice", "user bob", "user eve"].map(|holder| seen(jar, holder).join("; "));
+    assert_eq!(all(&jar), ["sid=own", "sid=alice", "sid=planted; more=1", ""]);
+    let big = "x".repeat(4000);
+    for n in 0..400 {
+        jar.learn(
+            "user bob",
+            [format!("n{n}={big}").as_bytes()].into_iter(),
+            &origin(&format!("https://h{n}.test")),
+            "/",
+            &at(NOW),
+        );
+    }
+    jar.clear("user bob", &origin("https://a.test"), &at(NOW));
+    assert_eq!(all(&jar), ["sid=own", "sid=alice", "", ""]);
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    while std::time::Instant::now() < end && !std::fs::read_to_string(&file).is_ok_and(|text| !text.contains("planted")) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let copy = folder.path().join("copy.json");
+    std::fs::copy(&file, &copy).unwrap();
+    assert_eq!(all(&Jar::open(&copy).unwrap())[..2], ["sid=own".to_owned(), "sid=alice".to_owned()]);
 }
 
 #[test]
@@ -232,7 +306,7 @@ fn processes_that_share_a_file_learn_and_forget_together() {
 fn a_file_of_something_else_is_refused_and_left_alone() {
     let folder = folder();
     let file = folder.path().join("jar.json");
-    for text in ["# Netscape HTTP Cookie File\n", "{}", "{\"version\":2,\"cookies\":[]}"] {
+    for text in ["# Netscape HTTP Cookie File\n", "{}", "{\"version\":3,\"cookies\":[]}"] {
         std::fs::write(&file, text).unwrap();
         assert!(Jar::open(&file).is_err(), "{text}");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), text);

@@ -76,8 +76,48 @@ async fn what_a_browser_brings_is_learnt_once_it_was_answered_well() {
     let plain = "GET / HTTP/1.1";
     sent(&gatepass, "app.corp.test", "GET / HTTP/1.1\r\nCookie: sid=typed").await;
     assert_eq!(sent(&gatepass, "app.corp.test", plain).await, "cookies []", "what other clients send is theirs");
+    for page in [
+        "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors",
+        "Sec-Fetch-Site: same-site\r\nSec-Fetch-Mode: no-cors",
+        "Sec-Fetch-Site: none",
+    ] {
+        sent(&gatepass, "app.corp.test", &format!("GET / HTTP/1.1\r\nCookie: sid=pushed\r\n{page}")).await;
+    }
+    assert_eq!(sent(&gatepass, "app.corp.test", plain).await, "cookies []", "nor what a page of elsewhere makes it send");
     sent(&gatepass, "app.corp.test", &format!("GET / HTTP/1.1\r\nCookie: sid=old\r\n{BROWSER}")).await;
     assert_eq!(sent(&gatepass, "app.corp.test", plain).await, "cookies [sid=old]");
+}
+
+#[tokio::test]
+async fn callers_that_are_told_apart_have_sessions_of_their_own() {
+    let (pki, home) = (Pki::new(), TempDir::new().unwrap());
+    let origin = session_origin(&pki).await;
+    let yaml = format!(
+        "listeners:\n  - listen: 127.0.0.1:0\n    access: {{ users: {{ alice: a, bob: b }} }}\nrules:\n{}",
+        rule("app.corp.test", origin.address, "cookies: { capture: true }"),
+    );
+    let env = [("CA", pki.ca_pem.as_str()), ("GATEPASS_HOME", home.path().to_str().unwrap())];
+    let gatepass = Gatepass::start(&yaml, &env).await;
+    let guarded = gatepass.running.addresses[1].0;
+    let ask_as = |user: &'static str, head: &'static str| async move {
+        let mut stream = tokio::net::TcpStream::connect(guarded).await.unwrap();
+        let head = head.replacen(' ', " https://app.corp.test", 1);
+        ask(
+            &mut stream,
+            &format!("{head}\r\nHost: app.corp.test\r\nProxy-Authorization: Basic {user}\r\nConnection: close\r\n\r\n"),
+        )
+        .await
+    };
+    const ALICE: &str = "YWxpY2U6YQ==";
+    const BOB: &str = "Ym9iOmI=";
+    ask_as(ALICE, "POST /login HTTP/1.1\r\nContent-Length: 0").await;
+    assert!(ask_as(ALICE, "GET / HTTP/1.1").await.contains("cookies [sid=in; wide=1]"));
+    assert!(ask_as(BOB, "GET / HTTP/1.1").await.contains("cookies []"), "not another's session");
+    ask_as(BOB, "GET / HTTP/1.1\r\nCookie: sid=planted\r\nSec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate").await;
+    assert!(ask_as(ALICE, "GET / HTTP/1.1").await.contains("cookies [sid=in; wide=1]"), "nor is one planted");
+    ask_as(BOB, "POST /logout HTTP/1.1\r\nContent-Length: 0").await;
+    assert!(ask_as(ALICE, "GET / HTTP/1.1").await.contains("cookies [sid=in; wide=1]"), "nor ended");
+    assert_eq!(sent(&gatepass, "app.corp.test", "GET / HTTP/1.1").await, "cookies []", "nor given to whoever is nobody");
 }
 
 #[tokio::test]

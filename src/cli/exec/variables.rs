@@ -12,7 +12,7 @@ use crate::secret::Secret;
 pub const TRUSTSTORE_PASSWORD: &str = "changeit";
 
 /// The user name beside the password of a run.
-pub const USER: &str = "gatepass";
+pub use crate::config::EXEC_USER as USER;
 
 /// Clients that need more than the usual variables.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
