@@ -284,4 +284,60 @@ def borrowed(lab, r):
     r.check("what gatepass refuses is said once", out.count("nowhere.invalid:443: cannot") <= 1 and "nowhere.invalid" in out, out)
 
 
-GROUPS = {"exec-token": borrowed, "ways-in": every_way, "systemd-socket": systemd, "transparent": transparent}
+SEND_AND_CLOSE = """
+import socket, sys, time
+to = ('127.0.0.1', int(sys.argv[1]))
+for _ in range(40):
+    s = socket.create_connection(to)
+    s.sendall(b'GET http://api.gp.test/closed HTTP/1.1\\r\\nHost: api.gp.test\\r\\n\\r\\n')
+    s.close()
+held = []
+for _ in range(1500):
+    try:
+        held.append(socket.create_connection(to, 2))
+    except OSError:
+        break
+print(len(held), flush=True)
+time.sleep(20)
+"""
+
+
+def same_user(lab, r):
+    "another user that sends its request and closes is nobody, and its connections hold up nobody"
+    need_root()
+    import http.server, resource, threading
+    seen = []
+
+    class Told(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append((self.path, self.headers.get("authorization")))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    api = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Told)
+    threading.Thread(target=api.serve_forever, daemon=True).start()
+    port = free_ports(1)[0]
+    rules = [rule(lab, "api.gp.test", api.server_address[1], scheme="http", bearer="real-token")]
+    gate = lab.gatepass({"listeners": [{"listen": f"127.0.0.1:{port}", "access": {"same_user": True}}], "rules": rules}, name="same-user")
+    other = lab.start(as_other(PY, "-c", SEND_AND_CLOSE, str(gate.port)), "same-user-other")
+    for _ in range(200):
+        time.sleep(0.1)
+        if (lab.dir / "same-user-other.log").read_text().strip():
+            break
+    held = (lab.dir / "same-user-other.log").read_text()
+    r.check("the other user holds connections", held.strip().isdigit() and int(held) > 500, held)
+    r.check("nothing of 40 requests by another user that closed at once was carried", not seen, seen[:3])
+    began = time.time()
+    code, out = sh("curl", "-sS", "--max-time", "10", "-x", gate.proxy, "http://api.gp.test/own", "-o", "/dev/null", "-w", "%{http_code}")
+    took = time.time() - began
+    r.check(f"with {held.strip()} of its connections open, the owner is served in {took * 1000:.0f} ms", out.strip() == "204" and took < 1, out)
+    r.check("with the token", seen == [("/own", "Bearer real-token")], seen)
+    code, out = sh(*as_other("curl", "-sS", "--max-time", "10", "-x", gate.proxy, "http://api.gp.test/other"))
+    r.check("the other user is not", len(seen) == 1, (code, out))
+    other.terminate()
+
+
+GROUPS = {"same-user": same_user, "exec-token": borrowed, "ways-in": every_way, "systemd-socket": systemd, "transparent": transparent}
