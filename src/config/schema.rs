@@ -78,8 +78,8 @@ pub const LISTENER: &[Field] = &[
     ),
     f(
         "proxy_protocol",
-        Shape::OneOf(&[Shape::Bool, Shape::Many(&Shape::Host)]),
-        "a load balancer says who calls (PROXY protocol, version 1 or 2): the addresses of the load balancers, or true for whoever connects",
+        Shape::OneOf(&[Shape::Bool, Shape::Many(&Shape::Host), Shape::Block(PROXY_PROTOCOL)]),
+        "a load balancer says who calls (PROXY protocol, version 1 or 2): the addresses of the load balancers, as a list or as `{ from: [ADDRESS] }`; or true for whoever connects, and then what is said counts for the log alone, neither for `cidrs` nor for `clients` of rules",
     ),
     f(
         "hosts",
@@ -92,6 +92,8 @@ pub const LISTENER: &[Field] = &[
         "for mode reverse: requests of web pages that are not of its own origin: refuse (the default; pages of loopback origins may all the same), allow, or the pages' origins",
     ),
 ];
+pub const PROXY_PROTOCOL: &[Field] =
+    &[f("from", Shape::Many(&Shape::Host), "addresses of the load balancers; nobody else is heard")];
 /// Pages of other sites: in a rule, and of a reverse listener.
 pub const CROSS_SITE: &[Shape] = &[Shape::Words(&["refuse", "allow"]), Shape::Many(&Shape::Url)];
 pub const LISTENER_TLS: &[Field] = &[
@@ -168,7 +170,7 @@ pub const RULE: &[Field] = &[
     f(
         "on_existing_auth",
         Shape::Words(&["replace", "keep", "reject"]),
-        "when the client sent a credential of its own: replace (the default), keep it, or refuse the request",
+        "when the client sent a credential of its own, in the places that `auth` writes: replace (the default) puts ours there. keep and reject also see `Authorization`, the usual API key fields and parameters: the client's stands and ours stands back, or the request is refused",
     ),
     f(
         "token_endpoint",

@@ -2,7 +2,7 @@
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 
 use super::headers;
 use crate::auth::{Round, Spot};
@@ -75,9 +75,12 @@ pub fn standing_back(draft: &Draft, decision: &Decision) -> Result<Vec<usize>, F
     if decision.on_existing == OnExisting::Replace {
         return Ok(back);
     }
+    let elsewhere = brought_elsewhere(draft, decision);
     for (at, bound) in decision.auth.iter().enumerate() {
         let reject = decision.on_existing == OnExisting::Reject;
-        match bound.spots.iter().chain(&bound.clears).find(|spot| has(draft, spot, reject)) {
+        let mut ours = bound.spots.iter().chain(&bound.clears);
+        let brought = ours.find(|spot| has(draft, spot, reject)).or(elsewhere.as_ref());
+        match brought {
             Some(spot) if reject => return Err(refused(spot, draft)),
             Some(_) => back.push(at),
             None => {}
@@ -125,6 +128,45 @@ pub fn masks(draft: &Draft, decision: &Decision, standing_back: &[usize]) -> Res
     Ok(pairs)
 }
 
+/// Where credentials stand by custom, besides where the rule's own stand.
+const CUSTOMARY_FIELDS: [HeaderName; 10] = [
+    header::AUTHORIZATION,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("apikey"),
+    HeaderName::from_static("x-auth-token"),
+    HeaderName::from_static("x-access-token"),
+    HeaderName::from_static("x-goog-api-key"),
+    HeaderName::from_static("private-token"),
+    HeaderName::from_static("ocp-apim-subscription-key"),
+    HeaderName::from_static("x-functions-key"),
+];
+/// `access_token`: RFC 6750 §2.3.
+const CUSTOMARY_PARAMETERS: [&str; 4] = ["access_token", "api_key", "apikey", "X-Amz-Signature"];
+
+/// A credential of the client's own in a place that the rule's credential does not write.
+fn brought_elsewhere(draft: &Draft, decision: &Decision) -> Option<Spot> {
+    let spots = || decision.auth.iter().flat_map(|bound| &bound.spots);
+    // A placeholder is no credential, and what a rule sets is not the client's.
+    let dummy = |value: &HeaderValue| {
+        let text = String::from_utf8_lossy(value.as_bytes());
+        spots().any(|spot| matches!(spot, Spot::Placeholder(dummy) if text.contains(dummy.as_str())))
+    };
+    let own = |name: &HeaderName| decision.injected.contains(name);
+    let brought = |name: &&HeaderName| !own(name) && draft.headers.get_all(*name).iter().any(|value| !dummy(value));
+    if let Some(name) = CUSTOMARY_FIELDS.iter().find(brought) {
+        return Some(Spot::Header(name.clone()));
+    }
+    let parameter =
+        CUSTOMARY_PARAMETERS.iter().find(|name| draft.has_query(name) && !decision.sets_query.iter().any(|set| set == **name));
+    if let Some(name) = parameter {
+        return Some(Spot::Query((*name).to_owned()));
+    }
+    // A session in another cookie than ours. Kept, it may be one of many that are none.
+    let cookies = decision.on_existing == OnExisting::Reject && spots().any(|spot| matches!(spot, Spot::Cookie(_)));
+    (cookies && draft.headers.contains_key(header::COOKIE)).then(|| Spot::Cookie("*".to_owned()))
+}
+
 /// `strictly`: what goes with a credential counts too, but for what every client sends.
 fn has(draft: &Draft, spot: &Spot, strictly: bool) -> bool {
     match spot {
@@ -146,6 +188,7 @@ fn refused(spot: &Spot, draft: &Draft) -> Failure {
     let place = match spot {
         Spot::Header(name) | Spot::Aside(name) => format!("header `{name}`"),
         Spot::Query(name) => format!("query parameter `{name}`"),
+        Spot::Cookie(name) if name == "*" => "field `cookie`".to_owned(),
         Spot::Cookie(name) => format!("cookie `{name}`"),
         Spot::BodyField(name) => format!("body field `{name}`"),
         Spot::Jar => "its cookies".to_owned(),

@@ -69,6 +69,8 @@ pub struct Decision {
     pub wants_answers: bool,
     /// Lower-case names of every header that is added, for look-alikes with `_`.
     pub injected: Vec<HeaderName>,
+    /// Names of the query parameters that rules set.
+    pub sets_query: Vec<String>,
     /// Do pages of other sites get what it gives?
     pub cross_site: CrossSite,
     /// Does it give anything that is the user's: a credential, a certificate, a header or parameter?
@@ -169,6 +171,12 @@ fn merge_for(gate: &Gate, origin: &Arc<Origin>, rules: &[usize], gives: Gives) -
         wants_answers: auth.iter().any(|bound| bound.needs.answers),
         injected: injected(gate, auth, &headers),
         gives_nothing: !rules.iter().any(|at| gate.rules[*at].gives()),
+        sets_query: query
+            .iter()
+            .map(|(r, q)| &gate.rules[*r].query[*q])
+            .filter(|set| set.value.is_some())
+            .map(|set| set.name.clone())
+            .collect(),
         auth: auth.to_vec(),
         headers,
         query,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 use zeroize::Zeroizing;
 
 use super::Entrance;
@@ -22,6 +22,8 @@ use crate::origin::Host;
 pub struct Visitor {
     /// Behind a load balancer, the address it names.
     pub address: Option<SocketAddr>,
+    /// The address that a load balancer tells which nobody named: for the log, and for nothing that is decided.
+    pub claimed: Option<SocketAddr>,
     /// Where it came in.
     pub local: Option<SocketAddr>,
     /// Whose process it is, where that is asked for and known.
@@ -43,7 +45,7 @@ impl Visitor {
     }
 
     pub fn client(&self, user: Option<Arc<str>>) -> Client {
-        Client { address: self.address, user }
+        Client { address: self.claimed.or(self.address), user }
     }
 }
 
@@ -148,7 +150,12 @@ fn name_of(visitor: &Visitor) -> Option<Arc<str>> {
 
 /// `Proxy-Authorization: Basic` (RFC 7617).
 pub fn basic(headers: &HeaderMap) -> Option<Credentials> {
-    let text = headers.get(header::PROXY_AUTHORIZATION)?.to_str().ok()?;
+    basic_in(headers, &header::PROXY_AUTHORIZATION)
+}
+
+/// The same in a field of that name.
+pub fn basic_in(headers: &HeaderMap, name: &HeaderName) -> Option<Credentials> {
+    let text = headers.get(name)?.to_str().ok()?;
     let (scheme, encoded) = text.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;

@@ -49,6 +49,8 @@ pub async fn serve(entrance: Arc<Entrance>, connection: Connection, mut visitor:
             if let Some(settings) = &entrance.proxy_protocol {
                 let within = entrance.context.gate().limits.first_byte;
                 match proxy_protocol::read(&mut stream, peer, settings, within).await {
+                    // Where whoever connects may say it, it is a claim.
+                    Ok(address) if settings.from.is_empty() => visitor.claimed = Some(address),
                     Ok(address) => visitor.address = Some(address),
                     Err(why) => return tracing::warn!(%peer, "a connection is refused: {why}"),
                 }

@@ -38,6 +38,10 @@ where
     let context = &visit.entrance.context;
     let ours = request.method() != Method::CONNECT && request.uri().scheme().is_none();
     if ours {
+        if let Err(failure) = visit.admit_to_pages(request.headers()).await {
+            unread::leave(request, &context.gate().limits);
+            return Ok(refuse(visit, &failure));
+        }
         let _busy = visit.activity.busy();
         let answer = pages::answer(context, &request);
         unread::leave(request, &context.gate().limits);

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use http::HeaderMap;
+use http::{HeaderMap, header};
 
 use super::Entrance;
 use super::access::{self, Visitor};
@@ -43,6 +43,15 @@ impl Visit {
             let client = visit.visitor.client(None);
             exchange::malformed(&visit.entrance.context, &client, visit.origin.as_ref(), method, path, failure)
         })
+    }
+
+    /// May this caller see the pages of gatepass's own? Here it is the origin, so `Authorization` tells as well who asks.
+    ///
+    /// # Errors
+    /// Those of [`Entrance::admit`].
+    pub async fn admit_to_pages(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        let said = access::basic(headers).or_else(|| access::basic_in(headers, &header::AUTHORIZATION));
+        self.entrance.admit(&self.visitor, said.as_ref()).await.map(|_| ())
     }
 
     pub fn session(&self, caller: Caller) -> Arc<Session> {

@@ -37,6 +37,38 @@ async fn on_existing_auth_keeps_or_refuses_what_the_client_brings() {
 }
 
 #[tokio::test]
+async fn on_existing_auth_sees_a_credential_of_the_client_wherever_it_brings_one() {
+    let key = "api_key: { name: x-api-key, value: ours }";
+    let get = |more: &str| format!("GET / HTTP/1.1\r\nHost: a.test\r\n{more}Connection: close\r\n\r\n");
+    let (_pki, origin, gatepass) = one_rule(&format!("{key}\non_existing_auth: reject")).await;
+    for own in ["Authorization: Bearer mine\r\n", "X-Api-Key: mine\r\n", "Api-Key: mine\r\n", "X-Auth-Token: mine\r\n"] {
+        assert_eq!(status(&gatepass.through("a.test", &get(own)).await), 403, "{own}");
+    }
+    assert_eq!(status(&gatepass.get("a.test", "/?a=1&access_token=mine").await), 403);
+    assert!(origin.seen().is_empty());
+    assert_eq!(status(&gatepass.through("a.test", &get("Cookie: theme=dark\r\nX-Other: 1\r\n")).await), 200);
+    let (_pki, origin, gatepass) = one_rule(&format!("{key}\non_existing_auth: keep")).await;
+    gatepass.through("a.test", &get("Authorization: Bearer mine\r\n")).await;
+    let seen = origin.last();
+    assert!(seen.headers["authorization"] == "Bearer mine" && !seen.headers.contains_key("x-api-key"));
+    gatepass.get("a.test", "/").await;
+    assert_eq!(origin.last().headers["x-api-key"], "ours");
+    // Some APIs want a key beside the user's token.
+    let (_pki, origin, gatepass) = one_rule(key).await;
+    gatepass.through("a.test", &get("Authorization: Bearer mine\r\nX-Api-Key: mine\r\n")).await;
+    let seen = origin.last();
+    assert!(seen.headers["authorization"] == "Bearer mine" && seen.headers["x-api-key"] == "ours");
+    // What rules set themselves is not the client's.
+    let (_pki, _origin, gatepass) = one_rule(&format!(
+        "{key}\nheaders: {{ set: {{ Authorization: x }} }}\nquery: {{ set: {{ api_key: x }} }}\non_existing_auth: reject"
+    ))
+    .await;
+    assert_eq!(status(&gatepass.get("a.test", "/").await), 200);
+    let (_pki, _origin, gatepass) = one_rule("cookies: { set: { sid: ours } }\non_existing_auth: reject").await;
+    assert_eq!(status(&gatepass.through("a.test", &get("Cookie: session=mine\r\n")).await), 403);
+}
+
+#[tokio::test]
 async fn another_server_name_or_host_in_a_tunnel_gets_421_and_nothing_goes_out() {
     let (_pki, origin, gatepass) = one_rule("bearer: t0k").await;
     let mut stream = gatepass.tls("a.test:443", "b.test", &[Alpn::Http11]).await;

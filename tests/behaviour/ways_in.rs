@@ -283,3 +283,55 @@ async fn a_caller_that_closed_at_once_is_nobody_and_its_request_carries_nothing(
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     assert_eq!(scene.origin.seen().len(), 1);
 }
+
+#[tokio::test]
+async fn the_pages_of_the_port_are_for_those_that_may_call() {
+    let scene = Scene::new().await;
+    let listeners = "  - listen: 127.0.0.1:0\n    access: { users: { ci: s3cret } }\n  - listen: 127.0.0.1:0\n    access: { cidrs: [127.0.0.2] }\n";
+    let gate = scene.gatepass(listeners, "").await;
+    let page = |to: std::net::SocketAddr, path: &'static str, more: &'static str| async move {
+        let mut stream = TcpStream::connect(to).await.unwrap();
+        ask(&mut stream, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}Connection: close\r\n\r\n")).await
+    };
+    for path in ["/", "/proxy.pac", "/ca.pem"] {
+        let [open, users, cidrs] = [0, 1, 2].map(|n| gate.running.addresses[n].0);
+        assert_eq!(status(&page(open, path, "").await), 200);
+        for field in ["Authorization", "Proxy-Authorization"] {
+            let more: &'static str = format!("{field}: Basic Y2k6czNjcmV0\r\n").leak();
+            assert_eq!(status(&page(users, path, more).await), 200, "{path} {field}");
+        }
+        assert_eq!(status(&page(users, path, "").await), 407, "{path}");
+        assert_eq!(status(&page(users, path, "Authorization: Basic Y2k6d3Jvbmc=\r\n").await), 407, "{path}");
+        assert_eq!(status(&page(cidrs, path, "").await), 403, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_whoever_connects_may_name_lets_nobody_in() {
+    let scene = Scene::new().await;
+    let listener = "  - listen: 127.0.0.1:0\n    proxy_protocol: true\n    access: { cidrs: [192.0.2.0/24] }\n  - listen: 127.0.0.1:0\n    proxy_protocol: true\n  - listen: 127.0.0.1:0\n    proxy_protocol: { from: [127.0.0.1] }\n    access: { cidrs: [192.0.2.0/24] }\n";
+    let gate = scene.gatepass(listener, "clients: [192.0.2.7]").await;
+    let said = |n: usize| {
+        let to = gate.running.addresses[n].0;
+        async move {
+            let mut stream = TcpStream::connect(to).await.unwrap();
+            stream.write_all(b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 8118\r\n").await.unwrap();
+            absolute(&mut stream, "a.test").await
+        }
+    };
+    assert_eq!(status(&said(1).await), 403);
+    assert!(!said(2).await.contains(WELCOME), "nor is it a caller that a rule names");
+    assert!(said(3).await.contains(WELCOME));
+    let yaml = |setting: &str| {
+        format!("listeners:\n  - {{ listen: \"127.0.0.1:0\", proxy_protocol: {setting}, access: {{ cidrs: [10.0.0.0/8] }} }}\n")
+    };
+    for (setting, wanted) in [("true", "name any address"), ("{ from: [10.0.0.0/8] }", "")] {
+        let built = gatepass::serve::build(&request(&yaml(setting), &[]))
+            .await
+            .unwrap_or_else(|report| panic!("{}", report.render(false)));
+        assert!(
+            built.report.render(false).contains(wanted)
+                && (wanted.is_empty() != built.report.render(false).contains("name any address"))
+        );
+    }
+}

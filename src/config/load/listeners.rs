@@ -172,6 +172,16 @@ fn listener(decode: &mut Decode<'_>, node: &Node) -> Option<Listener> {
     let listener =
         Listener { place: node.place, address: address?, nth: 0, mode: mode?, tls, access, proxy_protocol, hosts, cross_site };
     refuse_contradictions(decode, &fields, &listener);
+    let anyone = listener.proxy_protocol.as_ref().is_some_and(|settings| settings.from.is_empty());
+    if anyone && listener.access.as_ref().is_some_and(|access| !access.cidrs.is_empty()) {
+        let place = fields.get("proxy_protocol").map_or(fields.place, |node| node.place);
+        let message =
+            "whoever connects may name any address in a PROXY header, so `cidrs` goes by who connects, not by what is named";
+        decode
+            .report
+            .warning("proxy-protocol", place, message)
+            .help("name the load balancers, as in `proxy_protocol: { from: [10.0.0.0/8] }`");
+    }
     Some(listener)
 }
 
@@ -234,12 +244,26 @@ fn refuse_contradictions(decode: &mut Decode<'_>, fields: &Fields<'_>, listener:
     }
 }
 
-/// `true`, or the addresses of the load balancers.
+/// `true`, the addresses of the load balancers, or `{ from: addresses }`.
 fn proxy_protocol(decode: &mut Decode<'_>, node: &Node) -> Option<ProxyProtocol> {
     if matches!(node.value, Value::Bool(_)) {
         return decode.boolean(node)?.then_some(ProxyProtocol { from: Vec::new() });
     }
+    let node = match node.as_map() {
+        None => node,
+        Some(_) => {
+            let fields = decode.fields(node, "proxy_protocol", &["from"])?;
+            decode.required(&fields, "`proxy_protocol`", "from")?
+        }
+    };
     let ranges = decode.strings(node)?;
+    if ranges.is_empty() {
+        decode
+            .report
+            .error("proxy-protocol", node.place, "no load balancer is named")
+            .help("name their addresses, as in [10.0.0.0/8]");
+        return None;
+    }
     let from: Vec<_> = ranges.iter().filter_map(|(text, place)| cidr(decode, text, *place)).collect();
     (from.len() == ranges.len()).then_some(ProxyProtocol { from })
 }
