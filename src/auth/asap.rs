@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::bearer::ACCESS_TOKEN;
 use super::jose::{Algorithm, Part, SigningKey, Template, Token, Words, offset};
 use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, Verdict, header_value, jwt};
-use crate::config::{Decode, Node, Place};
+use crate::config::{Decode, Node, Place, quoted};
 use crate::draft::Draft;
 use crate::failure::Failure;
 
@@ -77,12 +77,13 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
     };
     match &bound_id {
         None if !key.is_live() => {
-            decode.report.error("missing-key", fields.place, "asap needs `key_id`").help(format!("add `key_id: {issuer}/…`"));
+            decode.report.error("missing-key", fields.place, "asap needs `key_id`").help("add `key_id: ISSUER/NAME`");
             return None;
         }
         Some(text) if !text.starts_with(&format!("{issuer}/")) => {
             let place = id.as_ref().map_or(fields.place, |(_, place)| *place);
-            let message = format!("verifiers refuse a key id that does not begin with `{issuer}/`");
+            let issuer = quoted(&format!("{issuer}/"), Shape::Plain, "the issuer and a slash");
+            let message = format!("verifiers refuse a key id that does not begin with {issuer}");
             decode.report.warning("asap-key-id", place, message).help("name the key as its issuer's: ISSUER/NAME");
         }
         _ => {}

@@ -23,7 +23,7 @@ pub static SCHEME: Scheme = Scheme {
     settings: &[
         (
             "set",
-            Shape::Map(&Shape::Secret),
+            Shape::Fields(&Shape::Secret),
             "",
             "names to SECRETs, sent with every request of the rule; the same name is replaced",
         ),

@@ -11,7 +11,8 @@ use time::OffsetDateTime;
 
 use super::live::Value;
 use super::{Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, at_hand, covered, header_value};
-use crate::config::{Decode, Fields, Node, Place, Text};
+use crate::config::shown::forms;
+use crate::config::{Decode, Fields, Node, Place, Text, quoted};
 use crate::draft::Draft;
 use crate::failure::Failure;
 use crate::moment::{NonceKind, random_uuid};
@@ -104,8 +105,8 @@ fn from_file(node: &Node, fields: &Fields<'_>, decode: &mut Decode<'_>) -> Optio
     let text = decode.key_text(node)?;
     let entries = section_of(text.expose(), &section);
     let Some(entries) = entries else {
-        let names: Vec<&str> = text.expose().lines().filter_map(section_name).collect();
-        let message = format!("this file has no section `{section}`");
+        let names: Vec<&str> = text.expose().lines().filter_map(section_name).filter(|name| forms::is_given_name(name)).collect();
+        let message = format!("this file has no section {}", quoted(&section, Shape::Plain, "of this name"));
         decode.report.error("edgerc", node.place, message).help(format!("set `section` to one of: {}", names.join(", ")));
         return None;
     };
@@ -113,7 +114,7 @@ fn from_file(node: &Node, fields: &Fields<'_>, decode: &mut Decode<'_>) -> Optio
     let mut known = |name: &str| {
         let value = get(name).map(|value| Value::from(Text::Known(Secret::new(value))));
         if value.is_none() {
-            let message = format!("section `{section}` of this file has no `{name}`");
+            let message = format!("section {} of this file has no `{name}`", quoted(&section, Shape::Plain, "as named"));
             decode.report.error("edgerc", node.place, message).help("download the credential again, or take another section");
         }
         value

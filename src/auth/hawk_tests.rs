@@ -116,7 +116,7 @@ fn what_the_server_signed_is_told_from_what_another_did() {
 fn mistakes_are_told_with_the_mend() {
     for (settings, said) in [
         ("{ id: a }", "hawk needs `key`"),
-        ("{ id: a, key: k, algorithm: md5 }", "unknown algorithm `md5`"),
+        ("{ id: a, key: k, algorithm: md5 }", "unknown algorithm"),
         ("{ id: a, key: k, dlg: d }", "`dlg` is signed only together with `app`"),
         ("{ id: a, key: k, ext: 'say \"x\"' }", "a Hawk attribute cannot carry"),
         ("{ id: 'a\\b', key: k }", "a Hawk attribute cannot carry"),

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 pub static SCHEME: Scheme = Scheme {
     name: "headers",
     doc: "Header fields: `headers: { NAME: SECRET, … }`. Inside a rule's own `headers:` stand `set` and `remove`; this is the type for `credentials:` and `auth:`.",
-    short: Some(Shape::Map(&Shape::Secret)),
+    short: Some(Shape::Fields(&Shape::Secret)),
     settings: &[("NAME", Shape::Secret, "required", "the field's value, a SECRET")],
     build,
 };

@@ -155,7 +155,7 @@ fn mistakes_are_told_with_the_mend() {
         ("{ key: aaaa, lifetime: 0 }", "a token lives a second at least"),
         ("{ private_key: no/such/file }", "there is no such file"),
         ("{ key: aaaa, claims: { n: .inf } }", "JSON has no such number"),
-        ("{ key: aaaa, in: body }", "unknown place for a token `body`"),
+        ("{ key: aaaa, in: body }", "unknown place for a token"),
     ] {
         let report = build(&SCHEME, settings).err().unwrap_or_else(|| panic!("{settings} was taken"));
         assert!(report.contains(said) && report.contains("test.yaml:1:"), "{settings}: {report}");

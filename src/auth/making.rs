@@ -7,6 +7,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 
 use super::live::Value;
+use crate::config::shown::forms;
 use crate::config::{self, Decode, Node, Pem};
 use crate::tls::Problem;
 use crate::tls::identity::{self, Identity};
@@ -116,7 +117,9 @@ fn named<T>(
     }
     let near = config::nearest(name, all.keys().map(String::as_str));
     let mend = near.map_or_else(|| "define it at the top level".to_owned(), |near| format!("did you mean `{near}`?"));
-    decode.report.error("dangling-name", node.place, format!("there is no {what} `{name}`")).help(mend);
+    let shown =
+        if all.keys().any(|known| forms::is_misspelt(name, known)) { format!(" `{name}`") } else { " of this name".to_owned() };
+    decode.report.error("dangling-name", node.place, format!("there is no {what}{shown}")).help(mend);
     None
 }
 

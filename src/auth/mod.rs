@@ -91,8 +91,13 @@ pub static SCHEMES: &[&Scheme] = &[
 
 /// The table, as `config` needs it.
 pub fn types() -> Vec<AuthType> {
-    let of = |scheme: &&Scheme| AuthType { name: scheme.name, doc: scheme.doc, short: scheme.short, settings: scheme.settings };
-    SCHEMES.iter().map(of).collect()
+    SCHEMES.iter().map(|scheme| AuthType::from(*scheme)).collect()
+}
+
+impl From<&Scheme> for AuthType {
+    fn from(scheme: &Scheme) -> Self {
+        Self { name: scheme.name, doc: scheme.doc, short: scheme.short, settings: scheme.settings }
+    }
 }
 
 pub fn scheme(name: &str) -> Option<&'static Scheme> {

@@ -24,7 +24,7 @@ pub fn build(scheme: &Scheme, settings: &str) -> Result<Arc<dyn Authorizer>, Str
 
 /// Warnings too.
 pub fn build_with(scheme: &Scheme, settings: &str) -> (Option<Arc<dyn Authorizer>>, String) {
-    let mut report = Report::default();
+    let mut report = Report::of_settings(scheme.into());
     let file = report.add_file("test.yaml".into(), settings.to_owned());
     let document = yaml::parse(settings, file).unwrap_or_else(|wrong| panic!("{settings}: {}", wrong.message));
     let scope = Scope { bases: vec![std::env::current_dir().unwrap()], bound: 1 << 20, ..Scope::default() };

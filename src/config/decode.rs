@@ -1,19 +1,22 @@
 //! From nodes to values. Every function reports what is wrong, with its place, and answers `None`;
 //! callers go on, so that all mistakes of a file are told at once.
 
+mod expand;
+mod material;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::meant::{Command, Pem, Text};
 use super::report::{Place, Report};
 use super::safe::Safe;
+use super::shown::forms;
 use super::units::{parse_duration, parse_size};
 use super::withheld::Withheld;
 use super::yaml::{Key, Node, Value};
 use super::{keyring, literal};
-use crate::files;
 use crate::secret::Secret;
 
 /// What reading needs to know besides the node. Kept with a loaded config, since the settings of
@@ -84,26 +87,27 @@ impl<'a> Decode<'a> {
     /// Opens a map; unknown keys are reported with the nearest known one. `what` is the noun for messages ("rule", "basic").
     pub fn fields<'n>(&mut self, node: &'n Node, what: &str, known: &[&str]) -> Option<Fields<'n>> {
         let entries = self.map(node, what)?;
-        for (key, _) in entries {
-            if !known.contains(&key.text.as_str()) {
-                let nearest = nearest(&key.text, known.iter().copied());
-                match nearest {
-                    Some(near) => {
-                        self.report.error(
-                            "unknown-key",
-                            key.place,
-                            format!("unknown {what} key `{}`; did you mean `{near}`?", key.text),
-                        );
-                    }
-                    None => {
-                        self.report
-                            .error("unknown-key", key.place, format!("unknown {what} key `{}`", key.text))
-                            .help(format!("a {what} knows: {}", known.join(", ")));
-                    }
-                }
-            }
+        for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&key.text.as_str())) {
+            self.unknown_key(key, what, known);
         }
         Some(Fields { place: node.place, entries })
+    }
+
+    fn unknown_key(&mut self, key: &Key, what: &str, known: &[&str]) {
+        let near = nearest(&key.text, known.iter().copied());
+        // What stands where a key should may be anything.
+        let near = near.filter(|near| forms::is_misspelt(&key.text, near) || forms::is_key_word(&key.text));
+        match near {
+            Some(near) => {
+                let message = format!("unknown {what} key `{}`; did you mean `{near}`?", key.text);
+                self.report.error("unknown-key", key.place, message);
+            }
+            None => {
+                let name = if forms::is_key_word(&key.text) { format!(" `{}`", key.text) } else { String::new() };
+                let message = format!("unknown {what} key{name}");
+                self.report.error("unknown-key", key.place, message).help(format!("a {what} knows: {}", known.join(", ")));
+            }
+        }
     }
 
     /// Any map, its keys not yet judged.
@@ -178,8 +182,12 @@ impl<'a> Decode<'a> {
         let forms: Vec<&str> = ["env", "file", "exec", "keyring"].into_iter().filter(|form| fields.get(form).is_some()).collect();
         match forms[..] {
             ["env"] => {
-                let name = self.string(fields.get("env")?)?;
-                self.variable(&name, fields.get("env")?.place).map(|text| Text::Known(Secret::new(text)))
+                let node = fields.get("env")?;
+                let name = self.string(node)?;
+                if self.scope.env.contains_key(&name) || forms::is_variable(&name) {
+                    return self.variable(&name, node.place).map(|text| Text::Known(Secret::new(text)));
+                }
+                self.variable("", node.place).map(|text| Text::Known(Secret::new(text)))
             }
             ["file"] => self.secret_file(fields.get("file")?).map(Text::Known),
             ["exec"] => self.command(&fields).map(|command| Text::Command(Arc::new(command))),
@@ -212,32 +220,6 @@ impl<'a> Decode<'a> {
             None => None,
         };
         Some(Command { place: fields.place, argv, directory, ttl, timeout, field, mend: None })
-    }
-
-    fn secret_file(&mut self, node: &Node) -> Option<Secret> {
-        let path = self.path(node)?;
-        self.read_file(&path, node.place)
-    }
-
-    /// A secret in a file, the final newline cut.
-    pub(super) fn read_file(&mut self, path: &Path, place: Place) -> Option<Secret> {
-        self.read.push(path.to_owned());
-        self.trusted(path, place)?;
-        if let Some(mode) = files::exposed(path).filter(|mode| mode & 0o007 != 0) {
-            let message = format!("others can read the secret in {} (mode {mode:04o})", path.display());
-            self.report.warning("loose-permissions", place, message).help(format!("chmod 600 {}", path.display()));
-        }
-        match files::read_text(path, self.scope.bound) {
-            Ok(text) => {
-                let cut = text.strip_suffix('\n').unwrap_or(&text);
-                Some(Secret::new(cut.strip_suffix('\r').unwrap_or(cut)))
-            }
-            Err(cause) => {
-                let base = self.base(place);
-                self.report.error("file", place, cause.to_string()).help(format!("relative paths start at {}", base.display()));
-                None
-            }
-        }
     }
 
     /// One text or a list of texts.
@@ -298,43 +280,6 @@ impl<'a> Decode<'a> {
         size
     }
 
-    /// A path: interpolated, `~` expanded, relative to the file that names it.
-    pub fn path(&mut self, node: &Node) -> Option<PathBuf> {
-        let text = self.plain_string(node)?;
-        if text.is_empty() {
-            self.report.error("empty-path", node.place, "this path is empty");
-            return None;
-        }
-        Some(self.resolve(&text, node.place))
-    }
-
-    /// PEM: a path, or the text itself.
-    pub fn pem(&mut self, node: &Node) -> Option<Pem> {
-        match self.plain_string(node)? {
-            // Read again as what it is: a secret.
-            text if text.contains("-----BEGIN ") => self.string(node).map(|text| Pem::Text(Secret::new(text))),
-            text if text.is_empty() => {
-                self.report.error("empty-path", node.place, "this path is empty");
-                None
-            }
-            text => Some(Pem::File(self.resolve(&text, node.place))),
-        }
-    }
-
-    pub(super) fn resolve(&self, text: &str, place: Place) -> PathBuf {
-        if let Some(rest) = text.strip_prefix("~/")
-            && let Some(home) = self.scope.env.get("HOME")
-        {
-            return Path::new(home).join(rest);
-        }
-        let path = Path::new(text);
-        if path.is_absolute() { path.to_owned() } else { self.base(place).join(path) }
-    }
-
-    pub(super) fn base(&self, place: Place) -> PathBuf {
-        self.scope.bases.get(usize::from(place.file)).cloned().unwrap_or_default()
-    }
-
     /// One of a fixed set of words; a wrong one is reported with the nearest.
     pub fn choice<T: Copy>(&mut self, node: &Node, what: &str, options: &[(&str, T)]) -> Option<T> {
         let text = match &node.value {
@@ -346,186 +291,15 @@ impl<'a> Decode<'a> {
             return Some(*value);
         }
         let names: Vec<&str> = options.iter().map(|(name, _)| *name).collect();
-        let message = match nearest(&text, names.iter().copied()) {
+        let near = nearest(&text, names.iter().copied()).filter(|near| forms::is_misspelt(&text, near));
+        let message = match near {
             Some(near) => format!("unknown {what} `{text}`; did you mean `{near}`?"),
-            None => format!("unknown {what} `{text}`"),
+            None if self.report.knows(&text) => format!("unknown {what} `{text}`"),
+            None => format!("unknown {what}"),
         };
         self.report.error("unknown-word", node.place, message).help(format!("one of: {}", names.join(", ")));
         None
     }
-
-    /// The text of a file that a setting names (a private key, an `.edgerc`), read now, remembered as
-    /// watched; when the text is itself a PEM block, JSON object or data URI it is taken as it is.
-    pub fn key_text(&mut self, node: &Node) -> Option<Secret> {
-        match self.key_material(node)? {
-            Text::Known(secret) => Some(secret),
-            Text::Command(_) => {
-                self.report.error("secret-form", node.place, "a private key comes from a file or a text, not from a command");
-                None
-            }
-        }
-    }
-
-    /// [`Decode::key_text`], or the command that prints it.
-    pub fn key_material(&mut self, node: &Node) -> Option<Text> {
-        let secret = match self.text(node)? {
-            Text::Known(secret) => secret,
-            command => return Some(command),
-        };
-        let text = secret.expose().trim_start();
-        if text.contains("-----BEGIN ") || text.starts_with('{') || text.starts_with("data:") {
-            return Some(Text::Known(secret));
-        }
-        if node.as_map().is_some() || text.is_empty() || text.contains('\n') {
-            // Not to be shown as a path: it is what a variable or file holds.
-            self.report
-                .error("private-key", node.place, "this is not a private key")
-                .help("give the path of a PEM or JWK file, or the text of one");
-            return None;
-        }
-        let path = self.resolve(secret.expose(), node.place);
-        self.read_file(&path, node.place).map(Text::Known)
-    }
-
-    /// Replaces `${…}` and `{{…}}`.
-    pub(super) fn expand(&mut self, text: &str, place: Place, depth: usize) -> Option<String> {
-        if !text.contains("${") && !text.contains("{{") {
-            return Some(text.to_owned());
-        }
-        if depth > VAR_DEPTH {
-            self.report.error("var-circle", place, "these variables name one another in a circle");
-            return None;
-        }
-        let mut done = String::with_capacity(text.len());
-        let mut rest = text;
-        let mut whole = true;
-        while let Some(at) = rest.find(['$', '{']) {
-            done.push_str(&rest[..at]);
-            rest = &rest[at..];
-            if let Some(after) = rest.strip_prefix("$${") {
-                done.push_str("${");
-                rest = after;
-            } else if rest.starts_with("${") || rest.starts_with("{{") {
-                let Some((inner, after)) = enclosed(rest) else {
-                    self.report
-                        .error("open-reference", place, format!("`{}` is not closed", &rest[..2]))
-                        .help("close it, or write `$${` for the characters themselves");
-                    return None;
-                };
-                let value = if rest.starts_with("${") {
-                    self.reference(inner, place, depth)
-                } else {
-                    self.postman(inner.trim(), place, depth)
-                };
-                match value {
-                    Some(value) => done.push_str(&value),
-                    None => whole = false,
-                }
-                rest = after;
-            } else {
-                let step = rest.chars().next().map_or(1, char::len_utf8);
-                done.push_str(&rest[..step]);
-                rest = &rest[step..];
-            }
-        }
-        done.push_str(rest);
-        whole.then_some(done)
-    }
-
-    fn reference(&mut self, inner: &str, place: Place, depth: usize) -> Option<String> {
-        if let Some(path) = inner.strip_prefix("file:") {
-            let path = self.expand(path, place, depth + 1)?;
-            let path = self.resolve(&path, place);
-            return self.read_file(&path, place).map(|secret| secret.expose().to_owned());
-        }
-        let (name, fallback) = match inner.split_once(":-") {
-            Some((name, default)) => (name, Some(Ok(default))),
-            None => match inner.split_once(":?") {
-                Some((name, message)) => (name, Some(Err(message))),
-                None => (inner, None),
-            },
-        };
-        if let Some(value) = self.var(name, place, depth) {
-            return value;
-        }
-        match (self.scope.env.get(name).filter(|value| !value.is_empty() || fallback.is_none()), fallback) {
-            (Some(value), _) => {
-                self.took(name);
-                Some(value.clone())
-            }
-            (None, Some(Ok(default))) => self.expand(default, place, depth + 1),
-            (None, Some(Err(message))) => {
-                self.report.error("unset", place, format!("`{name}` is not set: {message}"));
-                None
-            }
-            (None, None) => self.variable(name, place),
-        }
-    }
-
-    fn postman(&mut self, name: &str, place: Place, depth: usize) -> Option<String> {
-        if let Some(value) = self.var(name, place, depth) {
-            return value;
-        }
-        let near = nearest(name, self.scope.vars.keys().map(String::as_str)).map(str::to_owned);
-        let error = self.report.error("unset", place, format!("there is no variable `{name}`"));
-        error.help(match (literal::foreign_variable(name), near) {
-            (Some(meant), _) => format!("write `${{{meant}}}`"),
-            (None, Some(near)) => format!("did you mean `{near}`?"),
-            (None, None) => format!("define it under `vars:`, or take it from the environment with `${{{name}}}`"),
-        });
-        None
-    }
-
-    /// `None`: no such variable. `Some(None)`: it has a mistake, which is told.
-    fn var(&mut self, name: &str, _place: Place, depth: usize) -> Option<Option<String>> {
-        let scope = self.scope;
-        let (text, defined) = scope.vars.get(name)?;
-        Some(self.expand(text, *defined, depth + 1))
-    }
-
-    fn took(&self, name: &str) {
-        if !self.plain {
-            self.scope.withheld.add(name);
-        }
-    }
-
-    fn variable(&mut self, name: &str, place: Place) -> Option<String> {
-        if let Some(value) = self.scope.env.get(name) {
-            self.took(name);
-            return Some(value.clone());
-        }
-        self.report.error("unset", place, format!("`{name}` is not set")).help(match literal::foreign_variable(name) {
-            Some(meant) => format!("write `${{{meant}}}`"),
-            None => format!("export {name}=…, or ${{{name}:-}} to allow empty"),
-        });
-        None
-    }
-}
-
-/// What stands between `${` and its `}` (references nest), or between `{{` and `}}`; and what follows.
-fn enclosed(text: &str) -> Option<(&str, &str)> {
-    if text.starts_with("{{") {
-        let end = text.find("}}")?;
-        return Some((&text[2..end], &text[end + 2..]));
-    }
-    let mut depth = 0_usize;
-    let mut at = 0;
-    while at < text.len() {
-        let rest = &text[at..];
-        if rest.starts_with("${") {
-            depth += 1;
-            at += 2;
-        } else if rest.starts_with('}') {
-            depth -= 1;
-            at += 1;
-            if depth == 0 {
-                return Some((&text[2..at - 1], &text[at..]));
-            }
-        } else {
-            at += rest.chars().next().map_or(1, char::len_utf8);
-        }
-    }
-    None
 }
 
 /// The most similar of some names, if one is similar at all.
@@ -541,3 +315,6 @@ pub fn nearest<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> Option<&
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name)
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ pub mod report;
 mod safe;
 pub mod schema;
 mod shape;
+pub mod shown;
 pub mod spiffe;
 pub mod token;
 mod units;
@@ -25,6 +26,7 @@ pub use load::{Loaded, NEGOTIATE, Request, bundle, certificate, header_name, loa
 pub use meant::*;
 pub use report::{Diagnostic, Place, Report, Severity};
 pub use schema::{AuthType, Setting, Shape};
+pub use shown::quoted;
 pub use spiffe::SpiffeId;
 pub use token::TokenUri;
 pub use units::parse_duration;

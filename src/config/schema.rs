@@ -195,9 +195,9 @@ pub const RULE: &[Field] = &[
     ),
 ];
 pub const HEADERS: &[Field] =
-    &[f("set", Shape::Map(&Shape::Secret), "names to values"), f("remove", Shape::Many(&Shape::Field), "names")];
+    &[f("set", Shape::Fields(&Shape::Secret), "names to values"), f("remove", Shape::Many(&Shape::Field), "names")];
 pub const QUERY: &[Field] =
-    &[f("set", Shape::Map(&Shape::Secret), "names to values"), f("remove", Shape::Many(&Shape::Field), "names")];
+    &[f("set", Shape::Fields(&Shape::Secret), "names to values"), f("remove", Shape::Many(&Shape::Field), "names")];
 pub const TLS: &[Field] = &[
     f("server_name", Shape::Host, "name for SNI and verification instead of the host"),
     f(

@@ -66,7 +66,9 @@ pub enum Shape {
     Block(&'static [Field]),
     /// A map of names that the configuration gives.
     Names(&'static Shape),
-    /// A map whose keys nothing is known of.
+    /// A map of the names of headers, parameters, cookies or fields.
+    Fields(&'static Shape),
+    /// A map whose keys nothing is known of; they may be personal, or secret.
     Map(&'static Shape),
     OneOf(&'static [Shape]),
     /// A map of exactly one auth type to its settings.

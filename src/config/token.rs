@@ -49,9 +49,9 @@ impl TokenUri {
         let mut parsed = Parsed { uri: TokenUri::default(), pin: None, pin_file: None };
         let mut seen: Vec<&str> = Vec::new();
         for part in path.split(';').chain(query.split('&')).filter(|part| !part.is_empty()) {
-            let (name, value) = part.split_once('=').ok_or_else(|| format!("`{part}` has no `=`"))?;
+            let (name, value) = part.split_once('=').ok_or_else(|| "one of its attributes has no `=`".to_owned())?;
             if seen.contains(&name) {
-                return Err(format!("it says `{name}` twice"));
+                return Err("it says an attribute twice".to_owned());
             }
             seen.push(name);
             parsed.attribute(name, percent_encoding::percent_decode_str(value).collect())?;
@@ -71,7 +71,7 @@ impl Parsed {
             "object" => self.uri.object = Some(text),
             // Certificate and key have the same label and id; either names both.
             "type" if matches!(text.as_str(), "private" | "cert") => {}
-            "type" => return Err(format!("`type={text}` is not a client certificate's key")),
+            "type" => return Err("its `type` is not a client certificate's key".to_owned()),
             "module-name" => self.uri.module_name = Some(text),
             "module-path" => self.uri.module_path = Some(PathBuf::from(text)),
             // `openssl -engine pkcs11` takes it among the path's attributes, so people write it there.
@@ -83,7 +83,7 @@ impl Parsed {
             vendor if vendor.starts_with("x-") => {}
             _ => match PLACE.into_iter().find(|known| *known == name) {
                 Some(known) => self.uri.place.push((known, text)),
-                None => return Err(format!("`{name}` is no attribute of a PKCS#11 URI")),
+                None => return Err("it has an attribute that no PKCS#11 URI has".to_owned()),
             },
         }
         Ok(())
@@ -141,7 +141,7 @@ mod tests {
             ("token=a", "does not begin"),
             ("pkcs11:token", "no `=`"),
             ("pkcs11:token=a;token=b", "twice"),
-            ("pkcs11:tokn=a", "no attribute"),
+            ("pkcs11:tokn=a", "an attribute that no"),
             ("pkcs11:token=%ff", "not UTF-8"),
             ("pkcs11:type=secret-key", "not a client certificate's key"),
         ] {

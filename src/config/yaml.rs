@@ -294,7 +294,18 @@ fn reword(cause: &serde_yaml::Error, text: &str) -> SyntaxError {
             return told(message, Some(help));
         }
     }
-    let bare = raw.split(" at line ").next().unwrap_or(&raw);
+    // Our own refusals come with the path of keys that led there, which may be anything.
+    const OURS: [&str; 4] = [
+        "a key must be a text",
+        "the document is too large",
+        "the document is nested too deeply",
+        "invalid type: enum, expected YAML",
+    ];
+    let bare = match OURS.iter().find(|own| raw.contains(**own)) {
+        Some(own) if own.starts_with("invalid type") => "tags (`!name`) have no meaning here",
+        Some(own) => own,
+        None => raw.split(" at line ").next().unwrap_or(&raw),
+    };
     told(
         &format!("this is not valid YAML: {bare}"),
         Some("put texts with special characters in quotes, and indent a block evenly"),

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::config::{Shape, quoted};
+
 /// Settings by profile; those of the credentials file win.
 #[derive(Default)]
 pub struct Profiles(BTreeMap<String, BTreeMap<String, String>>);
@@ -54,7 +56,10 @@ impl Profiles {
 
     fn follow(&self, name: &str, seen: &mut BTreeSet<String>) -> Result<Way, Missing> {
         if !self.has(name) {
-            return Err(Missing { why: format!("there is no AWS profile `{name}`"), mend: self.known() });
+            return Err(Missing {
+                why: format!("there is no AWS profile {}", quoted(name, Shape::Plain, "of this name")),
+                mend: self.known(),
+            });
         }
         let get = |key: &str| self.get(name, key).map(str::to_owned);
         // A profile may name itself as the source of its role: its own keys are meant then.

@@ -6,6 +6,7 @@ use http::HeaderName;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 use sfv::{Dictionary, FieldType, List, ListEntry, Parser};
 
+use crate::config::Shape;
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 
@@ -53,7 +54,7 @@ impl Component {
         let (name, parameters) = (name.trim().trim_matches('"'), parameters.map(parameter).transpose()?);
         let plain = |component: Self| match &parameters {
             None => Ok(component),
-            Some((parameter, _)) => Err((format!("`{name}` has no parameter `{parameter}`"), format!("write it as `{name}`"))),
+            Some(_) => Err((format!("{} has no such parameter", shown(name)), format!("write it as `{name}`"))),
         };
         match name {
             "@method" => plain(Self::Method),
@@ -72,7 +73,7 @@ impl Component {
             },
             "@status" => Err(("`@status` is of answers, and requests are signed here".to_owned(), "take it out".to_owned())),
             _ if name.starts_with('@') => Err((
-                format!("there is no component `{name}`"),
+                format!("there is no component {}", shown(name)),
                 "@method, @target-uri, @authority, @scheme, @request-target, @path, @query and @query-param are there".to_owned(),
             )),
             _ => field(name, parameters),
@@ -116,6 +117,11 @@ impl Component {
     }
 }
 
+/// A component's name in a message.
+fn shown(name: &str) -> String {
+    crate::config::quoted(name, Shape::Field, "as written here")
+}
+
 /// The one parameter of a component: its name and value, quoted or not.
 fn parameter(text: &str) -> Result<(&str, &str), Refused> {
     let text = text.trim();
@@ -133,7 +139,7 @@ fn parameter(text: &str) -> Result<(&str, &str), Refused> {
 fn field(name: &str, parameters: Option<(&str, &str)>) -> Result<Component, Refused> {
     let lower = name.to_ascii_lowercase();
     let field = HeaderName::try_from(lower.as_str()).map_err(|_| {
-        (format!("`{name}` is not the name of a header field"), "write it in lower case, as `content-type`".to_owned())
+        (format!("{} is not the name of a header field", shown(name)), "write it in lower case, as `content-type`".to_owned())
     })?;
     let way = match parameters {
         None => As::Written,
@@ -141,10 +147,10 @@ fn field(name: &str, parameters: Option<(&str, &str)>) -> Result<Component, Refu
         Some(("bs", "")) => As::Bytes,
         Some(("key", key)) if !key.is_empty() => As::Member(key.to_owned()),
         Some(("tr" | "req", _)) => {
-            return Err(("trailers and answers are not signed here".to_owned(), format!("write it as `{name}`")));
+            return Err(("trailers and answers are not signed here".to_owned(), "leave `;tr` or `;req` out".to_owned()));
         }
-        Some((other, _)) => {
-            return Err((format!("`{other}` is no parameter of a field"), "those are `;sf`, `;bs` and `;key=MEMBER`".to_owned()));
+        Some(_) => {
+            return Err(("this is no parameter of a field".to_owned(), "those are `;sf`, `;bs` and `;key=MEMBER`".to_owned()));
         }
     };
     Ok(Component::Field(field, way))

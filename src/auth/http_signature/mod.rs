@@ -176,7 +176,14 @@ fn components(fields: &Fields<'_>, decode: &mut Decode<'_>) -> Option<Vec<Compon
     for (text, place) in decode.strings(node)? {
         match Component::parse(&text) {
             Ok(component) if all.contains(&component) => {
-                decode.report.error("component", place, format!("`{text}` stands here twice")).help("take one of them out");
+                decode
+                    .report
+                    .error(
+                        "component",
+                        place,
+                        format!("{} stands here twice", crate::config::quoted(&text, Shape::Field, "this")),
+                    )
+                    .help("take one of them out");
                 whole = false;
             }
             Ok(component) => all.push(component),

@@ -180,14 +180,14 @@ fn parameters_land_in_query_or_form_body_and_replace_the_clients() {
 fn mistakes_are_told_with_the_mend() {
     for (settings, said) in [
         ("{ consumer_secret: s }", "oauth1 needs `consumer_key`"),
-        ("{ consumer_key: k, signature_method: HMAC-MD5 }", "unknown signature method `HMAC-MD5`"),
+        ("{ consumer_key: k, signature_method: HMAC-MD5 }", "unknown signature method"),
         (
             "{ consumer_key: k, signature_method: RSA-SHA1 }",
             if cfg!(feature = "openssl") { "oauth1 needs `private_key`" } else { "a build with the feature `openssl`" },
         ),
         ("{ consumer_key: k, signature_method: RSA-SHA256 }", "oauth1 has nothing to sign with"),
         ("{ consumer_key: k, private_key: x }", "HMAC-SHA1 signs with secrets, not with a private key"),
-        ("{ consumer_key: k, in: cookie }", "unknown place for oauth1 `cookie`"),
+        ("{ consumer_key: k, in: cookie }", "unknown place for oauth1"),
     ] {
         let report = build(&SCHEME, settings).err().unwrap_or_else(|| panic!("{settings} was taken"));
         assert!(report.contains(said), "{settings}: {report}");

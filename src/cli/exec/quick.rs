@@ -57,7 +57,7 @@ impl QuickRules {
 }
 
 fn pair<'a>(flag: &str, text: &'a str) -> Result<(&'a str, &'a str), Error> {
-    text.split_once('=').ok_or_else(|| Error::new(format!("--{flag} {text}: write it as HOST=…")))
+    text.split_once('=').ok_or_else(|| Error::new(format!("--{flag}: write it as HOST=…")))
 }
 
 fn triple<'a>(flag: &str, text: &'a str) -> Result<(&'a str, &'a str, &'a str), Error> {

@@ -1,6 +1,8 @@
 //! Whom a rule speaks of, and what is written instead by mistake.
 
 use super::super::decode::Decode;
+use super::super::schema::Shape;
+use super::super::shown::forms;
 use super::super::yaml::Node;
 use crate::pattern::HostPattern;
 
@@ -44,6 +46,9 @@ fn is_range(text: &str) -> bool {
 
 /// What to write instead of a URL.
 fn url_help(text: &str) -> Option<String> {
+    if !forms::is_harmless(Shape::Host, text, &forms::Known::default()) {
+        return Some("write `host: HOST`, and `port:` and `path:` beside it; a user and a password are no part of it".to_owned());
+    }
     let rest = text.split_once("://").map(|(_, rest)| rest).or_else(|| text.contains('/').then_some(text))?;
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (host, port) = authority.split_once(':').unwrap_or((authority, ""));

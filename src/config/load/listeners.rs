@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use super::super::decode::{Decode, Fields, nearest};
 use super::super::meant::*;
 use super::super::report::Place;
-use super::super::schema::{self, ACCESS, LISTENER, LISTENER_TLS};
+use super::super::schema::{self, ACCESS, LISTENER, LISTENER_TLS, Shape};
+use super::super::shown::quoted;
 use super::super::yaml::{Node, Value};
 use super::Request;
 use super::hosts::hosts;
@@ -352,5 +353,5 @@ fn parse_listen(text: &str) -> Result<ListenAddress, String> {
     }
     let local = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
     let address = local.as_deref().unwrap_or(text).parse::<SocketAddr>();
-    address.map(ListenAddress::Tcp).map_err(|_| format!("`{text}` is not an address with a port"))
+    address.map(ListenAddress::Tcp).map_err(|_| format!("{} is not an address with a port", quoted(text, Shape::Listen, "this")))
 }

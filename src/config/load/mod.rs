@@ -20,6 +20,7 @@ use super::meant::{Config, Listener};
 use super::report::{Place, Report};
 use super::safe::Safe;
 use super::schema::{self, AuthType, TOP};
+use super::shown::quoted_key;
 use super::yaml::{self, Key, Node, Value};
 use crate::files;
 use crate::limits::{Limits, Unit};
@@ -65,7 +66,7 @@ pub struct Loaded {
 /// Reads everything and reports every mistake.
 pub fn load(request: &Request) -> Loaded {
     let mut loader = Loader {
-        report: Report::default(),
+        report: Report::of(&request.auth_types),
         scope: Scope {
             env: request.env.clone(),
             bound: Limits::default().file,
@@ -235,7 +236,11 @@ impl Loader {
         };
         for (place, key) in document.duplicates {
             let help = if key == "rules" { "merge the lists" } else { "keep one of them" };
-            self.report.error("duplicate-key", place, format!("`{key}` appears twice")).help(help);
+            let message = match &*quoted_key(&key) {
+                "" => "this key stands twice".to_owned(),
+                key => format!("{} appears twice", key.trim_start()),
+            };
+            self.report.error("duplicate-key", place, message).help(help);
         }
         if matches!(document.root.value, Value::Null) {
             return false;
@@ -329,7 +334,7 @@ fn collect_vars(root: &Node, scope: &mut Scope, report: &mut Report) {
             Value::Text(text) | Value::Number(text) => text.clone(),
             Value::Bool(value) => value.to_string(),
             _ => {
-                report.error("wrong-kind", node.place, format!("variable `{}` is a text, not {}", key.text, node.kind()));
+                report.error("wrong-kind", node.place, format!("a variable is a text, not {}", node.kind()));
                 continue;
             }
         };

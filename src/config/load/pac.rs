@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::parts::{Names, proxy_settings};
-use crate::config::{Decode, Fields, Node, PacFrom, PacSource, UpstreamProxy, Via, ViaScheme};
+use crate::config::{Decode, Fields, Node, PacFrom, PacSource, Shape, UpstreamProxy, Via, ViaScheme, quoted};
 use crate::limits::Limits;
 use crate::origin::{Host, parse_authority};
 
@@ -39,7 +39,7 @@ fn proxies(decode: &mut Decode<'_>, fields: &Fields<'_>) -> Option<Vec<(Host, Op
         match parse_authority(&text) {
             Ok(proxy) => proxies.push(proxy),
             Err(why) => {
-                let message = format!("`{text}` is not a proxy: {why}");
+                let message = format!("{} is not a proxy: {why}", quoted(&text, Shape::Host, "this"));
                 decode.report.error("proxy-pac", place, message).help("write HOST or HOST:PORT, as the script names it");
             }
         }

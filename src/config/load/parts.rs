@@ -8,7 +8,8 @@ use std::sync::Arc;
 use super::super::decode::{Decode, Fields, nearest};
 use super::super::meant::*;
 use super::super::report::Place;
-use super::super::schema::{self, ADMIN, BUNDLE, CA, CERTIFICATE, EGRESS, LOG, PROXY};
+use super::super::schema::{self, ADMIN, BUNDLE, CA, CERTIFICATE, EGRESS, LOG, PROXY, Shape};
+use super::super::shown::{forms, quoted, quoted_key};
 use super::super::yaml::Node;
 use super::listeners::listen_address;
 use super::rules::{self, new_rule};
@@ -90,9 +91,12 @@ impl Names {
         let entries = decode.map(node, "a credential")?;
         for (key, _) in entries {
             if !self.auth_types.contains(&key.text.as_str()) {
+                let shown = quoted_key(&key.text);
                 let message = match nearest(&key.text, self.auth_types.iter().copied()) {
-                    Some(near) => format!("unknown auth type `{}`; did you mean `{near}`?", key.text),
-                    None => format!("unknown auth type `{}`", key.text),
+                    Some(near) if !shown.is_empty() || forms::is_misspelt(&key.text, near) => {
+                        format!("unknown auth type `{}`; did you mean `{near}`?", key.text)
+                    }
+                    _ => format!("unknown auth type{shown}"),
                 };
                 decode.report.error("unknown-type", key.place, message).help(format!("types: {}", self.auth_types.join(", ")));
                 return None;
@@ -307,13 +311,17 @@ pub fn resolve(decode: &mut Decode<'_>, top: &Fields<'_>) -> BTreeMap<Host, Vec<
         let host = match Host::parse_written(&key.text) {
             Ok(host @ Host::Name(_)) => host,
             Ok(Host::Ip(_)) => {
-                decode.report.error("resolve", key.place, format!("`{}` is an address already", key.text));
+                decode.report.error(
+                    "resolve",
+                    key.place,
+                    format!("{} is an address already", quoted(&key.text, Shape::Host, "this")),
+                );
                 continue;
             }
             Err(why) => {
                 decode
                     .report
-                    .error("resolve", key.place, format!("`{}` is not a host name: {why}", key.text))
+                    .error("resolve", key.place, format!("{} is not a host name: {why}", quoted(&key.text, Shape::Host, "this")))
                     .help("`resolve` takes whole names; for patterns, set `connect_to` in a rule");
                 continue;
             }
@@ -325,7 +333,7 @@ pub fn resolve(decode: &mut Decode<'_>, top: &Fields<'_>) -> BTreeMap<Host, Vec<
                 Err(_) => {
                     decode
                         .report
-                        .error("resolve", place, format!("`{text}` is not an IP address"))
+                        .error("resolve", place, format!("{} is not an IP address", quoted(&text, Shape::Host, "this")))
                         .help("to go to another name or port, set `connect_to` in a rule");
                 }
             }
@@ -438,7 +446,7 @@ pub fn cidr(decode: &mut Decode<'_>, text: &str, place: Place) -> Option<Cidr> {
     if parsed.is_none() {
         decode
             .report
-            .error("wrong-range", place, format!("`{text}` is not an address range"))
+            .error("wrong-range", place, format!("{} is not an address range", quoted(text, Shape::Host, "this")))
             .help("write it as 10.0.0.0/8 or 192.0.2.1");
     }
     parsed

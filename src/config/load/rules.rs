@@ -9,7 +9,8 @@ use http::{HeaderName, HeaderValue, Method, header};
 use super::super::decode::{Decode, Fields, nearest};
 use super::super::meant::*;
 use super::super::report::Place;
-use super::super::schema::{self, DANGER, HEADERS, QUERY, RULE, TLS};
+use super::super::schema::{self, DANGER, HEADERS, QUERY, RULE, Shape, TLS};
+use super::super::shown::{forms, quoted};
 use super::super::yaml::{Node, Value};
 use super::hosts;
 use super::parts::{self, Names};
@@ -163,7 +164,7 @@ fn conditions(decode: &mut Decode<'_>, fields: &Fields<'_>, rule: &mut Rule) {
         match Method::from_bytes(text.to_ascii_uppercase().as_bytes()) {
             Ok(method) => rule.methods.push(method),
             Err(_) => {
-                decode.report.error("wrong-method", place, format!("`{text}` is not a method"));
+                decode.report.error("wrong-method", place, format!("{} is not a method", quoted(&text, Shape::Plain, "this")));
             }
         }
     }
@@ -247,7 +248,12 @@ fn named<T>(
         (false, Some(near)) => format!("defined: {}; did you mean `{near}`?", defined.join(", ")),
         (false, None) => format!("defined: {}", defined.join(", ")),
     };
-    decode.report.error("dangling-name", place, format!("no {what} named `{name}`")).help(help);
+    // What resembles no name may be a credential itself.
+    let message = match defined.iter().any(|defined| forms::is_misspelt(name, defined)) {
+        true => format!("no {what} named `{name}`"),
+        false => format!("no {what} of this name"),
+    };
+    decode.report.error("dangling-name", place, message).help(help);
     None
 }
 
@@ -330,7 +336,7 @@ pub fn header_name(decode: &mut Decode<'_>, text: &str, place: Place) -> Option<
         }
         Ok(name) => Some(name),
         Err(_) => {
-            decode.report.error("header-name", place, format!("`{}` is not a header name", text.escape_debug()));
+            decode.report.error("header-name", place, "this is not a header name");
             None
         }
     }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use super::super::decode::{Decode, Fields};
 use super::super::meant::{BundleSource, Material, Text};
 use super::super::report::Place;
-use super::super::schema::{self, SPIFFE};
+use super::super::schema::{self, SPIFFE, Shape};
+use super::super::shown::quoted;
 use super::super::spiffe::SpiffeId;
 use super::super::token::{Parsed, TokenUri};
 use super::super::yaml::Node;
@@ -98,7 +99,7 @@ pub fn spiffe(decode: &mut Decode<'_>, node: &Node) -> Option<(PathBuf, Option<S
     if path.is_empty() || path.contains("://") || path.starts_with("tcp:") {
         decode
             .report
-            .error("spiffe-socket", place, format!("`{text}` is not the path of a Unix socket"))
+            .error("spiffe-socket", place, "this is not the path of a Unix socket")
             .help("write it as unix:/run/spire/sockets/agent.sock; an agent behind TCP is not supported");
         return None;
     }
@@ -143,7 +144,7 @@ fn spiffe_id(decode: &mut Decode<'_>, text: &str, place: Place) -> Option<Spiffe
         Err(why) => {
             decode
                 .report
-                .error("spiffe-id", place, format!("`{text}` is not a SPIFFE ID: {why}"))
+                .error("spiffe-id", place, format!("{} is not a SPIFFE ID: {why}", quoted(text, Shape::Url, "this")))
                 .help("write it as spiffe://TRUST-DOMAIN/path");
             None
         }

@@ -1,0 +1,150 @@
+//! What of a configuration may be shown when something about it is told: in the line of a mistake, and in its words.
+//!
+//! A value is shown where its key declares it harmless and where it looks like what the key declares; nothing else is, wherever
+//! and however it is written. What came from a variable is called by the variable's name.
+
+pub mod forms;
+mod judge;
+mod line;
+mod scalars;
+
+use std::sync::OnceLock;
+
+use self::forms::Known;
+use self::judge::{Judge, Judged};
+use self::scalars::{Found, Spot};
+use super::shape::{AuthType, Shape};
+use crate::secret::Secret;
+
+/// What stands for something that is not shown.
+pub const MASK: &str = "******";
+
+/// A text of the configuration, as far as it may be shown.
+pub struct Page {
+    chars: Vec<char>,
+    read: OnceLock<Option<Spot>>,
+    judged: OnceLock<(Vec<Judged>, Vec<String>)>,
+}
+
+impl Page {
+    pub fn new(text: &str) -> Self {
+        Self { chars: text.chars().collect(), read: OnceLock::new(), judged: OnceLock::new() }
+    }
+
+    fn read(&self) -> Option<&Spot> {
+        self.read.get_or_init(|| scalars::read(&self.chars.iter().collect::<String>())).as_ref()
+    }
+
+    /// The names that it gives to things.
+    pub fn names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        let Some(Found::Map(entries)) = self.read().map(|root| &root.value) else { return names };
+        for (key, value) in entries {
+            let giving = ["credentials", "client_certificates", "ca_bundles", "profiles"];
+            if let (Found::Scalar(text), Found::Map(named)) = (&key.value, &value.value)
+                && giving.contains(&text.as_str())
+            {
+                names.extend(named.iter().filter_map(|(name, _)| match &name.value {
+                    Found::Scalar(name) if forms::is_given_name(name) => Some(name.clone()),
+                    _ => None,
+                }));
+            }
+        }
+        names
+    }
+
+    fn judged(&self, types: &[AuthType], of: Option<AuthType>, known: &Known) -> Option<&(Vec<Judged>, Vec<String>)> {
+        let root = self.read()?;
+        Some(self.judged.get_or_init(|| Judge::of(root, types, of, known)))
+    }
+
+    /// A line, from 1, and where the caret for a column, from 1, goes in it.
+    pub fn line(
+        &self,
+        (number, column): (usize, usize),
+        types: &[AuthType],
+        of: Option<AuthType>,
+        known: &Known,
+    ) -> (String, usize) {
+        let mut start = 0;
+        for _ in 1..number {
+            start = (start..self.chars.len()).find(|at| self.chars[*at] == '\n').map_or(self.chars.len(), |at| at + 1);
+        }
+        let end = (start..self.chars.len()).find(|at| self.chars[*at] == '\n').unwrap_or(self.chars.len());
+        let end = if end > start && self.chars[end - 1] == '\r' { end - 1 } else { end };
+        let column = column.saturating_sub(1);
+        match self.judged(types, of, known) {
+            Some((scalars, _)) => line::judged(&self.chars, (start, end), column, scalars),
+            None => line::unread(&self.chars, (start, end), column, known),
+        }
+    }
+
+    /// The texts in it that may not be shown.
+    pub fn hidden<'p>(&'p self, types: &[AuthType], of: Option<AuthType>, known: &Known) -> &'p [String] {
+        self.judged(types, of, known).map_or(&[], |(_, hidden)| hidden)
+    }
+}
+
+/// A text in quotes where it is of the shape that its place declares; else other words for it.
+pub fn quoted(text: &str, shape: Shape, else_say: &str) -> String {
+    static NOTHING: OnceLock<Known> = OnceLock::new();
+    let known = NOTHING.get_or_init(Known::default);
+    if !text.is_empty() && forms::is_harmless(shape, text, known) { format!("`{text}`") } else { else_say.to_owned() }
+}
+
+/// A key in quotes, a blank before it, where it is a word or nearly one; else nothing.
+pub fn quoted_key(text: &str) -> String {
+    if forms::is_key_word(text) { format!(" `{text}`") } else { String::new() }
+}
+
+/// What must not be in a message, and what is said instead of it.
+#[derive(Default)]
+pub struct Unspoken(Vec<(Secret, String)>);
+
+impl Unspoken {
+    /// `text` came from what is written as `origin`.
+    pub fn add(&mut self, text: &Secret, origin: &str) {
+        let known = self.0.iter().any(|(old, _)| old == text);
+        if !text.is_empty() && !known {
+            self.0.push((text.clone(), origin.to_owned()));
+        }
+    }
+
+    /// A message without what is withheld and without what documents hide. The messages are made not to hold it; this is for
+    /// those that hold a path, an address or a name that came from elsewhere than the writer thinks.
+    pub fn cleaned<'h>(&self, message: &str, hidden: impl Iterator<Item = &'h str>, known: &Known) -> String {
+        let mut wrong: Vec<(&str, &str)> = self.0.iter().map(|(text, origin)| (text.expose(), origin.as_str())).collect();
+        wrong.extend(hidden.map(|text| (text, MASK)));
+        wrong.retain(|(text, _)| message.contains(text) && !text.trim().is_empty() && !known.words.contains(*text));
+        // A whole value before its parts; a variable by its name.
+        wrong.sort_by_key(|(text, origin)| (std::cmp::Reverse(text.len()), *origin == MASK));
+        let mut message = message.to_owned();
+        for (text, instead) in wrong {
+            message = replaced(&message, text, instead);
+        }
+        message
+    }
+}
+
+/// Long texts are replaced wherever they stand; short ones where they stand alone; plain words only inside quotes and paths, since
+/// our own sentences consist of such.
+fn replaced(message: &str, text: &str, instead: &str) -> String {
+    let word = text.len() <= 16 && text.chars().all(|c| c.is_ascii_lowercase() || c == ' ');
+    let mut done = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(at) = rest.find(text) {
+        let (before, after) = (&rest[..at], &rest[at + text.len()..]);
+        done.push_str(before);
+        let joined = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        let alone = !joined(done.chars().next_back()) && !joined(after.chars().next());
+        let quoted = done.matches('`').count() % 2 == 1 || done.ends_with('/') || after.starts_with('/');
+        let goes = if word { alone && quoted } else { alone || text.len() >= 8 };
+        done.push_str(if goes { instead } else { text });
+        rest = after;
+    }
+    done.push_str(rest);
+    done
+}
+
+#[cfg(test)]
+mod tests;
