@@ -73,7 +73,10 @@ impl Decode<'_> {
                 self.took(name);
                 Some(self.withheld(unbroken(value), &format!("${{{name}}}")))
             }
-            (None, Some(Ok(default))) => self.expand(default, place, depth + 1),
+            (None, Some(Ok(default))) => {
+                let value = self.expand(default, place, depth + 1)?;
+                Some(self.withheld(&value, &format!("${{{name}}}")))
+            }
             (None, Some(Err(message))) => {
                 let named = if forms::is_reference(name) { format!("`{name}`") } else { "this variable".to_owned() };
                 self.report.error("unset", place, format!("{named} is not set: {message}"));

@@ -50,7 +50,7 @@ impl Decode<'_> {
             self.report.error("empty-path", node.place, "this path is empty");
             return None;
         }
-        if !forms::is_path(text) {
+        if !forms::can_be_path(text) {
             let message = format!("{} is not the path of a file", Self::origin(node));
             self.report
                 .error("path", node.place, message)
@@ -100,7 +100,7 @@ impl Decode<'_> {
     /// A path that could have been a text.
     fn file_of(&mut self, text: &Secret, node: &Node, kind: &str) -> Option<PathBuf> {
         let text = text.expose();
-        if text.is_empty() || forms::is_path(text) {
+        if text.is_empty() || forms::can_be_path(text) {
             return self.path_of(text, node);
         }
         let message = format!("{} is neither {kind} nor the path of a file", Self::origin(node));

@@ -83,17 +83,20 @@ pub fn is_harmless(shape: Shape, text: &str, known: &Known) -> bool {
     let of = |more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
     let short = text.len() <= 64;
     match shape {
-        Shape::Plain => short && of(" ._:/-*") && !is_random(text),
-        Shape::Field => short && of("-_.@;=\"") && !is_random(text) && !text.contains("=="),
+        Shape::Plain => short && of("._:/-*") && !is_token(text),
+        Shape::Field => short && of("-_.@;=\"") && !is_token(text) && !text.contains("=="),
         Shape::Name => known.is_name(text),
         Shape::Variable => is_variable(text),
-        Shape::Host => text.len() <= 253 && of(".-_*?{},[]:/") && !is_random_host(text) && has_ports_only(text),
-        Shape::Listen => {
-            text.strip_prefix("unix:").map_or_else(|| text.len() <= 100 && of(".-_:[]") && !is_random(text), is_path)
+        Shape::Host => {
+            text.len() <= 253 && of(".-_*?{},[]:/") && !is_mixed(text) && !is_random_host(text) && has_ports_only(text)
         }
+        Shape::Listen => match text.strip_prefix("unix:") {
+            Some(path) => is_path(path),
+            None => text.starts_with("systemd") && of("-_:.") && !is_token(text) || is_address(text),
+        },
         Shape::Url => is_plain_url(text),
         Shape::UrlPath => text.len() <= 200 && text.starts_with('/') && of("/*.-_{},?[]!~ ") && !is_random(text),
-        Shape::File => is_path(text),
+        Shape::File => is_path(text) && (text.contains(['/', '.']) || !is_token(text)),
         // What has neither may be the very key, or a secret that was taken for one.
         Shape::Pem | Shape::Key => text.contains(['/', '.']) && is_path(text),
         Shape::Pin => text.strip_prefix("sha256/").is_some_and(|rest| rest.len() == 44),
@@ -172,6 +175,17 @@ pub fn is_key_word(text: &str) -> bool {
     first && text.len() <= 24 && text.chars().all(|c| c.is_ascii_lowercase() || c == '_')
 }
 
+/// A port, or a host or address with one.
+fn is_address(text: &str) -> bool {
+    let of = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+    let port = text.rsplit(':').next().unwrap_or(text);
+    text.len() <= 100
+        && text.chars().all(of)
+        && !is_token(text)
+        && has_ports_only(text)
+        && port.chars().all(|c| c.is_ascii_digit())
+}
+
 /// Behind a colon stands a port, or the text is an IPv6 address: not the password of a user.
 fn has_ports_only(text: &str) -> bool {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
@@ -192,13 +206,23 @@ fn is_plain_url(text: &str) -> bool {
     text.len() <= 200 && text.contains(['.', ':', '/']) && text.chars().all(of) && !is_random_host(text) && has_ports_only(text)
 }
 
+/// Can this be the path of a file at all? What a variable holds may be the file's contents instead.
+pub fn can_be_path(text: &str) -> bool {
+    let base64 = |c: char| c.is_ascii_alphanumeric() || "+/=-_".contains(c);
+    let begins = ["/", "./", "../", "~/"].iter().any(|begin| text.starts_with(begin));
+    let contents = text.len() > 64 && !begins && text.chars().all(base64);
+    // PATH_MAX and NAME_MAX of Linux.
+    !contents && text.len() < 4096 && !text.contains(char::is_control) && text.split('/').all(|segment| segment.len() <= 255)
+}
+
 /// A path as people have them: no lines, no piece that is longer or more even than names are.
 pub fn is_path(text: &str) -> bool {
-    let of = |c: char| c.is_alphanumeric() || " ._-/~+,@:()[]\\".contains(c);
+    let of = |c: char| c.is_alphanumeric() || " ._-/~+,:()[]\\".contains(c);
     text.len() <= 512
+        && !text.contains("://")
         && text.chars().all(of)
         && text.split('/').all(|segment| segment.len() <= 100 && !is_random(segment))
-        && !(text.len() > 64 && !text.contains(['.', '/']))
+        && (text.len() <= 64 || text.contains(['.', '/']))
 }
 
 /// Long runs of letters and digits are how tokens, keys and hashes look.
@@ -208,6 +232,18 @@ pub fn is_random(text: &str) -> bool {
         let upper = run.chars().filter(char::is_ascii_uppercase).count();
         let lower = run.chars().filter(char::is_ascii_lowercase).count();
         run.len() >= 32 || run.len() >= 16 && digits >= 2 && upper + lower >= 4 || run.len() >= 20 && upper >= 3 && lower >= 3
+    })
+}
+
+fn is_token(text: &str) -> bool {
+    is_random(text) || is_mixed(text)
+}
+
+/// A word in which small and capital letters and digits are mixed, as made-up secrets have them; names and places hardly do.
+fn is_mixed(text: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_alphanumeric()).any(|run| {
+        let has = |of: fn(&char) -> bool| run.chars().any(|c| of(&c));
+        run.len() >= 6 && has(char::is_ascii_digit) && has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase)
     })
 }
 
