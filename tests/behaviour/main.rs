@@ -26,6 +26,7 @@ mod protocols;
 mod proxies;
 mod refusals;
 mod rotation;
+mod schema;
 mod secrets_shown;
 mod signing;
 mod targets;

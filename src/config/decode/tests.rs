@@ -39,7 +39,7 @@ fn a_key_in_a_variable_is_taken_in_every_spelling_that_people_have_of_it() {
 
 #[test]
 fn a_key_that_is_none_is_called_by_its_variable() {
-    let der = base64("\u{30}\u{2e}top secret and more of it, as DER would be");
+    let der = base64("\u{30}\u{2e}top secret and more of it, and more of it again, as DER of a key would be");
     for (k, said) in [
         (der.as_str(), "what `${K}` holds is neither PEM or a JWK nor the path of a file"),
         ("line one\nline two", "what `${K}` holds is neither"),
