@@ -117,8 +117,11 @@ fn named<T>(
     }
     let near = config::nearest(name, all.keys().map(String::as_str));
     let mend = near.map_or_else(|| "define it at the top level".to_owned(), |near| format!("did you mean `{near}`?"));
-    let shown =
-        if all.keys().any(|known| forms::is_misspelt(name, known)) { format!(" `{name}`") } else { " of this name".to_owned() };
+    let shown = if forms::is_key_word(name) || all.keys().any(|known| forms::is_misspelt(name, known)) {
+        format!(" `{name}`")
+    } else {
+        " of this name".to_owned()
+    };
     decode.report.error("dangling-name", node.place, format!("there is no {what}{shown}")).help(mend);
     None
 }

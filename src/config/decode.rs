@@ -294,7 +294,7 @@ impl<'a> Decode<'a> {
         let near = nearest(&text, names.iter().copied()).filter(|near| forms::is_misspelt(&text, near));
         let message = match near {
             Some(near) => format!("unknown {what} `{text}`; did you mean `{near}`?"),
-            None if self.report.knows(&text) => format!("unknown {what} `{text}`"),
+            None if forms::is_key_word(&text) || self.report.knows(&text) => format!("unknown {what} `{text}`"),
             None => format!("unknown {what}"),
         };
         self.report.error("unknown-word", node.place, message).help(format!("one of: {}", names.join(", ")));

@@ -249,7 +249,7 @@ fn named<T>(
         (false, None) => format!("defined: {}", defined.join(", ")),
     };
     // What resembles no name may be a credential itself.
-    let message = match defined.iter().any(|defined| forms::is_misspelt(name, defined)) {
+    let message = match forms::is_key_word(name) || defined.iter().any(|defined| forms::is_misspelt(name, defined)) {
         true => format!("no {what} named `{name}`"),
         false => format!("no {what} of this name"),
     };

@@ -77,7 +77,7 @@ fn a_dangling_name_lists_what_is_defined() {
     );
     says(
         "rules:\n  - host: x\n    client_certificate: me\n",
-        &["no client certificate of this name", "no client certificate is defined"],
+        &["no client certificate named `me`", "no client certificate is defined"],
     );
 }
 

@@ -119,7 +119,7 @@ impl Judge<'_> {
                 Shape::Limits if self.known.words.contains(key) => (true, of(Shape::Time)),
                 Shape::Names(one) => (forms::is_given_name(key) || self.known.is_name(key), of(*one)),
                 Shape::Fields(one) => (forms::is_header(key) || forms::is_key_word(key), of(*one)),
-                Shape::Map(one) => (false, of(*one)),
+                Shape::Map(one) => (forms::is_key_word(key), of(*one)),
                 Shape::Many(one) | Shape::List(one) => self.entry(key, of(*one)),
                 Shape::OneOf(shapes) => {
                     let mut all = shapes.iter().map(|one| self.entry(key, of(*one)));
