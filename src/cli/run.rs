@@ -1,15 +1,19 @@
 //! `gatepass run`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, reload};
 
 use super::{Common, Error};
 use crate::config::{self, LogFormat, Mode};
-use crate::observe::{AccessLog, Observe};
+use crate::observe::{AccessLog, Events, Observe};
 use crate::serve::{self, Running};
 
 #[derive(Args, Default)]
@@ -24,12 +28,12 @@ pub async fn run(common: &Common, args: &RunArgs) -> Result<ExitCode, Error> {
     request.listen.clone_from(&args.listen);
     let built = super::build(&request).await?;
     let limits = built.gate.limits.clone();
-    let _log_guard = start_logging(&built.log)?;
+    let (set_log, _log_guard) = start_logging(&built.log)?;
     let (access, _access_guard) = access_log(&built.log, limits.log_queue);
     let (files, rules, log) = (built.files.clone(), built.gate.rules().len(), built.log.clone());
     let ca = built.gate.authority.path().map(std::path::Path::to_owned);
     let env = request.env.clone();
-    let running = serve::start(built, request, Observe::new(access)).await?;
+    let running = serve::start(built, request, Observe::new(Some(access)).with_diagnostics(set_log)).await?;
     let _control = match serve::control::open(&running, &env, &files).await {
         Ok(control) => Some(control),
         Err(why) => {
@@ -103,32 +107,36 @@ async fn stop(running: Running) -> Result<ExitCode, Error> {
 /// It tells of every mechanism of a token that it does not know, as an error.
 pub(super) const QUIET: &str = "cryptoki=off";
 
-/// Diagnostics go to stderr, by way of a thread of their own.
-fn start_logging(log: &config::Log) -> Result<WorkerGuard, Error> {
-    let filter = EnvFilter::builder().parse(format!("{QUIET},{}", log.level)).map_err(|_| {
-        Error::new(format!("`log.level: {}` is no level", log.level)).help("one of error, warn, info, debug, trace")
-    })?;
+/// Diagnostics go to stderr, by way of a thread of their own. With it: how they are set anew.
+fn start_logging(log: &config::Log) -> Result<(impl Fn(&config::Log) + Send + Sync + 'static, WorkerGuard), Error> {
+    let (level, handle) = reload::Layer::new(filter(log)?);
     let (writer, guard) = NonBlockingBuilder::default().finish(std::io::stderr());
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let json = Arc::new(AtomicBool::new(log.format == LogFormat::Json));
+    let lines = tracing_subscriber::fmt::layer()
+        .event_format(Events::new(json.clone(), super::colored()))
         .with_writer(writer)
-        .with_target(false)
-        .log_internal_errors(false)
-        .with_ansi(super::colored());
-    match log.format {
-        LogFormat::Json => builder.json().init(),
-        LogFormat::Text => builder.init(),
-    }
-    Ok(guard)
+        .log_internal_errors(false);
+    tracing_subscriber::registry().with(level).with(lines).init();
+    let set = move |log: &config::Log| {
+        json.store(log.format == LogFormat::Json, Ordering::Relaxed);
+        match filter(log) {
+            Ok(filter) => drop(handle.reload(filter)),
+            Err(_) => tracing::error!("`log.level: {}` is no level; it stays as it was", log.level),
+        }
+    };
+    Ok((set, guard))
 }
 
-/// The access log goes to stdout where the level lets `info` through.
-fn access_log(log: &config::Log, queue: usize) -> (Option<AccessLog>, Option<WorkerGuard>) {
-    let quiet = matches!(log.level.as_str(), "error" | "warn" | "off");
-    if quiet {
-        return (None, None);
-    }
-    let (writer, guard): (NonBlocking, _) =
-        NonBlockingBuilder::default().buffered_lines_limit(queue).lossy(true).finish(std::io::stdout());
-    (Some(AccessLog::new(writer, log.format)), Some(guard))
+fn filter(log: &config::Log) -> Result<EnvFilter, Error> {
+    EnvFilter::builder()
+        .parse(format!("{QUIET},{}", log.level))
+        .map_err(|_| Error::new(format!("`log.level: {}` is no level", log.level)).help("one of error, warn, info, debug, trace"))
+}
+
+/// The access log goes to stdout.
+fn access_log(log: &config::Log, queue: usize) -> (AccessLog, WorkerGuard) {
+    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(queue).lossy(true).finish(std::io::stdout());
+    let access = AccessLog::new(writer, log.format);
+    access.set(log);
+    (access, guard)
 }

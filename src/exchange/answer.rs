@@ -1,6 +1,8 @@
 //! What the client gets: the origin's answer as it comes, or our own with the reason. Whichever it is,
 //! one record is told when its last byte has left.
 
+mod ending;
+
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,8 +23,8 @@ use super::refusal::{quoted, refusal};
 use super::stall::{self, Broken, Patience, Waits};
 use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Plan};
-use crate::observe::{Client, Counters, Kind, Record};
-use crate::origin::{Host, Origin, Scheme};
+use crate::observe::{Client, Counters};
+use crate::origin::Origin;
 use crate::swap::Pair;
 use crate::upstream::Lease;
 use crate::upstream::body::{Flow, Progress, clean_trailers};
@@ -48,6 +50,8 @@ pub struct Ledger {
     first_byte: Option<Duration>,
     status: Option<StatusCode>,
     bytes_out: u64,
+    /// Bytes of another protocol that the connection was switched to.
+    switched_in: u64,
     error: Option<(&'static str, String)>,
     /// What the client should know about the origin's answer.
     remark: Option<&'static str>,
@@ -55,6 +59,8 @@ pub struct Ledger {
     fate: Option<String>,
     /// Why the request went without its credentials.
     withheld: Option<String>,
+    /// What the log should know beside.
+    note: Option<String>,
     client: Option<Client>,
     /// What the client must not see in the answer.
     masks: Vec<Pair>,
@@ -84,10 +90,12 @@ impl Ledger {
             first_byte: None,
             status: None,
             bytes_out: 0,
+            switched_in: 0,
             error: None,
             remark: None,
             fate: None,
             withheld: None,
+            note: None,
             client: None,
             masks: Vec::new(),
             telling: Telling::default(),
@@ -181,7 +189,7 @@ impl Ledger {
     }
 
     /// A 401 to a credential of ours says so, and which one it was: the origin's own page cannot.
-    fn tell_refused(&self, status: StatusCode, fields: &mut HeaderMap) {
+    fn tell_refused(&mut self, status: StatusCode, fields: &mut HeaderMap) {
         let Some(decision) = self.decision.as_ref().filter(|decision| !decision.auth.is_empty()) else { return };
         if status != StatusCode::UNAUTHORIZED {
             return;
@@ -198,6 +206,7 @@ impl Ledger {
         if let Ok(value) = HeaderValue::from_str(&text) {
             fields.append(HeaderName::from_static("proxy-status"), value);
         }
+        self.note = Some(details);
     }
 
     pub fn answered(&mut self) {
@@ -264,34 +273,6 @@ impl Ledger {
         let untold = unchanged && parts.headers.contains_key(header::CONTENT_LENGTH);
         let tail = Box::new(Tail { lease, ledger: self, patience: Patience::default() });
         Response::from_parts(parts, Reply { inner, ahead, untold, broken: None, tail: Some(tail) })
-    }
-
-    fn tell(&mut self) {
-        let Some((at, method, path)) = self.request.take() else { return };
-        let dash: Arc<str> = Arc::from("-");
-        let decision = self.decision.as_ref();
-        let label = |pick: fn(&Decision) -> &Arc<str>| decision.map_or_else(|| dash.clone(), |decision| pick(decision).clone());
-        let nowhere = || Arc::new(Origin::new(Scheme::Http, Host::Name("-".into()), 80));
-        self.context.observe.tell(&Record {
-            at,
-            kind: Kind::Exchange { method, path, downstream: self.downstream, upstream: self.upstream },
-            client: self.client.take().unwrap_or(Client { address: None, user: None }),
-            origin: self.origin.clone().unwrap_or_else(nowhere),
-            rule: label(|decision| &decision.label),
-            auth: label(|decision| &decision.auth_label),
-            certificate: label(|decision| &decision.certificate_label),
-            near: self.near.take(),
-            upstream: self.address,
-            status: self.status,
-            bytes_in: self.flow.as_ref().map_or(0, |flow| flow.bytes()),
-            bytes_out: self.bytes_out,
-            connect: self.connect,
-            tls: self.tls,
-            first_byte: self.first_byte,
-            total: self.started.elapsed(),
-            error: self.error.take(),
-            note: self.withheld.take(),
-        });
     }
 }
 
@@ -400,11 +381,7 @@ impl Drop for Reply {
         if let (false, Some(tail)) = (complete, &mut self.tail)
             && tail.ledger.error.is_none()
         {
-            let why = match tail.ledger.context.cut.is_cancelled() {
-                true => "cut at the end of the grace period",
-                false => "the client went away before the end of the answer, or did not read it",
-            };
-            tail.ledger.error = Some(("connection_terminated", why.to_owned()));
+            tail.ledger.gone("before the end of the answer, or did not read it");
         }
         self.finish(complete);
     }
@@ -512,7 +489,7 @@ fn without_forbidden_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
 }
 
 /// The answer to a HEAD: what a GET would have got, but for its body.
-pub fn without_body(mut response: Response<Reply>) -> Response<Reply> {
+fn without_body(mut response: Response<Reply>) -> Response<Reply> {
     if let Some(length) = response.body().size_hint().exact().filter(|length| *length > 0) {
         response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     }

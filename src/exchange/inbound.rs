@@ -56,6 +56,11 @@ pub fn check(request: &Request<Unread>, tunnel: Option<&Arc<Origin>>, misdirecte
     }
 }
 
+/// Where a request goes, however it is judged.
+pub fn named<B>(request: &Request<B>, tunnel: Option<&Arc<Origin>>) -> Option<Arc<Origin>> {
+    tunnel.cloned().or_else(|| absolute(request).ok().map(Arc::new))
+}
+
 fn bad(details: impl Into<String>) -> Failure {
     Failure::new(Cause::BadRequest, details)
 }
@@ -83,7 +88,7 @@ pub fn check_fields(headers: &HeaderMap, limits: &Limits) -> Result<(), Failure>
     Err(Failure::new(Cause::HeadTooLarge, details).hint("limits.headers sets the bound"))
 }
 
-fn absolute(request: &Request<Unread>) -> Result<Origin, Failure> {
+fn absolute<B>(request: &Request<B>) -> Result<Origin, Failure> {
     let uri = request.uri();
     let scheme = match uri.scheme_str() {
         Some("http") => Scheme::Http,
@@ -99,7 +104,7 @@ fn absolute(request: &Request<Unread>) -> Result<Origin, Failure> {
 fn agree(request: &Request<Unread>, origin: &Origin) -> Result<(), Failure> {
     let uri = request.uri();
     if let Some(authority) = uri.authority() {
-        named("the request's authority", authority.as_str(), origin)?;
+        agrees("the request's authority", authority.as_str(), origin)?;
     }
     if let Some(scheme) = uri.scheme_str()
         && scheme != origin.scheme.as_str()
@@ -114,7 +119,7 @@ fn agree(request: &Request<Unread>, origin: &Origin) -> Result<(), Failure> {
     match (hosts.next(), hosts.next()) {
         (Some(_), Some(_)) => Err(bad("the request has more than one Host")),
         (Some(host), None) => match host.to_str() {
-            Ok(host) => named("the Host", host, origin),
+            Ok(host) => agrees("the Host", host, origin),
             Err(_) => Err(bad("the Host is not text")),
         },
         // RFC 9112 §3.2: an HTTP/1.1 request without Host is malformed. HTTP/2 has `:authority`.
@@ -126,7 +131,7 @@ fn agree(request: &Request<Unread>, origin: &Origin) -> Result<(), Failure> {
     }
 }
 
-fn named(what: &str, text: &str, origin: &Origin) -> Result<(), Failure> {
+fn agrees(what: &str, text: &str, origin: &Origin) -> Result<(), Failure> {
     if origin.is_named_by(text) {
         return Ok(());
     }

@@ -29,7 +29,7 @@ use std::time::Instant;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 
-pub use answer::{Reply, without_body};
+pub use answer::Reply;
 pub use context::{Activity, Busy, Context, LAST_CALL, Overdue, count_cut};
 pub use draft::{apply, begin, sign, standing_back};
 pub use malformed::malformed;
@@ -63,7 +63,7 @@ enum Carried {
     /// The origin's answer, and the connection to give back after its end.
     Passed(Response<Incoming>, Peeked, Option<Lease>),
     /// The connection speaks WebSocket from here on.
-    Switched(Response<Reply>),
+    Switched(Response<Reply>, upgrade::Talk),
     /// gatepass stands for the origin.
     Answered(Response<Reply>),
 }
@@ -135,6 +135,7 @@ impl Session {
         let busy = self.activity.busy();
         let form = interim::Form::of(&mut request);
         let mut ledger = Ledger::new(&self.context, started, &request, busy);
+        ledger.by(&self.client, self.tunnel.clone());
         ledger.tells(form);
         let waiting = request.headers().contains_key(http::header::EXPECT);
         let request = request.map(|body| Unread::new(body, waiting, &self.context.gate().limits));
@@ -143,7 +144,12 @@ impl Session {
                 Ok(()) => ledger.pass(&self.client, response, peeked, lease),
                 Err(failure) => ledger.refuse(&self.client, &failure),
             },
-            Ok(Carried::Switched(response) | Carried::Answered(response)) => ledger.own(&self.client, response),
+            Ok(Carried::Switched(mut response, talk)) => {
+                ledger.switch(&mut response);
+                talk.begin(&self, ledger);
+                response
+            }
+            Ok(Carried::Answered(response)) => ledger.own(&self.client, response),
             Err(failure) => ledger.refuse(&self.client, &failure),
         })
     }
@@ -154,7 +160,8 @@ impl Session {
     }
 
     async fn carry(&self, request: Request<Unread>, ledger: &mut Ledger) -> Result<Carried, Failure> {
-        let destination = inbound::check(&request, self.tunnel.as_ref(), self.misdirected.as_deref())?;
+        let destination = inbound::check(&request, self.tunnel.as_ref(), self.misdirected.as_deref())
+            .inspect_err(|_| ledger.by(&self.client, inbound::named(&request, self.tunnel.as_ref())))?;
         let (gate, plan) = self.plan(destination);
         ledger.planned(&plan);
         let (mut parts, body) = request.into_parts();
@@ -232,6 +239,23 @@ impl Session {
         binding: Option<&'a [u8]>,
     ) -> Round<'a> {
         Round { moment, attempt, user: self.caller.user.as_deref(), peer: self.caller.address, channel_binding: binding, memory }
+    }
+}
+
+/// An answer of our own to a request that no session carries. `tunnel`: where its connection goes, if that is settled.
+pub fn answer(
+    context: &Arc<Context>,
+    activity: &Arc<Activity>,
+    client: &Client,
+    tunnel: Option<&Arc<Origin>>,
+    request: &Request<Incoming>,
+    answer: Result<Response<Reply>, Failure>,
+) -> Response<Reply> {
+    let mut ledger = Ledger::new(context, Instant::now(), request, activity.busy());
+    ledger.by(client, inbound::named(request, tunnel));
+    match answer {
+        Ok(response) => ledger.own(client, response),
+        Err(failure) => ledger.refuse(client, &failure),
     }
 }
 

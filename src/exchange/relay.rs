@@ -34,6 +34,18 @@ pub enum End {
     Cut,
 }
 
+impl End {
+    /// RFC 9209's name for it and a sentence, where it is not as it should be.
+    pub fn cause(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            End::Closed => None,
+            End::Broken => Some(("connection_terminated", "one side broke the connection off")),
+            End::Idle => Some(("connection_timeout", "it was idle for too long")),
+            End::Cut => Some(("connection_terminated", "cut at the end of the grace period")),
+        }
+    }
+}
+
 /// Copies until both sides have closed. A side's end of data is passed on as a half-close. It goes on while gatepass
 /// drains, silent or not: an answer may be on its way. `context.cut` ends it.
 pub async fn relay<A, B>(client: A, upstream: B, idle: Duration, context: &Context) -> Relayed

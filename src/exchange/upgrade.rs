@@ -2,6 +2,8 @@
 //! other; any other protocol that HTTP/1.1's `Upgrade` names (SPDY/3.1 of Kubernetes, Docker's tcp). Bytes are only
 //! handed over after a 101 that answers the very request that was sent.
 
+use std::time::Duration;
+
 use aws_lc_rs::digest;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -149,7 +151,7 @@ pub async fn carry(
         let answer = Answer { draft: &draft, status: response.status(), headers: response.headers() };
         send::verify(decision, &answer, &round, &back)?;
         if switched(&upgrade, &response, key.as_ref())? {
-            return Ok(Carried::Switched(hand_over(session, upgrade, response, lease, gate)));
+            return Ok(hand_over(upgrade, response, lease, gate));
         }
         let peeked = send::peek(decision, &mut response, &draft, &back).await;
         let answer = Answer { draft: &draft, status: response.status(), headers: response.headers() };
@@ -240,14 +242,31 @@ fn accept(key: &[u8]) -> String {
     BASE64_STANDARD.encode(digest)
 }
 
-/// Answers the client and lets both sides talk from then on.
-fn hand_over(
-    session: &Session,
-    upgrade: Upgrade,
-    mut response: Response<Incoming>,
+/// Both sides of a connection that speaks another protocol from here on.
+pub struct Talk {
+    client: OnUpgrade,
+    upstream: OnUpgrade,
     lease: Lease,
-    gate: &Gate,
-) -> Response<Reply> {
+    idle: Duration,
+}
+
+impl Talk {
+    /// Lets both sides talk until they end, which is when the record is told.
+    pub fn begin(self, session: &Session, ledger: Ledger) {
+        let context = session.context.clone();
+        session.activity.hand_over();
+        session.context.tasks.spawn(async move {
+            let Self { client, upstream, lease, idle } = self;
+            let (Ok(client), Ok(upstream)) = (client.await, upstream.await) else { return ledger.relayed(None) };
+            let relayed = relay::relay(TokioIo::new(client), TokioIo::new(upstream), idle, &context).await;
+            ledger.relayed(Some(&relayed));
+            drop(lease);
+        });
+    }
+}
+
+/// What the client is answered, and what goes on after that.
+fn hand_over(upgrade: Upgrade, mut response: Response<Incoming>, lease: Lease, gate: &Gate) -> Carried {
     let upstream = hyper::upgrade::on(&mut response);
     let (mut parts, _) = response.into_parts();
     let named = parts.headers.get(header::UPGRADE).cloned();
@@ -271,16 +290,8 @@ fn hand_over(
         }
     }
     parts.extensions = http::Extensions::new();
-    let context = session.context.clone();
-    let idle = gate.limits.tunnel_idle;
-    let busy = session.activity.busy();
-    session.activity.hand_over();
-    session.context.tasks.spawn(async move {
-        let (Ok(client), Ok(upstream)) = (upgrade.client.await, upstream.await) else { return };
-        relay::relay(TokioIo::new(client), TokioIo::new(upstream), idle, &context).await;
-        drop((lease, busy));
-    });
-    Response::from_parts(parts, Reply::empty())
+    let talk = Talk { client: upgrade.client, upstream, lease, idle: gate.limits.tunnel_idle };
+    Carried::Switched(Response::from_parts(parts, Reply::empty()), talk)
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use super::stream::{Place, Prefixed};
 use super::{Connection, Entrance, forward, owner, proxy_protocol, reverse, socks5, transparent};
 use crate::config::Mode;
 use crate::exchange::Activity;
+use crate::failure::{Cause, Failure};
+use crate::observe::{Counters, Handshake, Kind, Start};
 use crate::origin::Host;
 use crate::upstream::pulse::keep_alive;
 
@@ -36,6 +38,7 @@ pub fn meet(entrance: &Entrance, connection: &Connection) -> Visitor {
 }
 
 pub async fn serve(entrance: Arc<Entrance>, connection: Connection, mut visitor: Visitor, place: Place) {
+    let started = Start::now();
     match connection {
         Connection::Unix(stream) => arrive(entrance, Prefixed::accepted(stream, place), visitor).await,
         Connection::Tcp(stream, peer) => {
@@ -52,7 +55,11 @@ pub async fn serve(entrance: Arc<Entrance>, connection: Connection, mut visitor:
                     // Where whoever connects may say it, it is a claim.
                     Ok(address) if settings.from.is_empty() => visitor.claimed = Some(address),
                     Ok(address) => visitor.address = Some(address),
-                    Err(why) => return tracing::warn!(%peer, "a connection is refused: {why}"),
+                    Err(why) => {
+                        let why = format!("a connection from {peer} is refused: {why}");
+                        entrance.broke_off(&visitor, started, &Failure::new(Cause::BadRequest, why.clone()));
+                        return entrance.context.observe.seldom.warn("connections were refused for their PROXY header", why);
+                    }
                 }
             }
             arrive(entrance, stream, visitor).await;
@@ -72,7 +79,7 @@ where
     };
     match spoken {
         Ok(Some(Spoken::Tls)) => secured(entrance, stream, visitor).await,
-        Ok(Some(_)) if entrance.tls().is_some() => in_clear(stream).await,
+        Ok(Some(_)) if entrance.tls().is_some() => in_clear(&entrance, stream, &visitor).await,
         Ok(Some(spoken)) => speak(entrance, stream, visitor, spoken, false).await,
         Ok(None) => tracing::debug!(visitor = %visitor, "a client connected and sent nothing"),
         Err(cause) => tracing::debug!(visitor = %visitor, %cause, "a client went away"),
@@ -103,6 +110,7 @@ where
 {
     let gate = entrance.context.gate();
     let reverse = matches!(entrance.mode, Mode::Reverse(_));
+    let started = Start::now();
     let handshake = async {
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         let named = start.client_hello().server_name().and_then(|name| Host::parse(name).ok());
@@ -127,8 +135,21 @@ where
             let visitor = Visitor { certified, server_name, certified_as, ..visitor };
             speak(entrance, tls, visitor, spoken, true).await;
         }
-        Ok(Err(cause)) => tracing::info!(visitor = %visitor, %cause, "a caller's TLS handshake with this listener failed"),
-        Err(_) => tracing::info!(visitor = %visitor, "a caller's TLS handshake with this listener took too long"),
+        Ok(Err(cause)) => unshaken(&entrance, &visitor, started, Handshake::Other, &format!("failed: {cause}")),
+        Err(_) => unshaken(&entrance, &visitor, started, Handshake::TimedOut, "took too long"),
+    }
+}
+
+fn unshaken(entrance: &Entrance, visitor: &Visitor, started: Start, reason: Handshake, how: &str) {
+    Counters::add(&entrance.context.observe.counters.handshakes[reason as usize]);
+    let why = format!("a caller's TLS handshake with this listener {how}");
+    tracing::debug!(%visitor, "{why}");
+    entrance.broke_off(visitor, started, &Failure::new(Cause::TlsProtocol, why));
+}
+
+impl Entrance {
+    fn broke_off(&self, visitor: &Visitor, started: Start, failure: &Failure) {
+        self.context.observe.broke_off(Kind::Connection, started, visitor.client(None), None, failure);
     }
 }
 
@@ -137,8 +158,10 @@ fn localhost() -> Host {
 }
 
 /// A password in clear has already been sent; at least it is not answered.
-async fn in_clear<S: AsyncWrite + Unpin>(mut stream: Prefixed<S>) {
+async fn in_clear<S: AsyncWrite + Unpin>(entrance: &Entrance, mut stream: Prefixed<S>, visitor: &Visitor) {
     const ANSWER: &[u8] = b"HTTP/1.1 400 this listener speaks TLS\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: 91\r\n\r\ngatepass: this listener speaks TLS; write the proxy's URL with https:// instead of http://\n";
     let _ = stream.write_all(ANSWER).await;
     let _ = stream.shutdown().await;
+    let failure = Failure::new(Cause::BadRequest, "this listener speaks TLS, and the caller does not");
+    entrance.context.observe.refused(Kind::Connection, Start::now(), visitor.client(None), None, &failure);
 }

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -15,16 +14,17 @@ use super::intercept;
 use super::stream::Prefixed;
 use super::watched::Watched;
 use crate::config::Action;
-use crate::exchange::relay::{self, End};
+use crate::exchange::relay;
 use crate::exchange::{Busy, Context, Reply, refusal};
 use crate::failure::{Cause, Failure};
 use crate::gate::{self, Caller, Reach};
-use crate::observe::{Client, Counters, Kind, Record};
+use crate::observe::{Client, Counters, Kind, Record, Start};
 use crate::origin::{Host, Origin, Scheme, parse_authority};
 use crate::upstream::{Stream, Upstream};
 
 /// Where a tunnel goes and who asked for it.
 pub struct Tunnel {
+    pub started: Start,
     pub context: Arc<Context>,
     pub host: Host,
     pub port: u16,
@@ -51,21 +51,26 @@ pub async fn answer<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let started = Instant::now();
+    let started = Start::now();
     let authority = request.uri().authority().map(http::uri::Authority::as_str).unwrap_or_default();
     let (host, port) = match parse_authority(authority) {
         Ok((host, Some(port))) => (host, port),
-        Ok((_, None)) => return refuse(&Failure::new(Cause::BadRequest, "CONNECT needs HOST:PORT")),
-        Err(why) => return refuse(&Failure::new(Cause::BadRequest, format!("CONNECT to what is not a host: {why}"))),
+        wrong => {
+            let why = wrong.err().map(|why| format!("CONNECT to what is not a host: {why}"));
+            let failure = Failure::new(Cause::BadRequest, why.unwrap_or_else(|| "CONNECT needs HOST:PORT".to_owned()));
+            context.observe.refused(Kind::Tunnel, started, client, None, &failure);
+            return refuse(&failure);
+        }
     };
-    let tunnel = Tunnel { context: context.clone(), host, port, client, caller, at: None };
-    match tunnel.open(started).await {
+    let tunnel = Tunnel { started, context: context.clone(), host, port, client, caller, at: None };
+    match tunnel.open().await {
         Err(failure) => refuse(&failure),
         Ok(Passage::Relay(stream, rule)) => {
             let on = hyper::upgrade::on(request);
             context.tasks.spawn(async move {
-                if let Ok(upgraded) = on.await {
-                    relay_upgraded::<S>(upgraded, stream, tunnel, started, rule, busy).await;
+                match on.await {
+                    Ok(upgraded) => relay_upgraded::<S>(upgraded, stream, tunnel, rule, busy).await,
+                    Err(_) => tunnel.broke_off(&unused()),
                 }
             });
             established()
@@ -73,11 +78,11 @@ where
         Ok(Passage::Intercept) => {
             let on = hyper::upgrade::on(request);
             context.tasks.spawn(async move {
-                let Ok(upgraded) = on.await else { return };
+                let Ok(upgraded) = on.await else { return tunnel.broke_off(&unused()) };
                 drop(busy);
                 match upgraded.downcast::<TokioIo<Watched<S>>>() {
                     Ok(parts) => {
-                        let Some(stream) = unwatched(parts) else { return };
+                        let Some(stream) = unwatched(parts) else { return tunnel.broke_off(&unused()) };
                         intercept::serve(stream, tunnel).await;
                     }
                     Err(upgraded) => intercept::serve(Prefixed::new(bytes::Bytes::new(), TokioIo::new(upgraded)), tunnel).await,
@@ -98,6 +103,10 @@ where
     Some(Prefixed::new(read, stream))
 }
 
+fn unused() -> Failure {
+    Failure::new(Cause::ConnectionTerminated, "the client went away before it used the tunnel")
+}
+
 fn established() -> Response<Reply> {
     Response::new(Reply::empty())
 }
@@ -113,6 +122,13 @@ fn denied(tunnel: &Tunnel, rule: Option<&str>) -> Failure {
 
 fn refuse(failure: &Failure) -> Response<Reply> {
     with_reason(refusal(failure), failure)
+}
+
+/// A CONNECT of a caller that is not let in.
+pub fn turned_away(context: &Context, request: &Request<Incoming>, client: Client, failure: &Failure) {
+    let target = request.uri().authority().and_then(|authority| parse_authority(authority.as_str()).ok());
+    let origin = target.map(|(host, port)| Arc::new(Origin::new(Scheme::Https, host, port.unwrap_or(443))));
+    context.observe.refused(Kind::Tunnel, Start::now(), client, origin, failure);
 }
 
 /// Many clients show only the reason phrase of a refused CONNECT.
@@ -132,7 +148,7 @@ impl Tunnel {
     ///
     /// # Errors
     /// A rule says no, or the host cannot be reached.
-    pub async fn open(&self, started: Instant) -> Result<Passage, Failure> {
+    pub async fn open(&self) -> Result<Passage, Failure> {
         let (rule, opened) = match self.reach() {
             Reach::Intercept => match self.context.gate().authority.permits(&self.host) {
                 Ok(()) => return Ok(Passage::Intercept),
@@ -148,7 +164,7 @@ impl Tunnel {
         match opened {
             Ok(stream) => Ok(Passage::Relay(stream, rule)),
             Err(failure) => {
-                self.record(started, rule, None, None, Some(&failure));
+                self.record(rule, None, None, Some(&failure));
                 Err(failure)
             }
         }
@@ -199,7 +215,6 @@ impl Tunnel {
 
     pub fn record(
         &self,
-        started: Instant,
         rule: Arc<str>,
         stream: Option<std::net::SocketAddr>,
         relayed: Option<&relay::Relayed>,
@@ -209,17 +224,15 @@ impl Tunnel {
         if !self.context.observe.wants_records() {
             return;
         }
-        let error = match (failure, relayed.map(|relayed| relayed.end)) {
-            (Some(failure), _) => Some((failure.cause.error_name(), failure.to_string())),
-            (None, Some(End::Idle)) => Some(("connection_timeout", "the tunnel was idle for too long".to_owned())),
-            (None, Some(End::Cut)) => Some(("connection_terminated", "cut at the end of the grace period".to_owned())),
-            (None, _) => None,
+        let error = match (failure, relayed.and_then(|relayed| relayed.end.cause())) {
+            (Some(failure), _) => Some((failure.cause.error_name(), failure.in_full())),
+            (None, ended) => ended.map(|(name, why)| (name, why.to_owned())),
         };
         self.context.observe.tell(&Record {
-            at: SystemTime::now(),
+            at: self.started.at,
             kind: Kind::Tunnel,
             client: self.client.clone(),
-            origin: self.origin(Scheme::Https),
+            origin: Some(self.origin(Scheme::Https)),
             near: self.near_by(&rule),
             rule,
             auth: "-".into(),
@@ -231,34 +244,40 @@ impl Tunnel {
             connect: std::time::Duration::ZERO,
             tls: std::time::Duration::ZERO,
             first_byte: None,
-            total: started.elapsed(),
+            total: self.started.elapsed(),
             error,
             note: None,
         });
     }
 
     /// Relays blindly until both sides are done.
-    pub async fn relay<C>(self, client: C, upstream: Stream, started: Instant, rule: Arc<str>)
+    pub async fn relay<C>(self, client: C, upstream: Stream, rule: Arc<str>)
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
         let address = upstream.peer_addr();
         let idle = self.context.gate().limits.tunnel_idle;
         let relayed = relay::relay(client, upstream, idle, &self.context).await;
-        self.record(started, rule, address, Some(&relayed), None);
+        self.record(rule, address, Some(&relayed), None);
+    }
+
+    /// It was let through, and came to nothing.
+    pub fn broke_off(&self, failure: &Failure) {
+        let origin = Some(self.origin(Scheme::Https));
+        self.context.observe.broke_off(Kind::Tunnel, self.started, self.client.clone(), origin, failure);
     }
 }
 
-async fn relay_upgraded<S>(upgraded: Upgraded, stream: Stream, tunnel: Tunnel, started: Instant, rule: Arc<str>, busy: Busy)
+async fn relay_upgraded<S>(upgraded: Upgraded, stream: Stream, tunnel: Tunnel, rule: Arc<str>, busy: Busy)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     match upgraded.downcast::<TokioIo<Watched<S>>>() {
-        Ok(parts) => {
-            let Some(client) = unwatched(parts) else { return };
-            tunnel.relay(client, stream, started, rule).await;
-        }
-        Err(upgraded) => tunnel.relay(TokioIo::new(upgraded), stream, started, rule).await,
+        Ok(parts) => match unwatched(parts) {
+            Some(client) => tunnel.relay(client, stream, rule).await,
+            None => tunnel.broke_off(&unused()),
+        },
+        Err(upgraded) => tunnel.relay(TokioIo::new(upgraded), stream, rule).await,
     }
     drop(busy);
 }

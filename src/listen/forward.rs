@@ -39,20 +39,14 @@ where
     let ours = request.method() != Method::CONNECT && request.uri().scheme().is_none();
     if ours {
         if let Err(failure) = visit.admit_to_pages(request.headers()).await {
-            unread::leave(request, &context.gate().limits);
-            return Ok(refuse(visit, &failure));
+            return Ok(refuse(visit, request, &failure));
         }
-        let _busy = visit.activity.busy();
         let answer = pages::answer(context, &request);
-        unread::leave(request, &context.gate().limits);
-        return Ok(answer);
+        return Ok(visit.answer(request, answer));
     }
     let caller = match visit.caller(request.headers()).await {
         Ok(caller) => caller,
-        Err(failure) => {
-            unread::leave(request, &context.gate().limits);
-            return Ok(refuse(visit, &failure));
-        }
+        Err(failure) => return Ok(refuse(visit, request, &failure)),
     };
     if request.method() == Method::CONNECT {
         let busy = visit.activity.busy();
@@ -62,9 +56,15 @@ where
     visit.session(caller).exchange(request).await
 }
 
-fn refuse(visit: &Visit, failure: &Failure) -> Response<Reply> {
+fn refuse(visit: &Visit, request: Request<Incoming>, failure: &Failure) -> Response<Reply> {
+    if request.method() != Method::CONNECT {
+        return connect::with_reason(visit.refuse(request, failure), failure);
+    }
     let _busy = visit.activity.busy();
-    Counters::add(&visit.entrance.context.observe.counters.refused);
+    let context = &visit.entrance.context;
+    Counters::add(&context.observe.counters.refused);
+    connect::turned_away(context, &request, visit.visitor.client(None), failure);
+    unread::leave(request, &context.gate().limits);
     tracing::debug!(visitor = %visit.visitor, %failure, "a caller is not let in");
     connect::with_reason(refusal(failure), failure)
 }

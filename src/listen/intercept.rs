@@ -1,7 +1,6 @@
 //! Inside a tunnel that a rule may speak of: the first bytes tell what is spoken there.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -13,7 +12,9 @@ use super::sniff::{self, Spoken};
 use super::stream::Prefixed;
 use crate::config::Unmatched;
 use crate::exchange::{Activity, Session};
+use crate::failure::{Cause, Failure};
 use crate::gate::{Gate, Plan};
+use crate::observe::{Counters, Handshake};
 use crate::origin::{Host, Scheme};
 
 pub async fn serve<S>(mut stream: Prefixed<S>, tunnel: Tunnel)
@@ -24,8 +25,8 @@ where
     let spoken = tokio::select! {
         first = sniff::first(&mut stream, limits.first_byte) => match first {
             Ok(Some(spoken)) => spoken,
-            Ok(None) => return tracing::debug!(host = %tunnel.host, "a client opened a tunnel and sent nothing"),
-            Err(_) => return,
+            Ok(None) => return tunnel.broke_off(&gone("the client opened a tunnel and sent nothing")),
+            Err(cause) => return tunnel.broke_off(&gone(format!("the client went away before it used the tunnel: {cause}"))),
         },
         // Nothing was asked yet, so nothing is lost.
         () = tunnel.context.last_call() => return,
@@ -34,8 +35,10 @@ where
         Spoken::Tls => tls(stream, tunnel).await,
         Spoken::H2 => clear(stream, tunnel, true).await,
         Spoken::Http1 => clear(stream, tunnel, false).await,
-        _ if stream.prefix().is_empty() => {}
+        _ if stream.prefix().is_empty() => tunnel.broke_off(&gone("the client opened a tunnel and sent nothing")),
         _ => {
+            let why = "what the client sends is neither TLS nor HTTP, and a rule speaks of this host";
+            tunnel.broke_off(&Failure::new(Cause::BadRequest, why).hint("a rule with `action: tunnel` lets it pass"));
             tracing::warn!(host = %tunnel.host, port = tunnel.port, "a rule speaks of this host, but what the client sends is neither TLS nor HTTP; closed (a rule with `action: tunnel` lets it pass)");
         }
     }
@@ -65,7 +68,7 @@ where
     let (stream, wrong_name) = match tokio::time::timeout(limits.tls_handshake, handshake).await {
         Ok(Ok(done)) => done,
         Ok(Err(cause)) => return untrusting(&tunnel, &cause),
-        Err(_) => return tracing::debug!(host = %tunnel.host, "the client's TLS handshake took too long"),
+        Err(_) => return unshaken(&tunnel, Handshake::TimedOut, "the client's TLS handshake took too long".to_owned()),
     };
     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let Tunnel { context, client, caller, .. } = tunnel;
@@ -87,13 +90,34 @@ fn untrusting(tunnel: &Tunnel, cause: &std::io::Error) {
                 Some(old) => format!(" (renewed; it may still trust only the one before, {})", old.fingerprint_text()),
                 None => String::new(),
             };
-            tracing::warn!(%host, "the client does not trust gatepass's CA for {host}{renewed}; start it with `gatepass exec`, or give it the file that `gatepass ca path` names");
+            let why = format!(
+                "the client does not trust gatepass's CA for {host}{renewed}; start it with `gatepass exec`, or give it the file that `gatepass ca path` names"
+            );
+            unshaken(tunnel, Handshake::Untrusted, why);
         }
         None if cause.kind() == std::io::ErrorKind::UnexpectedEof => {
-            tracing::warn!(%host, "the client hung up during the TLS handshake for {host}; it probably does not trust gatepass's CA (`gatepass ca path`)");
+            let why = format!(
+                "the client hung up during the TLS handshake for {host}; it probably does not trust gatepass's CA (`gatepass ca path`)"
+            );
+            unshaken(tunnel, Handshake::HungUp, why);
         }
-        _ => tracing::info!(%host, %cause, "the client's TLS handshake failed"),
+        _ => unshaken(tunnel, Handshake::Other, format!("the client's TLS handshake for {host} failed: {cause}")),
     }
+}
+
+/// Counted, recorded, and said as often as can be read: whoever does not trust the CA tries again and again.
+fn unshaken(tunnel: &Tunnel, reason: Handshake, why: String) {
+    let observe = &tunnel.context.observe;
+    Counters::add(&observe.counters.handshakes[reason as usize]);
+    tunnel.broke_off(&Failure::new(Cause::TlsProtocol, why.clone()));
+    match reason {
+        Handshake::Untrusted | Handshake::HungUp => observe.seldom.warn("TLS handshakes by clients failed", why),
+        Handshake::TimedOut | Handshake::Other => tracing::debug!(host = %tunnel.host, "{why}"),
+    }
+}
+
+fn gone(why: impl Into<String>) -> Failure {
+    Failure::new(Cause::ConnectionTerminated, why)
 }
 
 /// HTTP in clear inside a tunnel. When no rule speaks of it in clear, it passes blindly, or is refused in HTTP.
@@ -123,9 +147,8 @@ async fn blindly<S>(stream: Prefixed<S>, tunnel: Tunnel, rule: Arc<str>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let started = Instant::now();
     match tunnel.dial().await {
-        Ok(upstream) => tunnel.relay(stream, upstream, started, rule).await,
-        Err(failure) => tunnel.record(started, rule, None, None, Some(&failure)),
+        Ok(upstream) => tunnel.relay(stream, upstream, rule).await,
+        Err(failure) => tunnel.record(rule, None, None, Some(&failure)),
     }
 }

@@ -3,14 +3,17 @@
 use http::{HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 
-use crate::exchange::{Context, Reply, refusal};
+use crate::exchange::{Context, Reply};
 use crate::failure::{Cause, Failure};
 use crate::gate::Gate;
 use crate::origin::{Host, parse_authority};
 use crate::pattern::HostPattern;
 
 /// Answers an origin-form request. Nothing is proxied from here.
-pub fn answer(context: &Context, request: &Request<Incoming>) -> Response<Reply> {
+///
+/// # Errors
+/// There is nothing here for it.
+pub fn answer(context: &Context, request: &Request<Incoming>) -> Result<Response<Reply>, Failure> {
     // A web page whose name points here (DNS rebinding) must not read this.
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let local = match parse_authority(host) {
@@ -19,19 +22,15 @@ pub fn answer(context: &Context, request: &Request<Incoming>) -> Response<Reply>
         Err(_) => false,
     };
     if !local {
-        return refusal(
-            &Failure::new(Cause::Misdirected, "this is a proxy, not a web server")
-                .hint("set it as the proxy, with the full URL in the request"),
-        );
+        return Err(Failure::new(Cause::Misdirected, "this is a proxy, not a web server")
+            .hint("set it as the proxy, with the full URL in the request"));
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return refusal(
-            &Failure::new(Cause::NotFound, "there is nothing here for this method")
-                .hint("this is a proxy; set it as the proxy of the client"),
-        );
+        return Err(Failure::new(Cause::NotFound, "there is nothing here for this method")
+            .hint("this is a proxy; set it as the proxy of the client"));
     }
     let gate = context.gate();
-    match request.uri().path() {
+    Ok(match request.uri().path() {
         "/" => typed("text/html; charset=utf-8", page(context, &gate, host)),
         "/proxy.pac" => typed("application/x-ns-proxy-autoconfig", pac(&gate, host)),
         "/ca.pem" => {
@@ -41,11 +40,11 @@ pub fn answer(context: &Context, request: &Request<Incoming>) -> Response<Reply>
                 .insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"gatepass-ca.pem\""));
             response
         }
-        _ => refusal(
-            &Failure::new(Cause::NotFound, "this is a proxy; there is only `/`, `/proxy.pac` and `/ca.pem` here")
-                .hint("set it as the proxy of the client"),
-        ),
-    }
+        _ => {
+            return Err(Failure::new(Cause::NotFound, "this is a proxy; there is only `/`, `/proxy.pac` and `/ca.pem` here")
+                .hint("set it as the proxy of the client"));
+        }
+    })
 }
 
 fn typed(kind: &'static str, text: String) -> Response<Reply> {

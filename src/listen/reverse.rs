@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{Method, Request, Response, Version, header};
+use http::{Request, Response, Version, header};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -13,12 +13,10 @@ use super::access::Visitor;
 use super::visit::Visit;
 use super::{Entrance, serve_http};
 use crate::config::Mode;
-use crate::exchange::{Activity, Reply, refusal, without_body};
+use crate::exchange::{Activity, Reply};
 use crate::failure::{Cause, Failure};
 use crate::initiator::{self, CrossSite};
-use crate::observe::Counters;
 use crate::origin::{Host, Origin, Scheme, parse_authority};
-use crate::upstream::unread;
 
 pub async fn serve<S>(entrance: Arc<Entrance>, stream: S, visitor: Visitor, origin: Arc<Origin>, activity: Arc<Activity>)
 where
@@ -42,14 +40,7 @@ async fn handle(visit: &Visit, origin: &Origin, mut request: Request<Incoming>) 
     };
     let caller = match admitted {
         Ok(caller) => caller,
-        Err(failure) => {
-            let _busy = visit.activity.busy();
-            Counters::add(&visit.entrance.context.observe.counters.refused);
-            tracing::info!(visitor = %visit.visitor, upstream = %origin, "a request to a reverse listener is refused: {failure}");
-            let head = request.method() == Method::HEAD;
-            unread::leave(request, &visit.entrance.context.gate().limits);
-            return Ok(if head { without_body(refusal(&failure)) } else { refusal(&failure) });
-        }
+        Err(failure) => return Ok(visit.refuse(request, &failure)),
     };
     readdress(&mut request, origin);
     visit.session(caller).exchange(request).await

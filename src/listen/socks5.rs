@@ -3,7 +3,6 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
@@ -13,7 +12,8 @@ use super::connect::{Passage, Tunnel};
 use super::stream::Prefixed;
 use super::{Entrance, intercept};
 use crate::failure::{Cause, Failure};
-use crate::origin::Host;
+use crate::observe::{Counters, Kind, Start};
+use crate::origin::{Host, Origin, Scheme};
 
 const VERSION: u8 = 5;
 const NO_AUTHENTICATION: u8 = 0;
@@ -34,46 +34,65 @@ mod reply {
 /// Why a connection is not carried on, for the log.
 type Refusal = String;
 
+/// The same, and where it would have gone, if it came to say so.
+type Refused = (Failure, Option<(Host, u16)>);
+
 pub async fn serve<S>(entrance: Arc<Entrance>, mut stream: S, visitor: Visitor)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let started = Instant::now();
+    let started = Start::now();
     let within = entrance.context.gate().limits.request_head;
     let asked = tokio::select! {
-        asked = tokio::time::timeout(within, negotiate(&entrance, &mut stream, &visitor)) => asked,
+        asked = tokio::time::timeout(within, negotiate(&entrance, &mut stream, &visitor, started)) => asked,
         () = entrance.context.last_call() => return,
     };
     let tunnel = match asked {
         Ok(Ok(tunnel)) => tunnel,
-        Ok(Err(why)) => return tracing::info!(visitor = %visitor, "a SOCKS client is refused: {why}"),
-        Err(_) => return tracing::debug!(visitor = %visitor, "a SOCKS client took too long to ask"),
+        Ok(Err(refused)) => return turn_away(&entrance, &visitor, started, refused),
+        Err(_) => {
+            let failure = Failure::new(Cause::RequestTimeout, "a SOCKS client took too long to ask");
+            return turn_away(&entrance, &visitor, started, (failure, None));
+        }
     };
-    match tunnel.open(started).await {
+    match tunnel.open().await {
         Err(failure) => {
-            tracing::info!(visitor = %visitor, "a SOCKS client is refused: {failure}");
+            tracing::debug!(visitor = %visitor, "a SOCKS client is refused: {failure}");
             let _ = answer(&mut stream, code(&failure)).await;
         }
         Ok(passage) => {
             if answer(&mut stream, reply::SUCCEEDED).await.is_err() {
-                return;
+                return tunnel
+                    .broke_off(&Failure::new(Cause::ConnectionTerminated, "the client went away before it used the tunnel"));
             }
             match passage {
-                Passage::Relay(upstream, rule) => tunnel.relay(stream, upstream, started, rule).await,
+                Passage::Relay(upstream, rule) => tunnel.relay(stream, upstream, rule).await,
                 Passage::Intercept => intercept::serve(Prefixed::new(bytes::Bytes::new(), stream), tunnel).await,
             }
         }
     }
 }
 
-async fn negotiate<S>(entrance: &Entrance, stream: &mut S, visitor: &Visitor) -> Result<Tunnel, Refusal>
+fn turn_away(entrance: &Entrance, visitor: &Visitor, started: Start, (failure, asked): Refused) {
+    let observe = &entrance.context.observe;
+    if matches!(failure.cause, Cause::Denied | Cause::ProxyAuthentication) {
+        Counters::add(&observe.counters.refused);
+    }
+    let origin = asked.map(|(host, port)| Arc::new(Origin::new(Scheme::Https, host, port)));
+    let kind = if origin.is_some() { Kind::Tunnel } else { Kind::Connection };
+    observe.refused(kind, started, visitor.client(None), origin, &failure);
+    tracing::debug!(%visitor, "a SOCKS client is refused: {failure}");
+}
+
+async fn negotiate<S>(entrance: &Entrance, stream: &mut S, visitor: &Visitor, started: Start) -> Result<Tunnel, Refused>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let broken = |_| "it went away".to_owned();
-    let [version, count] = read::<2, _>(stream).await?;
+    let wrong = |why: Refusal| (Failure::new(Cause::BadRequest, format!("a SOCKS client is refused: {why}")), None);
+    let broken = |_| wrong("it went away".to_owned());
+    let [version, count] = read::<2, _>(stream).await.map_err(wrong)?;
     if version != VERSION {
-        return Err(format!("it speaks version {version}"));
+        return Err(wrong(format!("it speaks version {version}")));
     }
     let mut methods = vec![0; usize::from(count)];
     stream.read_exact(&mut methods).await.map_err(broken)?;
@@ -86,9 +105,9 @@ where
     };
     stream.write_all(&[VERSION, method]).await.map_err(broken)?;
     if method == NO_ACCEPTABLE_METHOD {
-        return Err("it offers neither a password nor to go without".to_owned());
+        return Err(wrong("it offers neither a password nor to go without".to_owned()));
     }
-    let said = if method == PASSWORD { Some(password(stream).await?) } else { None };
+    let said = if method == PASSWORD { Some(password(stream).await.map_err(wrong)?) } else { None };
     let admitted = entrance.admit(visitor, said.as_ref()).await;
     if method == PASSWORD {
         stream.write_all(&[1, u8::from(admitted.is_err())]).await.map_err(broken)?;
@@ -96,11 +115,12 @@ where
     let user = match admitted {
         Ok(user) => user,
         Err(failure) => {
+            let mut asked = None;
             if method == NO_AUTHENTICATION {
-                let _ = request(stream).await;
+                asked = request(stream).await.ok();
                 let _ = answer(stream, reply::NOT_ALLOWED).await;
             }
-            return Err(failure.to_string());
+            return Err((failure, asked));
         }
     };
     match request(stream).await {
@@ -109,11 +129,11 @@ where
                 tracing::debug!(visitor = %visitor, %ip, "a SOCKS client named an address: only rules for addresses apply; with socks5h:// it names the host");
             }
             let (client, caller) = (visitor.client(user.clone()), visitor.caller(user));
-            Ok(Tunnel { context: entrance.context.clone(), host, port, client, caller, at: None })
+            Ok(Tunnel { started, context: entrance.context.clone(), host, port, client, caller, at: None })
         }
         Err((code, why)) => {
             let _ = answer(stream, code).await;
-            Err(why)
+            Err(wrong(why))
         }
     }
 }

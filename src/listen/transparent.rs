@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustls::server::Acceptor;
 use socket2::SockRef;
@@ -15,20 +15,32 @@ use super::connect::{Passage, Tunnel};
 use super::sniff::{self, Spoken};
 use super::stream::Prefixed;
 use super::{Entrance, intercept};
+use crate::failure::{Cause, Failure};
 use crate::gate::Reach;
-use crate::origin::{Host, parse_authority};
+use crate::observe::{Counters, Kind, Start};
+use crate::origin::{Host, Origin, Scheme, parse_authority};
 
 /// How long a client may keep silent before it is taken for one whose server speaks first (SMTP, MySQL).
 const SERVER_FIRST: Duration = Duration::from_millis(500);
 
 pub async fn serve(entrance: Arc<Entrance>, mut stream: Prefixed<TcpStream>, visitor: Visitor) {
-    let started = Instant::now();
+    let started = Start::now();
+    let observe = &entrance.context.observe;
     let Some(original) = original_destination(stream.get_ref()) else {
-        return tracing::warn!(visitor = %visitor, "a connection came to the transparent listener that no firewall redirected; clients are not to be pointed at it");
+        let why =
+            "a connection came to the transparent listener that no firewall redirected; clients are not to be pointed at it";
+        let failure = Failure::new(Cause::BadRequest, why);
+        observe.refused(Kind::Connection, started, visitor.client(None), None, &failure);
+        return observe.seldom.warn("connections that no firewall redirected", format!("{visitor}: {why}"));
     };
     let user = match entrance.admit(&visitor, None).await {
         Ok(user) => user,
-        Err(failure) => return tracing::info!(visitor = %visitor, "a redirected connection is refused: {failure}"),
+        Err(failure) => {
+            Counters::add(&observe.counters.refused);
+            let origin = Origin::new(Scheme::Https, Host::Ip(original.ip()), original.port());
+            observe.refused(Kind::Tunnel, started, visitor.client(None), Some(Arc::new(origin)), &failure);
+            return tracing::debug!(visitor = %visitor, "a redirected connection is refused: {failure}");
+        }
     };
     let named = tokio::select! {
         named = name(&entrance, &mut stream) => named,
@@ -42,17 +54,24 @@ pub async fn serve(entrance: Arc<Entrance>, mut stream: Prefixed<TcpStream>, vis
     }
     let host = name.unwrap_or(Host::Ip(original.ip()));
     let (client, caller) = (visitor.client(user.clone()), visitor.caller(user));
-    let tunnel =
-        Tunnel { context: entrance.context.clone(), host, port: original.port(), client, caller, at: Some(original.ip()) };
+    let tunnel = Tunnel {
+        started,
+        context: entrance.context.clone(),
+        host,
+        port: original.port(),
+        client,
+        caller,
+        at: Some(original.ip()),
+    };
     // A refusal can be told in HTTP only, once TLS is off.
     let denied = matches!(gate.reach(&tunnel.host, tunnel.port, &tunnel.caller), Reach::Deny { .. });
     if denied && !stream.prefix().is_empty() {
         return intercept::serve(stream, tunnel).await;
     }
-    match tunnel.open(started).await {
-        Ok(Passage::Relay(upstream, rule)) => tunnel.relay(stream, upstream, started, rule).await,
+    match tunnel.open().await {
+        Ok(Passage::Relay(upstream, rule)) => tunnel.relay(stream, upstream, rule).await,
         Ok(Passage::Intercept) => intercept::serve(stream, tunnel).await,
-        Err(failure) => tracing::info!(host = %tunnel.host, "a redirected connection is not carried: {failure}"),
+        Err(failure) => tracing::debug!(host = %tunnel.host, "a redirected connection is not carried: {failure}"),
     }
 }
 

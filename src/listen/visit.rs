@@ -2,15 +2,18 @@
 
 use std::sync::{Arc, Mutex};
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, Request, Response, header};
+use hyper::body::Incoming;
 
 use super::Entrance;
 use super::access::{self, Visitor};
 use super::heads::Teller;
-use crate::exchange::{self, Activity, Session};
+use crate::exchange::{self, Activity, Reply, Session};
 use crate::failure::Failure;
 use crate::gate::Caller;
+use crate::observe::Counters;
 use crate::origin::Origin;
+use crate::upstream::unread;
 
 pub struct Visit {
     pub entrance: Arc<Entrance>,
@@ -52,6 +55,20 @@ impl Visit {
     pub async fn admit_to_pages(&self, headers: &HeaderMap) -> Result<(), Failure> {
         let said = access::basic(headers).or_else(|| access::basic_in(headers, &header::AUTHORIZATION));
         self.entrance.admit(&self.visitor, said.as_ref()).await.map(|_| ())
+    }
+
+    /// Answers a request by something of our own, on the record.
+    pub fn answer(&self, request: Request<Incoming>, answer: Result<Response<Reply>, Failure>) -> Response<Reply> {
+        let Self { entrance, visitor, activity, origin, .. } = self;
+        let answer = exchange::answer(&entrance.context, activity, &visitor.client(None), origin.as_ref(), &request, answer);
+        unread::leave(request, &entrance.context.gate().limits);
+        answer
+    }
+
+    /// Answers a request of a caller that is not let in, on the record.
+    pub fn refuse(&self, request: Request<Incoming>, failure: &Failure) -> Response<Reply> {
+        Counters::add(&self.entrance.context.observe.counters.refused);
+        self.answer(request, Err(failure.clone()))
     }
 
     pub fn session(&self, caller: Caller) -> Arc<Session> {

@@ -15,16 +15,17 @@ const MOST: usize = 32;
 
 impl Notices {
     pub fn hear(&self, record: &Record) {
+        let origin = || record.origin.as_ref().map_or_else(|| "a client".to_owned(), ToString::to_string);
         if let Some(note) = &record.note
-            && self.is_news(record.origin.to_string(), "withheld")
+            && self.is_news(origin(), "noted")
         {
-            tracing::warn!("{}: {note}", record.origin);
+            tracing::warn!("{}: {note}", origin());
         }
         let Some((kind, sentence)) = &record.error else { return };
         // A client that goes away knows that itself.
         let own = record.status.is_some_and(|status| status.is_client_error() || status.is_server_error());
-        if own && self.is_news(record.origin.to_string(), kind) {
-            tracing::warn!("{}: {sentence}", record.origin);
+        if own && self.is_news(origin(), kind) {
+            tracing::warn!("{}: {sentence}", origin());
         }
     }
 

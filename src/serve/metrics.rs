@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::reload::Reloader;
 use crate::exchange::Context;
 use crate::gate::{Gate, Held, Kind};
+use crate::observe::Handshake;
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -29,8 +30,21 @@ pub fn text(context: &Context, reloader: &Reloader, ready: bool) -> String {
         ("gatepass_exchanges_total", &counters.exchanges, "Requests carried or refused."),
         ("gatepass_failures_total", &counters.failures, "Requests that gatepass answered itself, with an error."),
         ("gatepass_tunnels_total", &counters.tunnels, "Tunnels passed through blindly or refused."),
+        ("gatepass_refused_callers_total", &counters.refused, "Callers that a listener did not let in."),
     ] {
         page.one(name, "counter", help, &[], load(counter));
+    }
+    page.one(
+        "gatepass_log_dropped_total",
+        "counter",
+        "Lines of the access log that were dropped.",
+        &[],
+        context.observe.dropped(),
+    );
+    const HANDSHAKES: &str = "gatepass_client_handshake_failures_total";
+    page.head(HANDSHAKES, "counter", "TLS handshakes by clients that failed, by reason.");
+    for (reason, name) in Handshake::ALL {
+        page.sample(HANDSHAKES, &[("reason", name)], load(&counters.handshakes[reason as usize]));
     }
     certificates(&gate, &mut page);
     page.0

@@ -133,6 +133,7 @@ pub async fn start(built: Built, mut request: Request, observe: Observe) -> Resu
     }
     let ready = Arc::new(AtomicBool::new(true));
     tokio::spawn(sweep(context.clone()));
+    tokio::spawn(tell_dropped(context.clone()));
     fetch_scripts(&context);
     tokio::spawn(expiry::watch(context.clone()));
     let reloader = Arc::new(Reloader::new(context.clone(), request, dialer, places, files, silent));
@@ -162,12 +163,34 @@ fn fetch_scripts(context: &Arc<Context>) {
     tokio::spawn(async move { gate.fetch_scripts().await });
 }
 
+/// Says how many lines of the access log were dropped, when it has room again; while it has none, now and then.
+async fn tell_dropped(context: Arc<Context>) {
+    const QUIET: Duration = Duration::from_millis(500);
+    loop {
+        tokio::select! {
+            () = context.observe.lost() => {}
+            () = context.stopping.cancelled() => return,
+        }
+        for _ in 0..20 {
+            let before = context.observe.dropped();
+            tokio::time::sleep(QUIET).await;
+            if context.observe.dropped() == before {
+                break;
+            }
+        }
+        context.observe.tell_dropped();
+    }
+}
+
 /// Closes connections that nobody used for a while, and gives back what a burst of them took.
 async fn sweep(context: Arc<Context>) {
     let mut most = 0;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(10)) => context.gate().sweep(),
+            () = tokio::time::sleep(Duration::from_secs(10)) => {
+                context.gate().sweep();
+                context.observe.seldom.settle(false);
+            }
             () = context.stopping.cancelled() => return,
         }
         let now = context.tasks.len();
@@ -205,6 +228,8 @@ impl Running {
             context.cut.cancel();
             let _ = tokio::time::timeout(Duration::from_secs(1), context.tasks.wait()).await;
         }
+        context.observe.seldom.settle(true);
+        context.observe.tell_dropped();
         Drained { cut: context.observe.counters.cut.load(Ordering::Relaxed) }
     }
 }

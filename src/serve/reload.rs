@@ -131,6 +131,7 @@ impl Reloader {
             );
         }
         *self.silent.lock().unwrap_or_else(|e| e.into_inner()) = built.silent;
+        self.context.observe.set_log(&built.log);
         self.context.swap(built.gate);
         super::fetch_scripts(&self.context);
         tracing::info!(why, rules, "configuration reloaded");

@@ -24,6 +24,7 @@ mod pac;
 mod placeholders;
 mod protocols;
 mod proxies;
+mod records;
 mod refusals;
 mod rotation;
 mod schema;

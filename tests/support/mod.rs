@@ -280,9 +280,13 @@ impl Gatepass {
     }
 
     pub async fn from(request: ConfigRequest) -> Self {
+        Self::observed(request, Observe::default()).await
+    }
+
+    pub async fn observed(request: ConfigRequest, observe: Observe) -> Self {
         let built = serve::build(&request).await.unwrap_or_else(|report| panic!("{}", report.render(false)));
         let ca = built.gate.authority.certificate().clone();
-        let Ok(running) = serve::start(built, request, Observe::default()).await else { panic!("gatepass did not start") };
+        let Ok(running) = serve::start(built, request, observe).await else { panic!("gatepass did not start") };
         let address = running.addresses[0].0;
         Self { running, address, ca }
     }
