@@ -161,6 +161,15 @@ pub const ALLOWED: &[Allowed] = &[
         },
     },
     Allowed {
+        name: "bytes that a URI must not have are percent-encoded",
+        section: "RFC 3986 §2.1, RFC 9112 §3.2",
+        why: "the same target, in the one spelling that the grammar has for it",
+        test: |p, d| {
+            let target = |side: &[Heard]| side.last().map(|heard| heard.start[1].clone()).unwrap_or_default();
+            d.what == What::Target && raw(&target(&p.through.origin)) == raw(&target(&p.direct.origin))
+        },
+    },
+    Allowed {
         name: "a list in one field",
         section: "RFC 9110 §5.3",
         why: "several fields of a name whose value is a list may be joined",
@@ -351,6 +360,26 @@ fn early(pair: &Pair, d: &Difference) -> bool {
         && (ends || case.request.cut.is_some())
         && d.side == Side::Origin
         && matches!(d.what, What::Body | What::End | What::Trailer(_) | What::Count)
+}
+
+/// Percent-encoded bytes that stand for what a URI must not have, as they are.
+fn raw(target: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    let mut rest = target;
+    while let Some((&first, after)) = rest.split_first() {
+        let coded = rest.get(1..3).and_then(|hex| std::str::from_utf8(hex).ok()).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match coded {
+            Some(byte) if first == b'%' && (b"\"<>`{}|^\\".contains(&byte) || byte >= 0x80) => {
+                plain.push(byte);
+                rest = &rest[3..];
+            }
+            _ => {
+                plain.push(first);
+                rest = after;
+            }
+        }
+    }
+    plain
 }
 
 fn without_100(text: &str) -> String {
