@@ -170,6 +170,12 @@ pub const ALLOWED: &[Allowed] = &[
         },
     },
     Allowed {
+        name: "pages of other sites are refused on a reverse listener",
+        section: "Fetch Metadata §2.4, RFC 6454 §7",
+        why: "the listener stands for an API with our credential; see cross_site",
+        test: |p, d| d.what == What::Refused && d.through.starts_with("403") && p.case.request.has("sec-fetch-site"),
+    },
+    Allowed {
         name: "a list in one field",
         section: "RFC 9110 §5.3",
         why: "several fields of a name whose value is a list may be joined",
