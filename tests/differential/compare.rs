@@ -92,7 +92,8 @@ pub fn differences(pair: &Pair) -> Vec<Difference> {
     let heard = |all: &'_ [Heard]| all.last().cloned().unwrap_or_else(|| nothing.clone());
     let (a, b) = (heard(&direct.origin), heard(&through.origin));
     if direct.origin.len() != through.origin.len() && !answered_itself {
-        let count = |all: &[Heard]| format!("{} requests", all.len());
+        let one = |heard: &Heard| format!("{} {:?}", heard.start[0].escape_ascii(), heard.end);
+        let count = |all: &[Heard]| format!("{} requests: {}", all.len(), all.iter().map(one).collect::<Vec<_>>().join(", "));
         found.push(Difference {
             side: Side::Origin,
             what: What::Count,

@@ -61,6 +61,8 @@ static ALL: AtomicBool = AtomicBool::new(false);
 struct Tally {
     allowed: BTreeMap<&'static str, u64>,
     known: BTreeMap<&'static str, u64>,
+    /// Seen once, and not again when the case was played alone.
+    once: Vec<String>,
     /// What it is, how often, and examples.
     found: BTreeMap<(String, Side, What), (u64, Vec<String>)>,
 }
@@ -182,20 +184,23 @@ async fn work(mut worker: Worker, source: fn(u64) -> Case, next: Arc<AtomicU64>,
                 continue;
             }
             let again = alone(&mut worker, &case).await;
-            let example = if judge(&again).iter().any(|d| (d.side, d.what.clone()) == kind) {
-                let small = shrunk(&mut worker, again, &kind).await;
-                let told: Vec<String> = judge(&small).iter().map(ToString::to_string).collect();
-                keep(number, &small.case, &told);
-                format!("case {number}, made small:\n{}  {}\n", small.case.to_text(), told.join("\n  "))
-            } else {
+            if !judge(&again).iter().any(|d| (d.side, d.what.clone()) == kind) {
                 let before = previous.as_ref().map(Case::to_text).unwrap_or_default();
-                format!(
-                    "case {number}, only after others ({}):\n{}  {difference}\nbefore it:\n{before}",
-                    if pair.through.reused { "on the same connection" } else { "on a new connection" },
+                let connection = if pair.through.reused { "on the same connection" } else { "on a new connection" };
+                let text = format!(
+                    "case {number}, only after others ({connection}):\n{}  {difference}\nbefore it:\n{before}",
                     case.to_text()
-                )
-            };
-            tally.lock().unwrap().found.get_mut(&key).unwrap().1.push(example);
+                );
+                let mut tally = tally.lock().unwrap();
+                tally.found.remove(&key);
+                tally.once.push(text);
+                continue;
+            }
+            let small = shrunk(&mut worker, again, &kind).await;
+            let told: Vec<String> = judge(&small).iter().map(ToString::to_string).collect();
+            keep(number, &small.case, &told);
+            let example = format!("case {number}, made small:\n{}  {}\n", small.case.to_text(), told.join("\n  "));
+            tally.lock().unwrap().found.entry(key).or_default().1.push(example);
         }
     }
 }
@@ -241,7 +246,13 @@ fn hold(source: fn(u64) -> Case, first: u64, cases: u64) {
     for (why, times) in &tally.known {
         println!("{times:>8} × known: {why}");
     }
+    for text in &tally.once {
+        println!("not seen again: {text}");
+    }
     assert!(tally.found.is_empty(), "{}", tally.report());
+    // A busy machine makes one of ten thousand late; a fault that depends on time shows more often than that.
+    let bound = 3 + cases / 2_000;
+    assert!(tally.once.len() as u64 <= bound, "more than {bound} differ now and then:\n{}", tally.once.join("\n"));
 }
 
 #[test]
