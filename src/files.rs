@@ -273,6 +273,10 @@ pub fn create_private(path: &Path, bytes: &[u8]) -> Result<bool, FileError> {
     made.map_err(failed("create", path))
 }
 
+pub fn is_link(path: &Path) -> bool {
+    path.is_symlink()
+}
+
 /// True when this is a directory.
 pub fn is_dir(path: &Path) -> bool {
     path.is_dir()

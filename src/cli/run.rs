@@ -49,20 +49,28 @@ pub async fn run(common: &Common, args: &RunArgs) -> Result<ExitCode, Error> {
 /// The first lines: where it listens, what it read, what clients must trust.
 fn announce(running: &Running, files: &[std::path::PathBuf], rules: usize, ca: Option<&std::path::Path>, log: &config::Log) {
     if log.format == LogFormat::Json {
-        for (address, _) in &running.addresses {
-            tracing::info!(%address, rules, "listening");
+        for (address, mode) in &running.listening {
+            let (mode, upstream) = match mode {
+                Mode::Forward => ("forward", None),
+                Mode::Transparent => ("transparent", None),
+                Mode::Reverse(origin) => ("reverse", Some(origin.to_string())),
+            };
+            tracing::info!(%address, mode, upstream, rules, "listening");
+        }
+        if let Some(address) = running.admin {
+            tracing::info!(%address, mode = "admin", "listening");
         }
         return;
     }
-    for (address, mode) in &running.addresses {
+    for (address, mode) in &running.listening {
         match mode {
-            Mode::Reverse(origin) => eprintln!("gatepass listens on http://{address}, for {origin}"),
+            Mode::Reverse(origin) => eprintln!("gatepass listens on {address}, for {origin}"),
             Mode::Transparent => eprintln!("gatepass listens on {address}, for connections redirected to it"),
-            Mode::Forward => eprintln!("gatepass listens on http://{address}"),
+            Mode::Forward => eprintln!("gatepass listens on {address}"),
         }
     }
-    for (path, _) in &running.sockets {
-        eprintln!("gatepass listens on unix:{}", path.display());
+    if let Some(address) = running.admin {
+        eprintln!("/live, /ready and /metrics are on http://{address}");
     }
     let read: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
     match &read[..] {
@@ -105,7 +113,8 @@ async fn stop(running: Running) -> Result<ExitCode, Error> {
 }
 
 /// It tells of every mechanism of a token that it does not know, as an error.
-pub(super) const QUIET: &str = "cryptoki=off";
+/// And what watches files must not write a line about each line that is written beside them.
+pub(super) const QUIET: &str = "cryptoki=off,notify=off,mio=off";
 
 /// Diagnostics go to stderr, by way of a thread of their own. With it: how they are set anew.
 fn start_logging(log: &config::Log) -> Result<(impl Fn(&config::Log) + Send + Sync + 'static, WorkerGuard), Error> {

@@ -1,6 +1,7 @@
 //! What is wrong with a config: every mistake with its place, shown as rustc does. What may be secret is neither in the shown
 //! line nor in the words.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -213,6 +214,29 @@ impl Report {
         text
     }
 
+    /// What it says that is not in `told`; in `told` is then what it says. Where in a file a thing stands makes it no other.
+    pub fn news(&self, told: &mut BTreeSet<String>) -> String {
+        let (mut text, mut now) = (String::new(), BTreeSet::new());
+        for diagnostic in &self.diagnostics {
+            let key = format!("{} {}", diagnostic.code, self.clean(&diagnostic.message));
+            if !told.contains(&key) && !now.contains(&key) && now.len() < SHOWN {
+                self.render_one(diagnostic, false, &mut text);
+            }
+            now.insert(key);
+        }
+        *told = now;
+        text
+    }
+
+    /// Is a mistake none of whoever wrote the configuration, but a want of the system's (EMFILE, ENFILE, ENOMEM, EIO) that may
+    /// be over in a moment?
+    pub fn is_want_of_system(&self) -> bool {
+        let want = |diagnostic: &Diagnostic| {
+            ["(os error 24)", "(os error 23)", "(os error 12)", "(os error 5)"].iter().any(|os| diagnostic.message.contains(os))
+        };
+        self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error && want(diagnostic))
+    }
+
     fn position(&self, diagnostic: &Diagnostic) -> Option<(u16, usize, usize)> {
         diagnostic.at.or_else(|| {
             let place = diagnostic.place?;
@@ -300,5 +324,28 @@ mod tests {
         assert_eq!(rule_lines(text, 2), [4, 7]);
         assert!(rule_lines(text, 3).is_empty());
         assert!(rule_lines("{\"rules\": [{}]}", 1).is_empty());
+    }
+
+    #[test]
+    fn news_is_what_was_not_said_before_wherever_it_stands() {
+        let mut report = Report::default();
+        let mut told = BTreeSet::new();
+        report.warning("expiry", None, "one expires");
+        assert!(report.news(&mut told).contains("one expires"));
+        report.warning("expiry", None, "two expires");
+        let news = report.news(&mut told);
+        assert!(news.contains("two expires") && !news.contains("one expires"), "{news}");
+        assert_eq!(report.news(&mut told), "");
+        assert_eq!(Report::default().news(&mut told), "");
+        assert!(report.news(&mut told).contains("one expires"), "what went away and comes back is news");
+    }
+
+    #[test]
+    fn a_want_of_the_system_is_no_mistake_of_the_configuration() {
+        let mut report = Report::default();
+        report.error("file", None, "cannot read /x: there is no such file");
+        assert!(!report.is_want_of_system());
+        report.error("file", None, format!("cannot read /x: {}", std::io::Error::from_raw_os_error(24)));
+        assert!(report.is_want_of_system());
     }
 }

@@ -135,8 +135,9 @@ pub async fn build(
 }
 
 fn reverse_guard(listener: &Listener) -> Option<((ListenAddress, usize), ReverseGuard)> {
-    let Mode::Reverse(_) = &listener.mode else { return None };
-    let guard = ReverseGuard { hosts: listener.hosts.clone(), cross_site: listener.cross_site.clone() };
+    let Mode::Reverse(origin) = &listener.mode else { return None };
+    let upstream = Some(Arc::new(origin.clone()));
+    let guard = ReverseGuard { upstream, hosts: listener.hosts.clone(), cross_site: listener.cross_site.clone() };
     Some(((listener.address.clone(), listener.nth), guard))
 }
 

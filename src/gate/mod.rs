@@ -72,6 +72,8 @@ pub struct Gate {
 /// What a reverse listener is called, and which web pages may use it.
 #[derive(Default)]
 pub struct ReverseGuard {
+    /// Where everything goes.
+    pub upstream: Option<Arc<Origin>>,
     pub hosts: Vec<HostPattern>,
     pub cross_site: CrossSite,
 }

@@ -90,9 +90,8 @@ async fn speak<S>(entrance: Arc<Entrance>, stream: S, visitor: Visitor, spoken: 
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    match (&entrance.mode, spoken) {
-        (Mode::Reverse(origin), _) => {
-            let origin = Arc::new(origin.clone());
+    match (entrance.upstream(), spoken) {
+        (Some(origin), _) => {
             let h2 = spoken == Spoken::H2;
             let activity = if secure { Activity::new(h2) } else { Activity::in_clear(h2) };
             reverse::serve(entrance, stream, visitor, origin, activity).await;

@@ -83,6 +83,14 @@ pub struct Entrance {
 }
 
 impl Entrance {
+    /// Of a reverse listener: where a new connection goes, by the configuration of now; where that speaks of it no more, by
+    /// that of the start.
+    pub fn upstream(&self) -> Option<Arc<crate::origin::Origin>> {
+        let Mode::Reverse(origin) = &self.mode else { return None };
+        let now = self.context.gate().reverse_guard(&self.name).and_then(|guard| guard.upstream.clone());
+        Some(now.unwrap_or_else(|| Arc::new(origin.clone())))
+    }
+
     /// The TLS to speak with a new connection; a listener's certificate is renewed like any other.
     pub fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
         self.context.gate().listener_tls(&self.name).unwrap_or_else(|| self.tls.clone())

@@ -12,7 +12,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::access::Visitor;
 use super::visit::Visit;
 use super::{Entrance, serve_http};
-use crate::config::Mode;
 use crate::exchange::{Activity, Reply};
 use crate::failure::{Cause, Failure};
 use crate::initiator::{self, CrossSite};
@@ -50,7 +49,7 @@ impl Entrance {
     /// Is this listener meant by that name? A web page can have any name of its own lead here (DNS rebinding), but
     /// no name of this machine, and no address. At a Unix socket no page arrives, and any name is as good as another.
     pub fn is_called(&self, name: &Host, visitor: &Visitor) -> bool {
-        let Mode::Reverse(upstream) = &self.mode else { return false };
+        let Some(upstream) = self.upstream() else { return false };
         let here = |local: SocketAddr| matches!(name, Host::Ip(ip) if ip.to_canonical() == local.ip().to_canonical());
         let gate = self.context.gate();
         let configured = || gate.reverse_guard(&self.name).is_some_and(|guard| guard.hosts.iter().any(|host| host.matches(name)));

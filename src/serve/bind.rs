@@ -7,7 +7,7 @@ use listenfd::ListenFd;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::StartError;
-use crate::config::{ListenAddress, Listener};
+use crate::config::{ListenAddress, Listener, Mode};
 use crate::files;
 use crate::gate::Gate;
 use crate::listen::{Bound, Socket};
@@ -120,6 +120,16 @@ async fn bind_unix(path: &Path, listener: &Listener) -> Result<UnixListener, Sta
     let mode = if listener.access.as_ref().is_some_and(|access| !access.uids.is_empty()) { 0o666 } else { 0o600 };
     files::set_mode(path, mode).map_err(|error| failed(error.to_string()))?;
     Ok(socket)
+}
+
+/// How clients write it; a port that was left to the system is known now.
+pub fn announced(bound: &Bound) -> String {
+    let Some(address) = bound.socket.local_addr() else { return super::fixed::shown(&bound.name.0) };
+    match (&bound.mode, &bound.tls) {
+        (Mode::Transparent, _) => address.to_string(),
+        (_, Some(_)) => format!("https://{address}"),
+        (_, None) => format!("http://{address}"),
+    }
 }
 
 /// The sockets that are ours to remove at the end.

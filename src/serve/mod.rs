@@ -4,6 +4,7 @@ mod admin;
 mod bind;
 pub mod control;
 mod expiry;
+mod fixed;
 mod follow;
 mod metrics;
 mod reload;
@@ -18,12 +19,13 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::config::{self, ListenAddress, Listener, Mode, Request};
+use crate::config::{self, Listener, Mode, Request};
 use crate::exchange::Context;
 use crate::gate;
 use crate::listen;
 use crate::observe::Observe;
 use crate::upstream::Dialer;
+use fixed::Fixed;
 use reload::Reloader;
 
 /// Why serving could not begin.
@@ -82,6 +84,8 @@ pub struct Running {
     pub context: Arc<Context>,
     /// Where the forward listeners are bound, in the order of the configuration.
     pub addresses: Vec<(SocketAddr, Mode)>,
+    /// Every listener, as it is announced: where, whether it speaks TLS of its own, and what it does.
+    pub listening: Vec<(String, Mode)>,
     /// The Unix sockets, removed at the end.
     pub sockets: Vec<(PathBuf, Mode)>,
     pub admin: Option<SocketAddr>,
@@ -101,12 +105,12 @@ pub struct Drained {
 /// # Errors
 /// An address cannot be bound.
 pub async fn start(built: Built, mut request: Request, observe: Observe) -> Result<Running, StartError> {
-    let Built { gate, listeners, admin, dialer, files, found, silent, .. } = built;
+    let Built { gate, listeners, admin, dialer, files, found, silent, report, .. } = built;
     // A file that was found is the one to read again: were it gone, another place must not stand in for it.
     request.files = found;
     let context = Context::new(gate, observe);
     let gate = context.gate();
-    let places: Vec<ListenAddress> = listeners.iter().map(|listener| listener.address.clone()).collect();
+    let fixed = Fixed::new(&listeners, admin, &gate.limits);
     let mut inherited = bind::Inherited::new(request.env.get("LISTEN_FDNAMES"));
     let mut bound = Vec::new();
     for listener in listeners {
@@ -124,6 +128,7 @@ pub async fn start(built: Built, mut request: Request, observe: Observe) -> Resu
         dialer.remember();
     }
     let addresses = bound.iter().filter_map(|bound| Some((bound.socket.local_addr()?, bound.mode.clone()))).collect();
+    let listening = bound.iter().map(|bound| (bind::announced(bound), bound.mode.clone())).collect();
     let sockets = bound.iter().filter_map(|bound| Some((bind::made(&bound.name.0)?, bound.mode.clone()))).collect();
 
     let permits = Arc::new(Semaphore::new(connections(gate.limits.connections)));
@@ -136,13 +141,13 @@ pub async fn start(built: Built, mut request: Request, observe: Observe) -> Resu
     tokio::spawn(tell_dropped(context.clone()));
     fetch_scripts(&context);
     tokio::spawn(expiry::watch(context.clone()));
-    let reloader = Arc::new(Reloader::new(context.clone(), request, dialer, places, files, silent));
+    let reloader = Arc::new(Reloader::new(context.clone(), request, dialer, fixed, &report, files, silent));
     if let Some(listener) = admin {
         tokio::spawn(admin::serve(listener, context.clone(), reloader.clone(), ready.clone()));
     }
     let watcher = watch::Watcher::start(reloader.clone());
     tokio::spawn(follow::run(reloader.clone()));
-    Ok(Running { context, addresses, sockets, admin: admin_address, ready, reloader, _watcher: watcher })
+    Ok(Running { context, addresses, listening, sockets, admin: admin_address, ready, reloader, _watcher: watcher })
 }
 
 /// As many as asked for, but no more than descriptors allow: an exchange takes two, and some are kept

@@ -1,5 +1,6 @@
 //! Reads the configuration again and swaps the new one in whole, or keeps the old one and says why.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,8 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
+use super::fixed::Fixed;
 use super::{Built, build_over, watch};
-use crate::config::{self, ListenAddress, Request};
+use crate::config::{self, Request};
 use crate::exchange::Context;
 use crate::upstream::Dialer;
 
@@ -17,18 +19,28 @@ pub struct Reloader {
     pub(super) context: Arc<Context>,
     request: Request,
     dialer: Arc<Dialer>,
-    /// The listeners that were bound.
-    places: Vec<ListenAddress>,
+    /// What is fixed at the start.
+    fixed: Fixed,
     config_files: Vec<PathBuf>,
     /// Those of the files in force that say nothing.
     silent: std::sync::Mutex<Vec<PathBuf>>,
     /// Holds the complaint that was told last: a pair that is half written is told of once, however
     /// often it is looked at.
-    turn: Mutex<String>,
+    turn: Mutex<Told>,
     /// Something does not work at this moment; its files are worth looking at without being told to.
     pending: AtomicBool,
+    /// It could not even be read, for a reason that may be over in a moment.
+    again: AtomicBool,
     pub succeeded: AtomicU64,
     pub failed: AtomicU64,
+}
+
+/// What was said of the configuration, so that a reload says what is new.
+#[derive(Default)]
+struct Told {
+    mistakes: String,
+    warnings: BTreeSet<String>,
+    restarts: Vec<String>,
 }
 
 /// A file that is being written is looked at again this often, after this long.
@@ -40,14 +52,17 @@ impl Reloader {
         context: Arc<Context>,
         request: Request,
         dialer: Arc<Dialer>,
-        places: Vec<ListenAddress>,
+        fixed: Fixed,
+        report: &config::Report,
         config_files: Vec<PathBuf>,
         silent: Vec<PathBuf>,
     ) -> Self {
         let silent = std::sync::Mutex::new(silent);
-        let (turn, pending) = (Mutex::default(), AtomicBool::new(false));
+        let mut told = Told::default();
+        report.news(&mut told.warnings);
+        let (turn, pending, again) = (Mutex::new(told), AtomicBool::new(false), AtomicBool::new(false));
         let (succeeded, failed) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { context, request, dialer, places, config_files, silent, turn, pending, succeeded, failed }
+        Self { context, request, dialer, fixed, config_files, silent, turn, pending, again, succeeded, failed }
     }
 
     pub async fn reload(&self, why: &str) {
@@ -58,9 +73,18 @@ impl Reloader {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 self.pending.store(true, Ordering::Relaxed);
                 let complaint = report.render(false);
-                if *told != complaint {
-                    tracing::error!(why, "the new configuration has mistakes; the old one stays:\n{complaint}");
-                    *told = complaint;
+                let want = report.is_want_of_system();
+                self.again.store(want, Ordering::Relaxed);
+                if told.mistakes != complaint {
+                    if want {
+                        tracing::error!(
+                            why,
+                            "the configuration cannot be read at this moment; the old one stays, and it is tried again:\n{complaint}"
+                        );
+                    } else {
+                        tracing::error!(why, "the new configuration has mistakes; the old one stays:\n{complaint}");
+                    }
+                    told.mistakes = complaint;
                 }
             }
         }
@@ -84,17 +108,22 @@ impl Reloader {
         self.pending.load(Ordering::Relaxed)
     }
 
+    /// Is it to be read again though no file changed?
+    pub fn is_to_be_tried_again(&self) -> bool {
+        self.again.load(Ordering::Relaxed)
+    }
+
     /// Builds from files that did not change meanwhile. Many editors and scripts truncate a file before they write it, and
     /// an empty configuration would be a valid one: where a file said something and now says nothing, the old one stays.
     async fn build_settled(&self) -> Result<Built, Box<config::Report>> {
         let current = self.context.gate();
         let mut tries = 0;
         loop {
-            let before = watch::contents(&self.files());
+            let before = watch::contents(&self.files(), current.limits.file);
             let built = build_over(&self.request, self.dialer.clone(), Some(&current)).await;
             let emptied = built.as_ref().map_or_else(|_| Vec::new(), |built| self.emptied(built));
             tries += 1;
-            let whole = before == watch::contents(&self.files()) && emptied.is_empty();
+            let whole = before == watch::contents(&self.files(), current.limits.file) && emptied.is_empty();
             if whole || tries == SETTLE_TRIES {
                 return built.and_then(|built| if emptied.is_empty() { Ok(built) } else { Err(refused(built.report, &emptied)) });
             }
@@ -109,20 +138,21 @@ impl Reloader {
         built.silent.iter().filter(|file| known.contains(file) && !before.contains(file)).cloned().collect()
     }
 
-    fn put_in_force(&self, built: Built, why: &str, told: &mut String) {
+    fn put_in_force(&self, built: Built, why: &str, told: &mut Told) {
         self.succeeded.fetch_add(1, Ordering::Relaxed);
+        self.again.store(false, Ordering::Relaxed);
+        told.mistakes.clear();
         self.pending.store(built.gate.pending, Ordering::Relaxed);
         let rules = built.gate.rules().len();
-        let complaint = built.report.render(false);
-        if *told != complaint {
-            if built.report.has_warnings() {
-                tracing::warn!("the new configuration has warnings:\n{complaint}");
-            }
-            *told = complaint;
+        let warnings = built.report.news(&mut told.warnings);
+        if !warnings.is_empty() {
+            tracing::warn!("the new configuration has warnings:\n{}", warnings.trim_end());
         }
-        if built.listeners.iter().map(|listener| &listener.address).ne(&self.places) {
-            tracing::warn!("`listen` and `listeners` are read at the start only; restart gatepass for the new ones");
+        let restarts = self.fixed.differences(&built, self.request.instead.is_some());
+        for restart in restarts.iter().filter(|restart| !told.restarts.contains(restart)) {
+            tracing::warn!("{restart}; restart gatepass for that");
         }
+        told.restarts = restarts;
         let (old, new) = (self.context.gate(), &built.gate);
         if old.authority.certificate() != new.authority.certificate() {
             tracing::warn!(

@@ -294,6 +294,31 @@ async fn a_reload_that_moves_listeners_about_opens_none_to_strangers() {
 }
 
 #[tokio::test]
+async fn a_reload_leads_a_reverse_listener_to_its_new_upstream() {
+    let pki = Pki::new();
+    let origin = Origin::start(&pki, OriginOptions::default()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("g.yaml");
+    let yaml = |host: &str| {
+        let rules = rule("a.test", origin.address, "") + &rule("b.test", origin.address, "");
+        format!("listeners: [{{ listen: 127.0.0.1:0, mode: reverse, upstream: 'https://{host}' }}]\nrules:\n{rules}")
+    };
+    std::fs::write(&file, yaml("a.test")).unwrap();
+    let mut config = request("", &[("CA", &pki.ca_pem)]);
+    config.inline = None;
+    config.files = vec![file.clone()];
+    let gatepass = Gatepass::from(config).await;
+    let get = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", gatepass.address);
+    assert_eq!(gatepass.running.listening[0].0, format!("http://{}", gatepass.address));
+    for host in ["a.test", "b.test", "a.test"] {
+        std::fs::write(&file, yaml(host)).unwrap();
+        gatepass.running.reload().await;
+        assert_eq!(status(&gatepass.ask(&get).await), 200);
+        assert_eq!(origin.last().headers["host"], host);
+    }
+}
+
+#[tokio::test]
 async fn a_reverse_listener_serves_clients_that_know_no_proxy() {
     let pki = Pki::new();
     let origin = Origin::start(&pki, OriginOptions::default()).await;
