@@ -47,6 +47,11 @@ impl<S> Between<S> {
         matches!(&self.spoken, Spoken::Http1(http1) if http1.heads.is_refusing())
     }
 
+    /// The client's data has ended, and it may wait for an answer nevertheless. On HTTP/2 that end is the connection's.
+    pub fn is_owed(&self) -> bool {
+        matches!(&self.spoken, Spoken::Http1(http1) if http1.heads.is_owed(&self.activity))
+    }
+
     /// The stream, and what was read of it that hyper has not had.
     pub fn into_parts(self) -> (S, Bytes) {
         match self.spoken {

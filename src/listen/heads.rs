@@ -82,6 +82,17 @@ impl Heads {
         matches!(self.state, State::Refused(_))
     }
 
+    /// The client's data has ended. Does it still wait for an answer? One whose last message is not whole does not.
+    pub fn is_owed(&self, activity: &Activity) -> bool {
+        let (busy, waiting) = (activity.is_busy(), activity.begun() < self.passed);
+        match self.state {
+            State::Head | State::Undecided | State::Blind => busy || waiting,
+            // An exchange before this one.
+            State::Sized(_) | State::Chunked(_) => busy && waiting,
+            State::Refused(_) => false,
+        }
+    }
+
     /// What was read and hyper has not had.
     pub fn rest(mut self) -> Bytes {
         self.ready.unsplit(self.held);

@@ -32,7 +32,7 @@ where
         Arc::new(move |method, path, failure| session.malformed(method, path, failure))
     };
     let service = service_fn(move |request: Request<Incoming>| session.clone().exchange(request));
-    let io = watched(stream, &activity, false, limits, teller);
+    let io = watched(stream, &activity, limits, teller);
     if h2 {
         let connection = h2_builder(limits).serve_connection(io, service);
         drive(connection, &activity, context, limits).await;
@@ -55,8 +55,7 @@ pub async fn plain<S, V, F>(
     V: Fn(Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = Result<Response<Reply>, Infallible>> + Send + 'static,
 {
-    let half_close = !activity.is_multiplexed();
-    let io = watched(stream, &activity, half_close, limits, teller);
+    let io = watched(stream, &activity, limits, teller);
     if activity.is_multiplexed() {
         let connection = h2_builder(limits).serve_connection(io, service_fn(service));
         return drive(connection, &activity, context, limits).await;
@@ -65,9 +64,8 @@ pub async fn plain<S, V, F>(
     drive(connection, &activity, context, limits).await;
 }
 
-/// The client's stream as hyper is given it. `half_close`: its end may be half an end. `teller`: of HTTP/1 heads that hyper
-/// would refuse.
-fn watched<S>(stream: S, activity: &Arc<Activity>, half_close: bool, limits: &Limits, teller: Teller) -> TokioIo<Watched<S>>
+/// The client's stream as hyper is given it. `teller`: of HTTP/1 heads that hyper would refuse.
+fn watched<S>(stream: S, activity: &Arc<Activity>, limits: &Limits, teller: Teller) -> TokioIo<Watched<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -75,7 +73,7 @@ where
         true => Between::http2(stream, activity.clone()),
         false => Between::http1(stream, activity.clone(), Heads::new(limits, teller)),
     };
-    TokioIo::new(Watched::new(between, activity.clone(), half_close, limits))
+    TokioIo::new(Watched::new(between, activity.clone(), limits))
 }
 
 fn h1_builder(limits: &Limits) -> http1::Builder {

@@ -22,8 +22,6 @@ pub struct Watched<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> {
     /// `None` once it was taken out.
     stream: Option<Between<S>>,
     activity: Arc<Activity>,
-    /// Its end may be half an end.
-    half_close: bool,
     last_word: Option<Pin<Box<Sleep>>>,
     /// Something was written since something was read: an answer has begun.
     answering: bool,
@@ -35,11 +33,10 @@ pub struct Watched<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Watched<S> {
-    pub fn new(stream: Between<S>, activity: Arc<Activity>, half_close: bool, limits: &Limits) -> Self {
+    pub fn new(stream: Between<S>, activity: Arc<Activity>, limits: &Limits) -> Self {
         Self {
             stream: Some(stream),
             activity,
-            half_close,
             last_word: None,
             answering: false,
             ended: false,
@@ -56,7 +53,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Watched<S> {
     /// The client's data has ended. Is it to be told yet?
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.ended = !self.stream.as_ref().is_some_and(Between::is_refusing);
-        if !self.half_close || !self.activity.is_busy() {
+        // In TLS too, where close_notify ends one side alone (RFC 8446 §6.1).
+        if !self.stream.as_ref().is_some_and(Between::is_owed) {
             return Poll::Ready(());
         }
         if self.answering {

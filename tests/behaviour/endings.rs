@@ -139,6 +139,39 @@ async fn a_client_that_has_said_all_it_has_to_say_still_gets_its_answer() {
     assert_eq!(left.load(Ordering::SeqCst), 0);
 }
 
+#[tokio::test]
+async fn a_request_that_ends_with_its_clients_side_is_answered_in_tls_and_in_clear_every_time() {
+    let pki = Pki::new();
+    let secure = Origin::start(&pki, OriginOptions::default()).await;
+    let clear = Origin::start(&pki, OriginOptions { tls: false, ..OriginOptions::default() }).await;
+    let gatepass =
+        Gatepass::start(&format!("rules:\n{}", rule("a.test", secure.address, "bearer: t")), &[("CA", &pki.ca_pem)]).await;
+    for _ in 0..20 {
+        let mut client = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
+        client.write_all(b"GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = String::new();
+        tokio::time::timeout(SOON, client.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(status(&answer) == 200 && answer.ends_with("auth Bearer t"), "{answer}");
+        // Two requests in one piece, the end with them.
+        let host = clear.address;
+        let one = format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let mut client = gatepass.dial().await;
+        client.write_all(format!("{one}{one}").as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answers = String::new();
+        tokio::time::timeout(SOON, client.read_to_string(&mut answers)).await.unwrap().unwrap();
+        assert_eq!(answers.matches("HTTP/1.1 200").count(), 2, "{answers}");
+    }
+    // Half a request is none.
+    let mut client = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
+    client.write_all(b"PUT /half HTTP/1.1\r\nHost: a.test\r\nContent-Length: 9\r\n\r\nhal").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut answer = String::new();
+    let _ = tokio::time::timeout(SOON, client.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.is_empty() || status(&answer) == 400, "{answer}");
+}
+
 /// Sends back what it gets, after `delay`.
 async fn echo(delay: Duration) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
