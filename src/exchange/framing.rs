@@ -3,7 +3,10 @@
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode, Version};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
 
+use super::answer::Peeked;
 use crate::failure::{Cause, Failure};
 use crate::limits::Limits;
 use crate::origin::Origin;
@@ -33,6 +36,30 @@ pub fn settle<B>(response: &mut Response<B>, origin: &Origin, limits: &Limits) -
     // one that breaks off is seen to; for a client of HTTP/1.0 hyper takes it back.
     if response.version() == Version::HTTP_10 {
         *response.version_mut() = Version::HTTP_11;
+    }
+    Ok(())
+}
+
+/// An answer of HTTP/2 may say that it is empty before its stream has ended. What comes against that makes it malformed
+/// (RFC 9113 §8.1.1), and once its head has left there would be no telling.
+///
+/// # Errors
+/// It is not empty, or its end does not come.
+pub async fn settle_empty(body: &mut Incoming, peeked: &mut Peeked, origin: &Origin, limits: &Limits) -> Result<(), Failure> {
+    if body.is_end_stream() || body.size_hint().exact() != Some(0) || !peeked.0.is_empty() {
+        return Ok(());
+    }
+    match tokio::time::timeout(limits.stall, body.frame()).await {
+        Ok(None) => {}
+        Ok(Some(Ok(frame))) => peeked.0.push_back(frame),
+        Ok(Some(Err(cause))) => {
+            let details = format!("the answer of {origin} says that it has no body and does not end with its head: {cause}");
+            return Err(Failure::new(Cause::ResponseInvalid, details));
+        }
+        Err(_) => {
+            let details = format!("the answer of {origin} says that it has no body and did not end within {:?}", limits.stall);
+            return Err(Failure::new(Cause::ResponseTimeout, details).hint("limits.stall sets the bound"));
+        }
     }
     Ok(())
 }

@@ -41,8 +41,15 @@ pub async fn take(
         draft.body = Body::Empty;
         return Ok(Payload::Empty);
     }
-    let ask = send::expects(&draft.headers).then(|| ledger.asking()).flatten();
     let length = body.size_hint().exact();
+    if length == Some(0) {
+        // On HTTP/2 a length of nothing is said before the end of the stream is. What comes against it makes the request
+        // malformed (RFC 9113 §8.1.1), and a head that has left could not be called back.
+        read(body, limits).await?;
+        draft.body = Body::Empty;
+        return Ok(Payload::Empty);
+    }
+    let ask = send::expects(&draft.headers).then(|| ledger.asking()).flatten();
     if need == BodyNeed::Repeat && length.is_some_and(|length| length > limits.body_spill as u64) {
         // Too large to be sent twice: it leaves once the origin has said what it wants (RFC 9110 §10.1.1).
         draft.headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));

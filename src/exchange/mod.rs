@@ -188,8 +188,9 @@ impl Session {
             Some(upgrade) => upgrade::carry(&case, upgrade, draft, &mut payload, ledger).await?,
             None => send::carry(&case, draft, &mut payload, ledger).await?,
         };
-        if let Carried::Passed(response, ..) = &mut carried {
+        if let Carried::Passed(response, peeked, _) = &mut carried {
             framing::settle(response, &plan.origin, &gate.limits)?;
+            framing::settle_empty(response.body_mut(), peeked, &plan.origin, &gate.limits).await?;
         }
         Ok(carried)
     }

@@ -285,3 +285,52 @@ async fn equal_lengths_of_an_http_2_origin_become_one() {
     assert_eq!(response.version(), Version::HTTP_2);
     assert_eq!(response.headers().get_all("content-length").iter().collect::<Vec<_>>(), ["2"]);
 }
+
+#[tokio::test]
+async fn an_http2_request_that_says_it_has_no_body_and_has_one_never_reaches_the_origin() {
+    let pki = Pki::new();
+    let origin = Origin::start(&pki, OriginOptions { alpn: &["http/1.1"], ..OriginOptions::default() }).await;
+    let gatepass =
+        Gatepass::start(&format!("rules:\n{}", rule("a.test", origin.address, "bearer: t")), &[("CA", &pki.ca_pem)]).await;
+    let stream = gatepass.tls("a.test:443", "a.test", &[Alpn::H2]).await;
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    for (body, answered) in [("", true), ("x", false), ("x", false), ("", true)] {
+        let mut sender = sender.clone().ready().await.unwrap();
+        let request = Request::put("https://a.test/").header("content-length", "0").body(()).unwrap();
+        let (response, mut upload) = sender.send_request(request, false).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let before = origin.seen().len();
+        upload.send_data(Bytes::from_static(body.as_bytes()), true).unwrap();
+        let response = tokio::time::timeout(PATIENCE, response).await.unwrap();
+        assert_eq!(response.is_ok_and(|response| response.status() == 200), answered, "{body:?}");
+        assert_eq!(origin.seen().len() - before, usize::from(answered));
+    }
+}
+
+#[tokio::test]
+async fn an_http2_answer_that_says_it_is_empty_and_is_not_is_no_empty_answer() {
+    let pki = Pki::new();
+    let address = raw_origin_speaking(&pki, &["h2"], |stream| async move {
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            let answer = http::Response::builder().header("content-length", "0").body(()).unwrap();
+            let mut body = respond.send_response(answer, false).unwrap();
+            let path = request.uri().path().to_owned();
+            tokio::spawn(async move {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                let piece = if path == "/lying" { "x" } else { "" };
+                body.send_data(Bytes::from_static(piece.as_bytes()), true).unwrap();
+            });
+        }
+    })
+    .await;
+    let more = "tls: { alpn: [h2] }";
+    let gatepass = Gatepass::start(&format!("rules:\n{}", rule("a.test", address, more)), &[("CA", &pki.ca_pem)]).await;
+    for (path, code) in [("/lying", 502), ("/", 200), ("/lying", 502)] {
+        let answer = gatepass.get("a.test", path).await;
+        assert_eq!(status(&answer), code, "{answer}");
+        let request = Request::get(format!("https://a.test{path}")).body(Empty::new().boxed()).unwrap();
+        assert_eq!(over_h2(&gatepass, request).await.0, code);
+    }
+}
