@@ -65,6 +65,8 @@ pub struct Ledger {
     /// What the client must not see in the answer.
     masks: Vec<Pair>,
     telling: Telling,
+    /// The body was not asked for: what the client sends next on HTTP/1 may be that, or another request.
+    unasked: bool,
     busy: Busy,
 }
 
@@ -99,6 +101,7 @@ impl Ledger {
             client: None,
             masks: Vec::new(),
             telling: Telling::default(),
+            unasked: false,
             busy,
         }
     }
@@ -209,6 +212,11 @@ impl Ledger {
         self.note = Some(details);
     }
 
+    /// Did the answer come before the body was asked for?
+    pub fn unasked(&mut self, unasked: bool) {
+        self.unasked = unasked;
+    }
+
     pub fn answered(&mut self) {
         self.first_byte = Some(self.started.elapsed());
     }
@@ -263,6 +271,10 @@ impl Ledger {
         headers::strip(&mut parts.headers);
         self.tell_refused(parts.status, &mut parts.headers);
         self.tell_withheld(&mut parts.headers);
+        if self.unasked {
+            // RFC 9110 §10.1.1. hyper leaves it out on HTTP/2.
+            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         self.status = Some(parts.status);
         self.client = Some(client.clone());
         let mut ahead = peeked.0;

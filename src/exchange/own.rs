@@ -104,7 +104,8 @@ pub async fn carry(
         } else {
             unsent.take().or_else(|| send::outbound(payload, &draft, &recodings, ledger)).unwrap_or(Outbound::Empty)
         };
-        let request = send::request(draft, outbound, plan, false);
+        let mut request = send::request(draft, outbound, plan, false);
+        send::listen_for_interim(&mut request, lease, ledger);
         let sent = send::timed(gate, ledger.progress(), lease.send(request), &decision.way).await?;
         if let Some(failure) = ledger.broke_off() {
             return Err(failure);

@@ -2,13 +2,12 @@
 //! connection that had died, and in rounds where a scheme answers challenges.
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
-use tokio::sync::oneshot;
 
 use super::answer::{Ledger, Peeked, remark};
 use super::hold::Payload;
@@ -19,7 +18,7 @@ use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Gate, Plan};
 use crate::limits::Limits;
 use crate::moment::Moment;
-use crate::upstream::body::Progress;
+use crate::upstream::body::{Hold, Progress};
 use crate::upstream::{Ask, Kept, Lease, Outbound, Way, broke_off, wants_http_1_1};
 
 /// Attempts by a scheme that answers challenges: NTLM needs three, a stale nonce one more.
@@ -171,18 +170,10 @@ async fn dispatch(
     let spare = spare(&draft, &lease, payload);
     let mut body = outbound(payload, &draft, recodings, ledger)
         .ok_or_else(|| Failure::new(Cause::Internal, "the body is on its way already"))?;
-    let go = continue_gate(case, &draft, &mut body, &lease);
-    // hyper's client tells those of HTTP/1 alone.
-    let interim = if lease.is_h2() { None } else { ledger.interim() };
+    let expects = expects(&draft.headers);
+    lease.hold = hold(case, expects, &mut body, &lease);
     let mut request = request(draft, body, plan, lease.is_h2());
-    if go.is_some() || interim.is_some() {
-        hyper::ext::on_informational(&mut request, move |response| match (response.status(), &go, &interim) {
-            // The client is asked when its body is.
-            (StatusCode::CONTINUE, go, _) => go.iter().for_each(|go| go.open()),
-            (status, _, Some(interim)) => interim.tell(status, response.headers()),
-            _ => {}
-        });
-    }
+    listen_for_interim(&mut request, &lease, ledger);
     let (mut left, mut rounds) = (RESENDINGS, ROUNDS);
     loop {
         lease.address(&mut request).await?;
@@ -216,6 +207,7 @@ async fn dispatch(
                     return Err(failure);
                 }
                 payload.settle();
+                ledger.unasked(lease.hold.as_ref().is_some_and(|hold| hold.end()) && expects);
                 ledger.answered();
                 remark(&mut response, &lease);
                 return Ok((response, lease));
@@ -229,9 +221,13 @@ async fn dispatch(
         if undone {
             lease.retire();
         }
+        let mut hold = None;
         let again = match (error.take_message(), &spare) {
             // What was made for a proxy is made anew.
-            (Some(request), _) if lease.reused && !lease.is_forwarded() => Some(request),
+            (Some(request), _) if lease.reused && !lease.is_forwarded() => {
+                hold = lease.hold.take();
+                Some(request)
+            }
             (unsent, Some(spare))
                 if undone
                     || (lease.reused && unsent.is_some())
@@ -247,6 +243,7 @@ async fn dispatch(
         left -= 1;
         drop(lease);
         lease = way.lease(ask, Kept::No).await?;
+        lease.hold = hold;
         ledger.leased(&lease);
         request = reform(again, plan, lease.is_h2());
     }
@@ -363,15 +360,23 @@ fn overdue(limits: &Limits, progress: Option<&Arc<Progress>>, way: &Way) -> Fail
     }
 }
 
-/// Lets the client's body go once the origin says so, or patience ends.
-struct ContinueGate(Mutex<Option<oneshot::Sender<()>>>);
-
-impl ContinueGate {
-    fn open(&self) {
-        if let Some(go) = self.0.lock().unwrap_or_else(|e| e.into_inner()).take() {
-            let _ = go.send(());
-        }
+/// Has interim answers to this request told to the client; 100 lets a body go that is held. hyper's client tells of those of
+/// HTTP/1 alone.
+pub fn listen_for_interim(request: &mut Request<Outbound>, lease: &Lease, ledger: &mut Ledger) {
+    if lease.is_h2() {
+        return;
     }
+    let hold = lease.hold.as_ref().map(Arc::downgrade);
+    let interim = ledger.interim();
+    if hold.is_none() && interim.is_none() {
+        return;
+    }
+    hyper::ext::on_informational(request, move |response| match (response.status(), &interim) {
+        // The client is asked when its body is.
+        (StatusCode::CONTINUE, _) => hold.as_ref().and_then(Weak::upgrade).iter().for_each(|hold| hold.open()),
+        (status, Some(interim)) => interim.tell(status, response.headers()),
+        _ => {}
+    });
 }
 
 /// Does the client wait to be asked for its body?
@@ -379,23 +384,21 @@ pub fn expects(headers: &HeaderMap) -> bool {
     headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-fn continue_gate(case: &Case<'_>, draft: &Draft, outbound: &mut Outbound, lease: &Lease) -> Option<Arc<ContinueGate>> {
-    let expects = expects(&draft.headers);
+/// Holds the client's body until the origin asks for it, or patience ends. hyper's client does not tell of a 100 on HTTP/2;
+/// an answer that makes the body needless comes before it all the same.
+fn hold(case: &Case<'_>, expects: bool, outbound: &mut Outbound, lease: &Lease) -> Option<Arc<Hold>> {
     // A proxy that will ask for its user first is given the time to say so.
-    if !(expects || lease.may_be_challenged()) || lease.is_h2() {
+    if !(expects || lease.may_be_challenged()) {
         return None;
     }
-    let streamed = outbound.streamed()?;
-    let (sender, go) = oneshot::channel();
-    streamed.hold_until(go);
-    let gate = Arc::new(ContinueGate(Mutex::new(Some(sender))));
+    let hold = outbound.streamed()?.hold();
     let patience = if expects { case.gate.limits.continue_wait } else { CHALLENGE_HEAD_START };
-    let held = gate.clone();
+    let held = Arc::downgrade(&hold);
     tokio::spawn(async move {
         tokio::time::sleep(patience).await;
-        held.open();
+        held.upgrade().iter().for_each(|hold| hold.open());
     });
-    Some(gate)
+    Some(hold)
 }
 
 /// The request as it leaves: origin-form with `Host` on HTTP/1.1, `:scheme` and `:authority` on HTTP/2.

@@ -22,6 +22,7 @@ use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Gate, Plan};
 use crate::moment::{Moment, random_bytes};
+use crate::origin::Scheme;
 use crate::upstream::{Ask, Kept, Lease, Outbound};
 
 const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
@@ -119,6 +120,10 @@ pub async fn carry(
     let moment = Moment::real();
     let memory = std::sync::Mutex::new(None);
     let back = drafting::standing_back(&draft, decision)?;
+    // In clear there is no asking whether a server of HTTP/2 speaks HTTP/1.1 after all.
+    if decision.way.is_http_2_alone() && plan.scheme() == Scheme::Http {
+        return send::carry(case, draft, payload, ledger).await;
+    }
     let mut kept: Option<Lease> = None;
     for attempt in 0..send::ROUNDS {
         let mut lease = match kept.take().filter(Lease::is_open) {
@@ -127,7 +132,14 @@ pub async fn carry(
                 if decision.own_connection {
                     *memory.lock().unwrap_or_else(|e| e.into_inner()) = None;
                 }
-                let lease = connect(&upgrade, decision).await?;
+                let lease = match connect(&upgrade, decision).await {
+                    Ok(lease) => lease,
+                    // A server may ignore the wish (RFC 9110 §7.8), and HTTP/2 has no room for it.
+                    Err(failure) if failure.cause == Cause::TlsProtocol && decision.way.is_http_2_alone() => {
+                        return send::carry(case, draft, payload, ledger).await;
+                    }
+                    Err(failure) => return Err(failure),
+                };
                 ledger.leased(&lease);
                 lease
             }
@@ -137,7 +149,8 @@ pub async fn carry(
         let recodings = drafting::sign(&mut draft, decision, &round, &back).await?;
         ledger.mask(drafting::masks(&draft, decision, &back)?);
         let body = send::outbound(payload, &draft, &recodings, ledger).unwrap_or(Outbound::Empty);
-        let (request, key) = ask(&upgrade, &draft, body, plan, &lease);
+        let (mut request, key) = ask(&upgrade, &draft, body, plan, &lease);
+        send::listen_for_interim(&mut request, &lease, ledger);
         let sending = lease.send(request);
         let mut response = match send::timed(gate, ledger.progress(), sending, &decision.way).await? {
             Ok(response) => response,

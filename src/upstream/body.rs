@@ -236,10 +236,35 @@ impl Inner {
     }
 }
 
+/// Holds a body back. Given up without having let it go, it ends the sending.
+pub struct Hold {
+    go: Mutex<Option<oneshot::Sender<()>>>,
+    is_over: AtomicBool,
+}
+
+impl Hold {
+    /// Lets the body go, unless the answer came first.
+    pub fn open(&self) {
+        if !self.is_over.load(Ordering::Acquire)
+            && let Some(go) = self.go.lock().unwrap_or_else(|e| e.into_inner()).take()
+        {
+            let _ = go.send(());
+        }
+    }
+
+    /// The answer is there: what was not let go before stays where it is. True: that is so.
+    pub fn end(&self) -> bool {
+        self.is_over.store(true, Ordering::Release);
+        self.go.lock().unwrap_or_else(|e| e.into_inner()).is_some()
+    }
+}
+
 impl Streamed {
-    /// Asks nothing of the client before `go`.
-    pub fn hold_until(&mut self, go: oneshot::Receiver<()>) {
+    /// Asks nothing of the client before it is let go.
+    pub fn hold(&mut self) -> Arc<Hold> {
+        let (sender, go) = oneshot::channel();
         self.hold = Some(go);
+        Arc::new(Hold { go: Mutex::new(Some(sender)), is_over: AtomicBool::new(false) })
     }
 }
 
@@ -416,8 +441,9 @@ impl Recoded {
 impl Streamed {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if let Some(hold) = &mut self.hold {
-            // A dropped sender counts as leave to go: the wait is over either way.
-            let _ = std::task::ready!(Pin::new(hold).poll(cx));
+            if std::task::ready!(Pin::new(hold).poll(cx)).is_err() {
+                return Poll::Ready(Some(Err(io::Error::other("the request was answered before its body was asked for"))));
+            }
             self.hold = None;
         }
         let mut inner = self.source.lock();

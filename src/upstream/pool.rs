@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::TokioIo;
 
-use super::body::Progress;
+use super::body::{Hold, Progress};
 use super::forward::Forward;
 use super::idle::{Idle, Line, MOMENT, WINDOW};
 use super::pulse::Tended;
@@ -86,6 +86,8 @@ pub struct Lease {
     pub(super) forward: Option<Box<Forward>>,
     /// The generation of the route it goes by.
     route: u64,
+    /// Of a body that waits to be asked for; it waits no longer than the lease lasts.
+    pub hold: Option<Arc<Hold>>,
 }
 
 impl Lease {
@@ -242,11 +244,16 @@ impl Way {
         until > 0 && self.seconds() < until
     }
 
+    /// By a rule's word, the origin speaks HTTP/2 and nothing else.
+    pub fn is_http_2_alone(&self) -> bool {
+        self.upstream.spec().tls.settings.alpn.as_deref() == Some(&[Alpn::H2])
+    }
+
     /// The origin said that it serves this by HTTP/1.1 alone. False: a rule wants HTTP/2 of it.
     pub fn turn_to_http_1_1(&self) -> bool {
         let bound = self.seconds() + HTTP_1_1_KEPT.as_secs();
         self.http_1_1_until.store(bound, Ordering::Relaxed);
-        self.upstream.spec().tls.settings.alpn.as_deref() != Some(&[Alpn::H2])
+        !self.is_http_2_alone()
     }
 
     async fn take_idle(self: &Arc<Self>, kept: Kept) -> Option<Lease> {
@@ -274,6 +281,7 @@ impl Way {
                     peer_certificate: None,
                     forward,
                     route,
+                    hold: None,
                 });
             }
         }
@@ -358,6 +366,7 @@ impl Way {
             peer_certificate: None,
             forward: None,
             route: connection.route,
+            hold: None,
         }
     }
 
@@ -419,6 +428,7 @@ impl Way {
             peer_certificate: None,
             forward,
             route,
+            hold: None,
         })
     }
 

@@ -108,7 +108,7 @@ async fn a_client_of_http_2_that_waits_to_be_asked_is_asked() {
     let (interim, status, _) = waiting(&gatepass, "/refused", Some("upload")).await;
     assert_eq!((statuses(&interim), status), (vec![], 417));
 
-    // An origin of HTTP/2 is sent the body at once, so the client is asked at once.
+    // Whether an origin of HTTP/2 asks is not known, so the client is asked after a while.
     let pki = Pki::new();
     let origin = Origin::start(&pki, OriginOptions::default()).await;
     let yaml = format!("rules:\n{}", rule("a.test", origin.address, "bearer: t"));
@@ -147,4 +147,42 @@ async fn a_silent_origin_gets_the_body_after_a_while() {
     let (interim, code, _) = waiting(&gatepass, "/silent", Some("upload")).await;
     assert_eq!((statuses(&interim), code), (vec![100], 200));
     assert!(begun.elapsed() >= Duration::from_millis(500), "{:?}", begun.elapsed());
+}
+
+/// An origin of HTTP/2 that refuses everything by its head.
+async fn refusing_by_http_2(pki: &Pki) -> std::net::SocketAddr {
+    raw_origin_speaking(pki, &["h2"], |stream| async move {
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            let refusal = http::Response::builder().status(413).body(()).unwrap();
+            let mut body = respond.send_response(refusal, false).unwrap();
+            body.send_data(Bytes::from_static(b"too large"), true).unwrap();
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_body_that_is_refused_by_its_head_is_not_asked_for() {
+    let pki = Pki::new();
+    let origins = [refusing_by_http_2(&pki).await, hinting(&pki, Arc::default()).await];
+    for (origin, code) in origins.into_iter().zip([413, 417]) {
+        let more = if code == 413 { "tls: { alpn: [h2] }" } else { "bearer: t" };
+        let gatepass = Gatepass::start(&format!("rules:\n{}", rule("a.test", origin, more)), &[("CA", &pki.ca_pem)]).await;
+        let (interim, status, text) = waiting(&gatepass, "/refused", Some("upload")).await;
+        assert_eq!((statuses(&interim), status, text.len()), (vec![], code, if code == 413 { 9 } else { 0 }));
+
+        let begun = Instant::now();
+        let mut stream = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
+        let put = b"PUT /refused HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 6\r\n\r\n";
+        stream.write_all(put).await.unwrap();
+        let answer = head(&mut stream).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code}")) && answer.contains("connection: close\r\n"), "{answer}");
+        // What comes next could be the body or a request: the connection ends, and nothing waits for it.
+        let mut rest = Vec::new();
+        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("it ends");
+        let next = gatepass.get("a.test", if code == 413 { "/" } else { "/hello" }).await;
+        assert_eq!(crate::support::status(&next), if code == 413 { 413 } else { 200 }, "{next}");
+        assert!(begun.elapsed() < Duration::from_millis(900), "nothing waits out `continue_wait`: {:?}", begun.elapsed());
+    }
 }

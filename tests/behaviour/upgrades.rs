@@ -187,3 +187,22 @@ async fn a_connect_inside_a_tunnel_is_refused() {
     let answer = gatepass.through("a.test", "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n").await;
     assert_eq!(status(&answer), 400, "{answer}");
 }
+
+#[tokio::test]
+async fn an_upgrade_toward_an_origin_of_http_2_alone_is_an_ordinary_request() {
+    let pki = Pki::new();
+    let origin = Origin::start(&pki, OriginOptions { alpn: &["h2"], ..OriginOptions::default() }).await;
+    let only = "tls: { alpn: [h2] }\nbearer: t0k";
+    let gatepass = Gatepass::start(&format!("rules:\n{}", rule("a.test", origin.address, only)), &[("CA", &pki.ca_pem)]).await;
+    for wish in ["SPDY/3.1", "websocket"] {
+        let request = upgrade("/x").replace("Upgrade: websocket", &format!("Upgrade: {wish}"));
+        let answer = gatepass.through("a.test", &request).await;
+        assert!(status(&answer) == 200 && answer.contains("auth Bearer t0k"), "{answer}");
+    }
+    // One that does speak HTTP/1.1 is asked in it, whatever the rule says of ordinary requests.
+    let address = switching(&pki).await;
+    let gatepass = Gatepass::start(&format!("rules:\n{}", rule("a.test", address, only)), &[("CA", &pki.ca_pem)]).await;
+    let mut stream = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
+    stream.write_all(upgrade("/ws").as_bytes()).await.unwrap();
+    assert_eq!(status(&head(&mut stream).await), 101);
+}

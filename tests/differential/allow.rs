@@ -82,7 +82,7 @@ pub const ALLOWED: &[Allowed] = &[
     Allowed {
         name: "a body nobody waits for",
         section: "RFC 9112 §9.3, §9.6",
-        why: "after an early answer that ends the connection, how much of the body is read is chance",
+        why: "after an early answer that ends the connection, or that comes before the body was asked for, how much of the body is read is chance",
         test: early,
     },
     Allowed {
@@ -174,6 +174,15 @@ pub const ALLOWED: &[Allowed] = &[
         section: "Fetch Metadata §2.4, RFC 6454 §7",
         why: "the listener stands for an API with our credential; see cross_site",
         test: |p, d| d.what == What::Refused && d.through.starts_with("403") && p.case.request.has("sec-fetch-site"),
+    },
+    Allowed {
+        name: "a client that is gone",
+        section: "RFC 9293 §3.5.3, RFC 8446 §6.1",
+        why: "one that resets its connection, or ends TLS without close_notify, has no use for an answer",
+        test: |p, d| {
+            let gone = p.case.request.cut.is_some_and(|(_, how)| how != How::Fin);
+            gone && (d.side == Side::Client || d.what == What::Count)
+        },
     },
     Allowed {
         name: "a list in one field",
@@ -363,7 +372,7 @@ fn early(pair: &Pair, d: &Difference) -> bool {
         || case.old_answer
         || case.old_request;
     case.early
-        && (ends || case.request.cut.is_some())
+        && (ends || case.request.cut.is_some() || case.expects())
         && d.side == Side::Origin
         && matches!(d.what, What::Body | What::End | What::Trailer(_) | What::Count)
 }
