@@ -53,8 +53,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Watched<S> {
     /// The client's data has ended. Is it to be told yet?
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.ended = !self.stream.as_ref().is_some_and(Between::is_refusing);
-        // In TLS too, where close_notify ends one side alone (RFC 8446 §6.1).
-        if !self.stream.as_ref().is_some_and(Between::is_owed) {
+        // In TLS too, where close_notify ends one side alone (RFC 8446 §6.1). What follows an upgrade has ends of its own, and
+        // half an end is passed on as one.
+        if !self.stream.as_ref().is_some_and(Between::is_owed) || self.activity.is_handed_over() {
             return Poll::Ready(());
         }
         if self.answering {

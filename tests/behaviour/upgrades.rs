@@ -206,3 +206,42 @@ async fn an_upgrade_toward_an_origin_of_http_2_alone_is_an_ordinary_request() {
     stream.write_all(upgrade("/ws").as_bytes()).await.unwrap();
     assert_eq!(status(&head(&mut stream).await), 101);
 }
+
+/// Reads a request in clear, switches, speaks first, and answers the end of what it gets with how it ended.
+async fn speaking_first() -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                head(&mut stream).await;
+                stream.write_all(b"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nhello").await.unwrap();
+                let mut all = String::new();
+                stream.read_to_string(&mut all).await.unwrap();
+                stream.write_all(format!("ended after {all:?}").as_bytes()).await.unwrap();
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn the_end_of_what_a_client_has_to_say_after_a_switch_is_passed_on_at_once() {
+    let origin = speaking_first().await;
+    let gatepass = Gatepass::start("", &[]).await;
+    for said in ["", "input"] {
+        let mut client = gatepass.dial().await;
+        let asking = format!("GET http://{origin}/ HTTP/1.1\r\nHost: {origin}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+        client.write_all(asking.as_bytes()).await.unwrap();
+        assert_eq!(status(&head(&mut client).await), 101);
+        client.write_all(said.as_bytes()).await.unwrap();
+        let mut hello = [0; 5];
+        client.read_exact(&mut hello).await.unwrap();
+        let begun = std::time::Instant::now();
+        client.shutdown().await.unwrap();
+        let mut answer = String::new();
+        tokio::time::timeout(std::time::Duration::from_secs(5), client.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(answer, format!("ended after {said:?}"));
+        assert!(begun.elapsed() < std::time::Duration::from_millis(900), "{:?}", begun.elapsed());
+    }
+}
