@@ -106,10 +106,14 @@ pub async fn accept(bound: Bound, context: Arc<Context>, permits: Arc<Semaphore>
     let mut late = 0;
     while late < BACKLOG {
         late += usize::from(context.stopping.is_cancelled());
-        // The permit comes before the connection, so that a full house takes nothing from the kernel. When gatepass stops,
-        // those who have connected are still let in: their requests may be on their way.
-        let arriving = async { (permits.clone().acquire_owned().await, socket.accept().await) };
-        let (permit, accepted) = tokio::select! {
+        // A permit is taken for a connection that is there: a listener that waited with one in hand would keep it from the
+        // others. In a full house it is one connection that waits here, and all others in the kernel. When gatepass stops, those
+        // who have connected are still let in: their requests may be on their way.
+        let arriving = async {
+            let accepted = socket.accept().await;
+            (accepted, permits.clone().acquire_owned().await)
+        };
+        let (accepted, permit) = tokio::select! {
             biased;
             arrived = arriving => arrived,
             () = context.stopping.cancelled() => return,

@@ -223,6 +223,25 @@ async fn tunnels_of_every_kind_count_among_the_connections_for_their_whole_life(
 }
 
 #[tokio::test]
+async fn listeners_that_wait_for_connections_take_no_places_from_the_others() {
+    let to = echo(Duration::ZERO).await;
+    let yaml = "limits: { connections: 2 }\nlisten: 127.0.0.1:0\nlisteners:\n  - listen: 127.0.0.1:0\n  - listen: 127.0.0.1:0\n";
+    let gatepass = Gatepass::from(request(yaml, &[])).await;
+    let addresses: Vec<SocketAddr> = gatepass.running.addresses.iter().map(|(address, _)| *address).collect();
+    assert_eq!(addresses.len(), 3);
+    for address in addresses {
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n").as_bytes()).await.unwrap();
+            assert_eq!(status(&tokio::time::timeout(SOON, head(&mut client)).await.unwrap()), 200, "{address}");
+            held.push(client);
+        }
+        drop(held);
+    }
+}
+
+#[tokio::test]
 async fn a_quiet_tunnel_has_the_grace_period_and_one_that_is_left_is_counted() {
     let to = echo(Duration::from_millis(1500)).await;
     let gatepass = Gatepass::start("limits: { grace: 4s }\n", &[]).await;
