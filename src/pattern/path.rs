@@ -12,9 +12,41 @@ use super::glob;
 #[derive(Clone, Debug)]
 pub struct PathPattern {
     text: Box<str>,
-    matcher: GlobMatcher,
+    shape: Shape,
     /// The pattern as such an origin may read it: in one case, and percent-decoded too.
-    lenient: Vec<(Box<str>, GlobMatcher)>,
+    lenient: Vec<(Box<str>, Shape)>,
+}
+
+/// Most patterns are a path, or a path and everything below it; those need no automaton, of which thousands would be slow to
+/// build and large.
+#[derive(Clone, Debug)]
+enum Shape {
+    Path,
+    /// `/v1/**`.
+    Below,
+    Glob(GlobMatcher),
+}
+
+impl Shape {
+    fn of(text: &str) -> Result<Self, globset::Error> {
+        let plain = |text: &str| !text.contains(['*', '?', '[', ']', '{', '}', '\\']);
+        Ok(match text.strip_suffix("/**") {
+            Some(front) if plain(front) => Self::Below,
+            None if plain(text) => Self::Path,
+            _ => Self::Glob(glob(text, true)?.compile_matcher()),
+        })
+    }
+
+    fn matches(&self, text: &str, path: &str) -> bool {
+        let front = text.strip_suffix("/**");
+        match self {
+            Self::Path => text == path,
+            Self::Below => {
+                (front.and_then(|front| path.strip_prefix(front))).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+            Self::Glob(matcher) => matcher.is_match(path) || front == Some(path),
+        }
+    }
 }
 
 impl PathPattern {
@@ -27,33 +59,28 @@ impl PathPattern {
         if text.contains(['?', '#']) {
             return Err("a rule's path takes no query; the query plays no part in matching".to_owned());
         }
-        let compile = |text: &str| glob(text, true).map(|glob| glob.compile_matcher());
         let wrong = |cause: globset::Error| format!("this path pattern is not valid: {}", cause.kind());
-        let matcher = compile(text).map_err(wrong)?;
+        let shape = Shape::of(text).map_err(wrong)?;
         let plain = caseless(text);
-        let mut lenient = vec![(plain.clone().into(), compile(&plain).map_err(wrong)?)];
+        let mut lenient = vec![(plain.clone().into(), Shape::of(&plain).map_err(wrong)?)];
         let decoded = caseless(&to_text(&decode(text.as_bytes())));
         if decoded != plain
-            && let Ok(matcher) = compile(&decoded)
+            && let Ok(shape) = Shape::of(&decoded)
         {
-            lenient.push((decoded.into(), matcher));
+            lenient.push((decoded.into(), shape));
         }
-        Ok(Self { text: text.into(), matcher, lenient })
+        Ok(Self { text: text.into(), shape, lenient })
     }
 
     pub fn matches(&self, path: &str) -> bool {
-        covers(&self.text, &self.matcher, path)
+        self.shape.matches(&self.text, path)
     }
 
     /// Does it match a path in any of its [`readings`]? For `action: deny`: an origin may decode, drop or
     /// ignore what we do not, and must not be reached that way.
     pub fn matches_any(&self, readings: &[String]) -> bool {
-        readings.iter().any(|path| self.lenient.iter().any(|(text, matcher)| covers(text, matcher, path)))
+        readings.iter().any(|path| self.lenient.iter().any(|(text, shape)| shape.matches(text, path)))
     }
-}
-
-fn covers(text: &str, matcher: &GlobMatcher, path: &str) -> bool {
-    matcher.is_match(path) || text.strip_suffix("/**").is_some_and(|front| front == path)
 }
 
 impl fmt::Display for PathPattern {
@@ -190,6 +217,24 @@ mod tests {
         assert!(matches("/v1/*", "/v1/a") && !matches("/v1/*", "/v1/a/b"));
         assert!(matches("/exact", "/exact") && !matches("/exact", "/exact/"));
         assert!(PathPattern::parse("v1").is_err() && PathPattern::parse("/a?b").is_err());
+    }
+
+    /// What needs no automaton matches as the glob does.
+    #[test]
+    fn plain_patterns_match_as_globs_do() {
+        for pattern in ["/", "/**", "/v1", "/v1/", "/v1/**", "/a.b/c-d/**", "/v1/x%20y/**"] {
+            let shape = Shape::of(pattern).unwrap();
+            assert!(!matches!(shape, Shape::Glob(_)), "{pattern}");
+            let globbed = Shape::Glob(glob(pattern, true).unwrap().compile_matcher());
+            for path in
+                ["", "*", "/", "/v1", "/v1/", "/v1/a", "/v1/a/b", "/v10", "/v1\n/a", "/aXb/c-d/e", "/a.b/c-d", "/v1/x%20y/\n"]
+            {
+                assert_eq!(shape.matches(pattern, path), globbed.matches(pattern, path), "{pattern} {path:?}");
+            }
+        }
+        for pattern in ["**", "/*", "/v1/*/x/**", "/[ab]/**", "/{a,b}"] {
+            assert!(matches!(Shape::of(pattern).unwrap(), Shape::Glob(_)), "{pattern}");
+        }
     }
 
     fn denies(pattern: &str, path: &str) -> bool {
