@@ -132,13 +132,20 @@ impl Plan {
     }
 }
 
-/// The methods that a request asks to be taken for. A form field `_method` is not looked for: it is in the body.
-fn overrides(request: &http::request::Parts) -> impl Iterator<Item = Method> {
-    const HEADERS: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
-    let headers = HEADERS.iter().flat_map(|name| request.headers.get_all(*name)).map(HeaderValue::as_bytes);
-    let query = request.uri.query().unwrap_or_default().split('&');
-    let parameters = query.filter_map(|pair| pair.strip_prefix("_method=")).map(str::as_bytes);
-    headers.chain(parameters).filter_map(|text| Method::from_bytes(text.trim_ascii()).ok())
+/// The methods that a request asks to be taken for, as frameworks read it: names in any case, with `_` for `-` (CGI knows no
+/// difference), several values with commas, parameters percent-decoded. A form field `_method` is not looked for: it is in the
+/// body.
+fn overrides(request: &http::request::Parts) -> Vec<Method> {
+    const NAMES: [&str; 4] = ["x-http-method-override", "x-http-method", "x-method-override", "-method"];
+    let known = |name: &str| NAMES.contains(&name.to_ascii_lowercase().replace('_', "-").as_str());
+    let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let headers = request.headers.iter().filter(|(name, _)| known(name.as_str()));
+    let headers = headers.map(|(_, value)| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let query = request.uri.query().unwrap_or_default().split(['&', ';']);
+    let parameters = query.filter_map(|pair| pair.split_once('=')).filter(|(name, _)| known(&decoded(name)));
+    let said: Vec<String> = headers.chain(parameters.map(|(_, value)| decoded(value))).collect();
+    let plain = |text: &str| text.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '+')).to_owned();
+    said.iter().flat_map(|text| text.split(',')).filter_map(|text| Method::from_bytes(plain(text).as_bytes()).ok()).collect()
 }
 
 /// Where rules ask for paths, a path that an origin may read otherwise than we do (`/a/../b`,

@@ -199,11 +199,20 @@ async fn a_denied_method_is_denied_in_every_case_and_when_asked_for_by_another()
         format!("POST / {head}X-HTTP-Method: delete\r\n\r\n"),
         format!("POST / {head}X-Method-Override: PUT\r\nX-Method-Override: DELETE\r\n\r\n"),
         format!("POST /?a=b&_method=delete {head}\r\n"),
+        format!("POST / {head}X_HTTP_METHOD_OVERRIDE: DELETE\r\n\r\n"),
+        format!("POST / {head}X-HTTP-Method-Override: PATCH, \"DELETE\"\r\n\r\n"),
+        format!("POST /?%5Fmethod=%44ELETE {head}\r\n"),
+        format!("POST /?a=1;_METHOD=DELETE {head}\r\n"),
+        format!("POST /?X-HTTP-Method-Override=DELETE {head}\r\n"),
     ] {
         assert_eq!(status(&gatepass.through("a.test", &request).await), 403, "{request}");
     }
     assert!(origin.seen().is_empty());
-    for request in [format!("POST / {head}\r\n"), format!("POST / {head}X-HTTP-Method-Override: PUT\r\n\r\n")] {
+    for request in [
+        format!("POST / {head}\r\n"),
+        format!("POST / {head}X-HTTP-Method-Override: PUT\r\n\r\n"),
+        format!("POST /?method=DELETE&q=_method=DELETE {head}\r\n"),
+    ] {
         assert_eq!(status(&gatepass.through("a.test", &request).await), 200, "{request}");
     }
 }
