@@ -120,6 +120,10 @@ pub fn is_device(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_char_device())
 }
 
+pub fn is_file(path: &Path) -> bool {
+    path.is_file()
+}
+
 /// Where a path leads, links followed.
 pub fn real(path: &Path) -> Option<PathBuf> {
     path.canonicalize().ok()

@@ -58,7 +58,13 @@ impl Decode<'_> {
             }
             None => {}
         }
-        Some(())
+        // What an interpreter is to run is a file among the arguments (`sh ./helper`), as is what a program is to obey.
+        let named = argv[1..].iter().map(|argument| directory.join(argument)).filter(|file| files::is_file(file));
+        let mut all = Some(());
+        for file in named {
+            all = self.trusted(&file, node.place).and(all);
+        }
+        all
     }
 
     /// Refuses a file that others can change.

@@ -138,6 +138,13 @@ fn what_others_can_change_is_not_read_unless_it_is_said_to_be_safe() {
     file(folder, "helper", "#!/bin/sh\necho t\n", 0o777);
     file(folder, "helps.yaml", &rule("headers: { set: { X: { exec: [./helper] } } }"), 0o600);
     assert!(of_file(folder, "helps.yaml", &[]).contains("helper is not read, since others can change it"));
+    // What an interpreter runs, by any spelling of its path.
+    for script in ["helper".to_owned(), "./helper".to_owned(), folder.join("helper").display().to_string()] {
+        file(folder, "helps.yaml", &rule(&format!("headers: {{ set: {{ X: {{ exec: [sh, {script}] }} }} }}")), 0o600);
+        assert!(of_file(folder, "helps.yaml", &[]).contains("is not read, since others can change it"), "{script}");
+    }
+    file(folder, "helps.yaml", &rule("headers: { set: { X: { exec: [sh, ./absent, /dev/null, .] } } }"), 0o600);
+    assert_eq!(of_file(folder, "helps.yaml", &[]), "");
     file(folder, "token", "t0k\n", 0o602);
     file(folder, "secret.yaml", &rule("headers: { set: { X: { file: token } } }"), 0o600);
     assert!(of_file(folder, "secret.yaml", &[]).contains("token is not read"));
