@@ -103,6 +103,12 @@ fn exceptions_that_cover_a_ruled_host_are_dropped_and_said_once() {
     let (found, told) = (text(&output.stdout), text(&output.stderr));
     assert!(!found.contains("corp.test") && found.matches("other.test").count() >= 4, "{found}");
     assert_eq!(told.matches(".corp.test").count(), 1, "{told}");
+    // Clients with a list, or a proxy, of their own.
+    let own =
+        [("no_grpc_proxy", "x.corp.test,b.test"), ("grpc_proxy", "http://127.0.0.1:9"), ("PIP_PROXY", "http://127.0.0.1:9")];
+    let script = "echo $no_grpc_proxy $grpc_proxy $PIP_PROXY [$CARGO_HTTP_PROXY]";
+    let found = text(&done(gatepass(home, &["exec", "-c", &file, "--", "sh", "-c", script]).envs(own)).stdout);
+    assert!(found.starts_with("b.test http://gatepass:") && !found.contains(":9") && found.ends_with("[]\n"), "{found}");
     let attach = ["exec", "-c", &file, "--attach", "127.0.0.1:9", "--print-env=sh"];
     let printed = text(&done(gatepass(home, &attach).envs(lists)).stdout);
     assert!(printed.contains("NO_PROXY='other.test") && !printed.contains("corp.test"), "{printed}");

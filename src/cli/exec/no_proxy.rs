@@ -19,13 +19,16 @@ pub fn keep_ruled_hosts(gate: &Gate, env: &mut BTreeMap<String, String>) {
     }
 }
 
-/// The variables that hold such a list; the first that is there is the one that counts with most clients.
-const LISTS: [&str; 4] = ["no_proxy", "NO_PROXY", "npm_config_noproxy", "NPM_CONFIG_NOPROXY"];
+/// Does the variable hold such a list? `no_proxy` in any case (Python), and some clients have one of their own that goes
+/// before it: `npm_config_noproxy`, `no_grpc_proxy`, `GLOBAL_AGENT_NO_PROXY`.
+pub fn is_list(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    lower.ends_with("no_proxy") || lower.ends_with("noproxy") || lower == "no_grpc_proxy"
+}
 
 fn edit(ruled: &[&HostPattern], env: &mut BTreeMap<String, String>) -> Vec<String> {
     let mut dropped: Vec<String> = Vec::new();
-    for name in LISTS {
-        let Some(list) = env.get_mut(name) else { continue };
+    for (_, list) in env.iter_mut().filter(|(name, _)| is_list(name)) {
         let entries = list.split([',', ' ', '\t', ';']).map(str::trim).filter(|entry| !entry.is_empty());
         let (gone, kept): (Vec<&str>, Vec<&str>) = entries.partition(|entry| covers_any(entry, ruled));
         for entry in gone {
@@ -207,11 +210,20 @@ mod tests {
             let dropped = edit(&patterns.iter().collect::<Vec<_>>(), &mut env);
             (env, dropped)
         };
-        let lists = [("NO_PROXY", "other.test, .corp.test;10.0.0.0/8"), ("npm_config_noproxy", "corp.test")];
+        let lists = [
+            ("NO_PROXY", "other.test, .corp.test;10.0.0.0/8"),
+            ("npm_config_noproxy", "corp.test"),
+            ("no_grpc_proxy", "a.test,*.corp.test"),
+            ("GLOBAL_AGENT_NO_PROXY", ".corp.test"),
+            ("No_Proxy", "corp.test,b.test"),
+            ("NOTE", "corp.test"),
+        ];
         let (env, dropped) = edited(&lists, "*.corp.test");
         assert_eq!(env["no_proxy"], "other.test,10.0.0.0/8,localhost,127.0.0.1,::1");
         assert_eq!(env["npm_config_noproxy"], "");
-        assert_eq!(dropped, [".corp.test", "corp.test"]);
+        assert_eq!((env["no_grpc_proxy"].as_str(), env["GLOBAL_AGENT_NO_PROXY"].as_str()), ("a.test", ""));
+        assert_eq!((env["No_Proxy"].as_str(), env["NOTE"].as_str()), ("b.test", "corp.test"));
+        assert_eq!(dropped, [".corp.test", "corp.test", "*.corp.test"]);
         let (env, dropped) = edited(&[("no_proxy", "other.test")], "localhost");
         assert_eq!((env["no_proxy"].as_str(), dropped.len()), ("other.test,127.0.0.1,::1", 0));
         let (env, _) = edited(&[("no_proxy", "localhost,a.test")], "*");

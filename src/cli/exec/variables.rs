@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use clap::ValueEnum;
 
 use super::files::Kit;
+use super::no_proxy::is_list;
 use crate::secret::Secret;
 
 /// Java opens no PKCS #12 trust store without a password; this one is Java's customary one and guards nothing.
@@ -57,6 +58,20 @@ const REPLACE_TRUST: [&str; 12] = [
     "DENO_CERT",
 ];
 
+/// Lists of exceptions that every command gets.
+const SET_BELOW: [&str; 3] = ["no_proxy", "NO_PROXY", "npm_config_noproxy"];
+
+/// Where single clients look for a proxy first: gRPC, cargo, pip, yarn, global-agent.
+const OWN_PROXY: [&str; 7] = [
+    "grpc_proxy",
+    "CARGO_HTTP_PROXY",
+    "PIP_PROXY",
+    "YARN_HTTP_PROXY",
+    "YARN_HTTPS_PROXY",
+    "GLOBAL_AGENT_HTTP_PROXY",
+    "GLOBAL_AGENT_HTTPS_PROXY",
+];
+
 /// Name and value, in the order they are printed. `env` is what the command would have had, its `no_proxy` already
 /// without the hosts that rules name.
 pub fn table(proxy: &Proxy, kit: &Kit, env: &BTreeMap<String, String>, without: &[Family]) -> Vec<(String, String)> {
@@ -68,6 +83,13 @@ pub fn table(proxy: &Proxy, kit: &Kit, env: &BTreeMap<String, String>, without: 
     let no_proxy = env.get("no_proxy").map_or("", String::as_str);
     for name in ["no_proxy", "NO_PROXY"] {
         table.set(name, no_proxy);
+    }
+    // Lists and proxies of single clients, which go before those.
+    for (name, list) in env.iter().filter(|(name, _)| is_list(name) && !SET_BELOW.contains(&name.as_str())) {
+        table.set(name, list);
+    }
+    for name in OWN_PROXY.into_iter().filter(|name| env.contains_key(*name)) {
+        table.set(name, &url);
     }
     let bundle = kit.bundle.display().to_string();
     for name in REPLACE_TRUST {

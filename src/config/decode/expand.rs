@@ -65,6 +65,9 @@ impl Decode<'_> {
                 None => (inner, None),
             },
         };
+        if let Some(Ok(default)) = fallback {
+            self.took_within(default);
+        }
         if let Some(value) = self.var(name, place, depth) {
             return value;
         }
@@ -116,6 +119,20 @@ impl Decode<'_> {
     fn took(&self, name: &str) {
         if !self.plain {
             self.scope.withheld.add(name);
+        }
+    }
+
+    /// The variables that a default names hold the same kind of thing, whether or not it is come to.
+    fn took_within(&self, default: &str) {
+        let mut rest = default;
+        while let Some(at) = rest.find("${") {
+            let Some((inner, after)) = enclosed(&rest[at..]) else { return };
+            let (name, more) = inner.split_once(':').unwrap_or((inner, ""));
+            if self.scope.env.contains_key(name) && !rest[..at].ends_with('$') {
+                self.took(name);
+            }
+            self.took_within(more);
+            rest = after;
         }
     }
 
