@@ -71,6 +71,7 @@ fn samples() -> Vec<(&'static str, String, Vec<&'static str>)> {
         ("danger", "{ accept_invalid_certs: true }".to_owned(), vec!["danger.accept_invalid_certs"]),
         ("via", "http://user:s3cret@127.0.0.1:3128".to_owned(), vec!["via"]),
         ("action", "allow".to_owned(), vec!["action"]),
+        ("cross_site", "allow".to_owned(), vec!["cross_site"]),
     ]
 }
 
