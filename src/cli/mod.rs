@@ -247,7 +247,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, Error> {
         Command::Logout(args) => sign_in::logout(&common, &args).await,
         Command::Status(args) => sign_in::status(&common, &args).await,
         Command::Demo => demo::run().await,
-        Command::Import(command) => import::run(&command),
+        Command::Import(command) => import::run(&command).await,
         Command::Init(args) => generate::init(&args),
         Command::Schema(args) => generate::schema(&args),
         Command::Health(args) => health::run(&common, &args).await,

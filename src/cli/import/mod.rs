@@ -18,7 +18,7 @@ pub enum ImportCommand {
 
 #[derive(Args)]
 pub struct PostmanArgs {
-    /// Exported JSON files (collection format v2.1 or v2.0)
+    /// Exported JSON files: collections (v2.1, v2.0, v1), environments, globals, a data dump, lists of client certificates
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Write the configuration here instead of to stdout; a file that is there is not overwritten
@@ -38,7 +38,7 @@ pub struct Imported {
 /// The largest export that is read.
 const BOUND: usize = 64 * 1024 * 1024;
 
-pub fn run(command: &ImportCommand) -> Result<ExitCode, Error> {
+pub async fn run(command: &ImportCommand) -> Result<ExitCode, Error> {
     let ImportCommand::Postman(args) = command;
     let mut documents = Vec::new();
     for file in &args.files {
@@ -48,8 +48,8 @@ pub fn run(command: &ImportCommand) -> Result<ExitCode, Error> {
         })?;
         documents.push((file.display().to_string(), json));
     }
-    let imported = postman::import(&documents).map_err(|why| {
-        Error::new(why).help("what is read: collections, environments, globals, and lists of client certificates")
+    let imported = postman::import(&documents).await.map_err(|why| {
+        Error::new(why).help("what is read: collections, environments, globals, data dumps, and lists of client certificates")
     })?;
     match &args.output {
         None => print!("{}", imported.yaml),

@@ -1,8 +1,11 @@
-//! Postman's auth types, and the settings that they become.
+//! Postman's auth types, and the types and settings that they become.
 
 use serde_json::Value;
 
-use super::texts::{Texts, plain_text, quoted, references};
+use super::settings::Maker;
+use super::texts::{Texts, label, plain_text};
+use super::{oauth2, settings};
+use crate::auth::{self, Scheme};
 
 /// One `auth` object of an export.
 #[derive(Clone, Copy)]
@@ -19,15 +22,22 @@ impl<'a> Auth<'a> {
         Some(Self { kind, json })
     }
 
-    /// A parameter: v2.1 has a list of keys and values, v2.0 a map.
-    fn value(&self, key: &str) -> Option<&'a Value> {
-        match self.json.get(self.kind)? {
-            Value::Array(list) => list.iter().find(|entry| entry.get("key").and_then(Value::as_str) == Some(key))?.get("value"),
-            map => map.get(key),
+    /// Its parameters: v2.1 has a list of keys and values, v2.0 a map.
+    pub fn parameters(&self) -> Vec<(&'a str, &'a Value)> {
+        match self.json.get(self.kind) {
+            Some(Value::Array(list)) => {
+                list.iter().filter_map(|entry| Some((entry.get("key")?.as_str()?, entry.get("value")?))).collect()
+            }
+            Some(Value::Object(map)) => map.iter().map(|(key, value)| (key.as_str(), value)).collect(),
+            _ => Vec::new(),
         }
     }
 
-    fn text(&self, key: &str) -> String {
+    pub fn value(&self, key: &str) -> Option<&'a Value> {
+        self.parameters().into_iter().find(|(known, _)| *known == key).map(|(_, value)| value)
+    }
+
+    pub fn text(&self, key: &str) -> String {
         self.value(key).map(plain_text).unwrap_or_default()
     }
 
@@ -35,330 +45,225 @@ impl<'a> Auth<'a> {
     pub fn written(&self) -> String {
         format!("{} {}", self.kind, self.json.get(self.kind).unwrap_or(&Value::Null))
     }
-
-    fn is_on(&self, key: &str) -> bool {
-        self.text(key) == "true"
-    }
 }
 
-/// How a parameter is carried over.
-enum As {
-    Open,
-    Secret,
-    Bool,
-    /// A list of words, by commas or spaces.
-    Words,
-    Number,
-    Seconds,
-    /// A JSON object, as a text or as it is.
-    Json,
-    /// One of these; others are left out.
-    Choice(&'static [(&'static str, &'static str)]),
+/// Postman's parameter, the setting that it becomes, and words that are called otherwise here.
+pub struct Row(pub &'static str, pub &'static str, pub &'static [(&'static str, &'static str)]);
+
+const PLACE: &[(&str, &str)] = &[("queryParam", "query"), ("queryParams", "query")];
+const AS_IT_IS: &[(&str, &str)] = &[];
+
+macro_rules! rows {
+    ($($theirs:literal => $ours:literal $(, $words:expr)?;)*) => { &[$(Row($theirs, $ours, rows!(@ $($words)?))),*] };
+    (@) => { AS_IT_IS };
+    (@ $words:expr) => { $words };
 }
 
-struct Row(&'static str, &'static str, As);
-
-const PLACE: As = As::Choice(&[("query", "query"), ("queryParam", "query"), ("queryParams", "query")]);
-
-/// Parameters that gatepass has no setting for, where they hold something.
-fn left_out(kind: &str) -> &'static [&'static str] {
-    match kind {
-        "oauth1" => &["callback", "verifier", "timestamp", "nonce", "addEmptyParamsToSign"],
-        "hawk" => &["user", "nonce", "timestamp"],
-        "edgegrid" => &["nonce", "timestamp", "baseURL"],
-        "oauth2" => &["state", "redirect_uri", "code_verifier", "refreshTokenUrl", "authRequestParams", "refreshRequestParams"],
-        "digest" => &["opaque", "clientNonce"],
-        _ => &[],
-    }
-}
-
-fn rows(kind: &str) -> Option<(&'static str, &'static [Row])> {
-    use As::{Bool, Choice, Json, Number, Open, Seconds, Secret, Words};
+/// The type's name here, and its rows.
+pub fn rows(kind: &str) -> Option<(&'static str, &'static [Row])> {
     Some(match kind {
-        "apikey" => ("api_key", &[Row("key", "name", Open), Row("value", "value", Secret), Row("in", "in", PLACE)]),
-        "bearer" => ("bearer", &[Row("token", "token", Secret)]),
-        "basic" => ("basic", &[Row("username", "username", Open), Row("password", "password", Secret)]),
-        "digest" => ("digest", &[Row("username", "username", Open), Row("password", "password", Secret)]),
+        "apikey" => ("api_key", rows! { "key" => "name"; "value" => "value"; "in" => "in", PLACE; }),
+        "bearer" => ("bearer", rows! { "token" => "token"; }),
+        "basic" => ("basic", rows! { "username" => "username"; "password" => "password"; }),
+        "digest" => ("digest", rows! { "username" => "username"; "password" => "password"; }),
         "jwt" => (
             "jwt",
-            &[
-                Row("algorithm", "algorithm", Open),
-                Row("secret", "key", Secret),
-                Row("privateKey", "private_key", Secret),
-                Row("payload", "claims", Json),
-                Row("header", "headers", Json),
-                Row("headers", "headers", Json),
-                Row("addTokenTo", "in", PLACE),
-                Row("queryParamKey", "name", Open),
-                Row("headerPrefix", "prefix", Open),
-            ],
+            rows! {
+                "algorithm" => "algorithm";
+                "secret" => "key";
+                "isSecretBase64Encoded" => "key_encoding", &[("true", "base64"), ("false", "")];
+                "privateKey" => "private_key";
+                "payload" => "claims";
+                "header" => "headers";
+                "headers" => "headers";
+                "addTokenTo" => "in", PLACE;
+                "queryParamKey" => "name";
+                "headerPrefix" => "prefix";
+            },
         ),
         "oauth1" => (
             "oauth1",
-            &[
-                Row("consumerKey", "consumer_key", Open),
-                Row("consumerSecret", "consumer_secret", Secret),
-                Row("token", "token", Secret),
-                Row("tokenSecret", "token_secret", Secret),
-                Row("signatureMethod", "signature_method", Open),
-                Row("privateKey", "private_key", Secret),
-                Row("realm", "realm", Open),
-                Row("includeBodyHash", "body_hash", Bool),
-            ],
+            rows! {
+                "consumerKey" => "consumer_key";
+                "consumerSecret" => "consumer_secret";
+                "token" => "token";
+                "tokenSecret" => "token_secret";
+                "signatureMethod" => "signature_method";
+                "privateKey" => "private_key";
+                "realm" => "realm";
+                "includeBodyHash" => "body_hash";
+                "version" => "version";
+                "callback" => "callback";
+                "verifier" => "verifier";
+                "addParamsToHeader" => "in", &[("false", "query"), ("true", "")];
+            },
         ),
-        "oauth2" => (
-            "oauth2",
-            &[
-                Row("accessTokenUrl", "token_url", Open),
-                Row("authUrl", "auth_url", Open),
-                Row("clientId", "client_id", Open),
-                Row("clientSecret", "client_secret", Secret),
-                Row("client_authentication", "client_auth", Choice(&[("body", "post")])),
-                Row("scope", "scopes", Words),
-                Row("audience", "audience", Open),
-                Row("resource", "resource", Open),
-                Row("username", "username", Open),
-                Row("password", "password", Secret),
-                Row("addTokenTo", "in", PLACE),
-                Row("headerPrefix", "prefix", Open),
-            ],
-        ),
+        "oauth2" => ("oauth2", oauth2::ROWS),
         "hawk" => (
             "hawk",
-            &[
-                Row("authId", "id", Open),
-                Row("authKey", "key", Secret),
-                Row("algorithm", "algorithm", Open),
-                Row("extraData", "ext", Open),
-                Row("app", "app", Open),
-                Row("delegation", "dlg", Open),
-                Row("includePayloadHash", "payload_hash", Bool),
-            ],
+            rows! {
+                "authId" => "id";
+                "authKey" => "key";
+                "algorithm" => "algorithm";
+                "extraData" => "ext";
+                "app" => "app";
+                "delegation" => "dlg";
+                "includePayloadHash" => "payload_hash";
+            },
         ),
         "awsv4" => (
             "aws_sigv4",
-            &[
-                Row("accessKey", "access_key", Secret),
-                Row("secretKey", "secret_key", Secret),
-                Row("sessionToken", "session_token", Secret),
-                Row("region", "region", Open),
-                Row("service", "service", Open),
-                Row("addAuthDataToQuery", "in", Choice(&[("true", "query")])),
-            ],
+            rows! {
+                "accessKey" => "access_key";
+                "secretKey" => "secret_key";
+                "sessionToken" => "session_token";
+                "region" => "region";
+                "service" => "service";
+                "addAuthDataToQuery" => "in", &[("true", "query"), ("false", "")];
+            },
         ),
         "ntlm" => (
             "ntlm",
-            &[
-                Row("username", "username", Open),
-                Row("password", "password", Secret),
-                Row("domain", "domain", Open),
-                Row("workstation", "workstation", Open),
-            ],
+            rows! { "username" => "username"; "password" => "password"; "domain" => "domain"; "workstation" => "workstation"; },
         ),
         "edgegrid" => (
             "akamai_edgegrid",
-            &[
-                Row("clientToken", "client_token", Secret),
-                Row("clientSecret", "client_secret", Secret),
-                Row("accessToken", "access_token", Secret),
-                Row("headersToSign", "headers_to_sign", Words),
-                Row("maxBodySize", "max_body", Number),
-            ],
+            rows! {
+                "clientToken" => "client_token";
+                "clientSecret" => "client_secret";
+                "accessToken" => "access_token";
+                "headersToSign" => "headers_to_sign";
+                "maxBodySize" => "max_body";
+            },
         ),
         "asap" => (
             "asap",
-            &[
-                Row("iss", "issuer", Open),
-                Row("kid", "key_id", Open),
-                Row("privateKey", "private_key", Secret),
-                Row("aud", "audience", Open),
-                Row("sub", "subject", Open),
-                Row("exp", "lifetime", Seconds),
-                Row("alg", "algorithm", Open),
-                Row("claims", "claims", Json),
-            ],
+            rows! {
+                "iss" => "issuer";
+                "kid" => "key_id";
+                "privateKey" => "private_key";
+                "aud" => "audience";
+                "sub" => "subject";
+                "exp" => "lifetime";
+                "alg" => "algorithm";
+                "claims" => "claims";
+            },
         ),
         _ => return None,
     })
 }
 
-/// `{ TYPE: { … } }` on one line; `None` with a note when there is no such thing. `name`: of the credential.
-pub fn settings(auth: &Auth<'_>, name: &str, texts: &mut Texts) -> Option<String> {
-    let Some((kind, rows)) = rows(auth.kind) else {
-        texts.note(format!("`{name}` is of the auth type {}, which gatepass does not know", auth.kind));
+/// Of a credential that was carried over: as it stands in the configuration, and what of a request it writes.
+#[derive(Clone)]
+pub struct Settings {
+    /// `{ TYPE: { … } }`, on one line.
+    pub text: String,
+    /// Fields in lower case, parameters with `?` before them.
+    pub writes: Vec<String>,
+}
+
+/// `None`, and a note why, when there is no such thing. `name`: of the credential.
+pub fn settings(auth: &Auth<'_>, name: &str, texts: &mut Texts) -> Option<Settings> {
+    let Some((scheme, rows)) = rows(auth.kind).and_then(|(kind, rows)| Some((auth::scheme(kind)?, rows))) else {
+        texts.note(format!("`{name}` is of the auth type `{}`, which gatepass does not know", label(auth.kind)));
         return None;
     };
-    if auth.kind == "oauth2" && auth.text("accessTokenUrl").is_empty() && auth.text("authUrl").is_empty() {
-        return token_only(auth, name, texts);
+    if auth.kind == "oauth2" && oauth2::is_mac(auth, name, texts) {
+        return None;
     }
-    let mut made: Vec<(&str, String)> = Vec::new();
-    for Row(theirs, ours, carried) in rows {
-        if is_idle(auth, theirs) || made.iter().any(|(known, _)| known == ours) {
-            continue;
-        }
-        let Some(value) = auth.value(theirs) else { continue };
-        if let Some(text) = carry(value, carried, name, ours, texts) {
-            made.push((ours, text));
-        }
+    if auth.kind == "oauth2" && oauth2::is_token_only(auth, name, texts) {
+        return Some(oauth2::token_only(auth, name, texts));
     }
-    made.extend(extra(auth, name, texts));
-    for key in left_out(auth.kind) {
-        if auth.value(key).is_some_and(|value| !matches!(plain_text(value).as_str(), "" | "false" | "[]")) {
-            texts.note(format!("`{key}` of `{name}` ({})", auth.kind));
-        }
-    }
-    if made.is_empty() {
+    if auth.parameters().iter().all(|(_, value)| is_empty(value)) {
         texts.note(format!("`{name}` ({}) is empty", auth.kind));
         return None;
     }
-    let settings: Vec<String> = made.into_iter().map(|(key, value)| format!("{key}: {value}")).collect();
-    Some(format!("{{ {kind}: {{ {} }} }}", settings.join(", ")))
-}
-
-/// Does Postman keep it there without using it?
-fn is_idle(auth: &Auth<'_>, key: &str) -> bool {
-    match (auth.kind, key) {
-        ("jwt", "secret") => !auth.text("algorithm").starts_with("HS") && !auth.text("algorithm").is_empty(),
-        ("jwt", "privateKey") => auth.text("algorithm").starts_with("HS") || auth.text("algorithm").is_empty(),
-        ("jwt", "queryParamKey") => !auth.text("addTokenTo").starts_with("query"),
-        ("jwt" | "oauth2", "headerPrefix") => {
-            auth.text("headerPrefix") == "Bearer" || auth.text("addTokenTo").starts_with("query")
+    let mut maker = Maker::new(scheme, name, texts);
+    for Row(theirs, ours, words) in rows {
+        let Some(value) = auth.value(theirs) else { continue };
+        if is_idle(auth, theirs) {
+            maker.leave(theirs, value);
+        } else {
+            maker.carry(theirs, ours, words, value, auth);
         }
-        ("oauth1", "consumerSecret") => auth.text("signatureMethod").starts_with("RSA"),
-        ("oauth1", "privateKey") => !auth.text("signatureMethod").starts_with("RSA"),
-        ("oauth2", "username" | "password") => auth.text("grant_type") != "password_credentials",
-        ("oauth2", "authUrl") => !is_interactive(auth),
-        ("oauth2", "accessTokenUrl") => false,
-        _ => false,
     }
-}
-
-fn is_interactive(auth: &Auth<'_>) -> bool {
-    matches!(auth.text("grant_type").as_str(), "" | "authorization_code" | "authorization_code_with_pkce" | "implicit")
-}
-
-fn carry(value: &Value, carried: &As, name: &str, ours: &str, texts: &mut Texts) -> Option<String> {
-    let text = plain_text(value);
-    if text.is_empty() {
-        return None;
-    }
-    let what = format!("`{ours}` of `{name}`");
-    Some(match carried {
-        As::Open => quoted(&texts.open(&text, &what)),
-        As::Secret => quoted(&texts.secret(&text, name, ours)),
-        As::Bool => (text == "true").then(|| "true".to_owned())?,
-        As::Words => {
-            let text = texts.open(&text, &what);
-            let words = text.split([',', ' ']).map(str::trim).filter(|word| !word.is_empty()).map(quoted);
-            format!("[{}]", words.collect::<Vec<_>>().join(", "))
+    for (key, value) in auth.parameters() {
+        if !rows.iter().any(|Row(theirs, ..)| *theirs == key) && !oauth2::is_read_apart(auth.kind, key) {
+            maker.leave(key, value);
         }
-        As::Number => text.parse::<u64>().ok().filter(|n| *n > 0)?.to_string(),
-        As::Seconds => match text.parse::<u64>() {
-            Ok(seconds) => format!("{seconds}s"),
-            Err(_) => quoted(&format!("{}s", texts.open(&text, &what))),
-        },
-        As::Json => object(value, &what, texts)?,
-        As::Choice(words) => words.iter().find(|(theirs, _)| *theirs == text).map(|(_, ours)| (*ours).to_owned())?,
-    })
-}
-
-/// A JSON object in flow style, its texts carried over one by one.
-fn object(value: &Value, what: &str, texts: &mut Texts) -> Option<String> {
-    let read = match value {
-        Value::String(text) if text.trim().is_empty() => return None,
-        // Variables may stand where JSON has no place for them: `"exp": {{later}}`.
-        Value::String(text) => serde_json::from_str(text).ok(),
-        other => Some(other.clone()),
-    };
-    let Some(Value::Object(map)) = read else {
-        texts.note(format!("{what} is not a JSON object before its variables are replaced"));
-        return None;
-    };
-    if map.is_empty() {
-        return None;
     }
-    Some(flow(&Value::Object(map), what, texts))
+    finish(auth, scheme, maker)
 }
 
-fn flow(value: &Value, what: &str, texts: &mut Texts) -> String {
-    match value {
-        Value::String(text) => Value::from(texts.open(text, what)).to_string(),
-        Value::Array(items) => format!("[{}]", items.iter().map(|item| flow(item, what, texts)).collect::<Vec<_>>().join(", ")),
-        Value::Object(map) => {
-            let members = map.iter().map(|(key, value)| format!("{}: {}", Value::from(key.as_str()), flow(value, what, texts)));
-            format!("{{ {} }}", members.collect::<Vec<_>>().join(", "))
-        }
-        other => other.to_string(),
-    }
-}
-
-/// What does not go parameter by parameter.
-fn extra(auth: &Auth<'_>, name: &str, texts: &mut Texts) -> Vec<(&'static str, String)> {
+/// What does not go parameter by parameter, and what must not be missing.
+fn finish(auth: &Auth<'_>, scheme: &Scheme, mut maker: Maker<'_>) -> Option<Settings> {
+    let name = maker.name.clone();
     match auth.kind {
-        "oauth1" => match auth.value("addParamsToHeader").map(plain_text).as_deref() {
-            Some("false") => {
-                texts.note(format!("`{name}` (oauth1) went into the query, or into a form body; it now goes into the query"));
-                vec![("in", "query".to_owned())]
-            }
-            _ => Vec::new(),
-        },
-        "jwt" if auth.is_on("isSecretBase64Encoded") => vec![("key_encoding", "base64".to_owned())],
-        "oauth2" => grant(auth, name, texts),
+        "oauth1" if auth.text("addParamsToHeader") == "false" => {
+            maker.texts.note(format!("`{name}` (oauth1) went into the query, or into a form body; it now goes into the query"));
+        }
+        "oauth2" => oauth2::grant(auth, &mut maker)?,
+        "awsv4" if !maker.has("region") || !maker.has("service") => {
+            maker.texts.note(format!(
+                "`{name}` (awsv4) leaves region or service out, where Postman takes us-east-1 and execute-api: gatepass takes them from the host"
+            ));
+        }
+        _ => {}
+    }
+    maker.require(missing(auth));
+    maker.told(auth.kind);
+    if maker.broken {
+        return None;
+    }
+    let text = format!("{{ {}: {{ {} }} }}", scheme.name, settings::joined(&maker.made));
+    let query = maker.get("in") == Some("query");
+    let field = maker.get("name").map(|name| name.trim_matches('"').to_owned());
+    let writes = match (auth.kind, query) {
+        ("apikey" | "jwt", true) => vec![format!("?{}", field.unwrap_or_else(|| "token".to_owned()))],
+        ("apikey", false) => vec![field.unwrap_or_default().to_ascii_lowercase()],
+        ("oauth2", true) => vec!["?access_token".to_owned()],
+        ("oauth1", true) => vec!["?oauth_token".to_owned(), "?oauth_signature".to_owned()],
+        ("awsv4", true) => {
+            vec!["?X-Amz-Signature".to_owned(), "?X-Amz-Credential".to_owned(), "?X-Amz-Security-Token".to_owned()]
+        }
+        ("awsv4", false) => vec!["authorization".to_owned(), "x-amz-security-token".to_owned()],
+        _ => vec!["authorization".to_owned()],
+    };
+    Some(Settings { text, writes })
+}
+
+/// Settings without which there is no credential, whatever was left empty.
+fn missing(auth: &Auth<'_>) -> Vec<&'static str> {
+    let hs = auth.text("algorithm").starts_with("HS") || auth.text("algorithm").is_empty();
+    match auth.kind {
+        "jwt" if hs => vec!["key"],
+        "jwt" => vec!["private_key"],
+        "oauth1" if auth.text("signatureMethod").starts_with("RSA") => vec!["private_key"],
+        "asap" => vec!["key_id"],
+        "awsv4" => vec!["access_key", "secret_key"],
+        "edgegrid" => vec!["client_token", "client_secret", "access_token"],
         _ => Vec::new(),
     }
 }
 
-fn grant(auth: &Auth<'_>, name: &str, texts: &mut Texts) -> Vec<(&'static str, String)> {
-    let grant = match auth.text("grant_type").as_str() {
-        "client_credentials" => "client_credentials",
-        "password_credentials" => "password",
-        "device_code" => "device_code",
-        "implicit" => {
-            texts.note(format!("`{name}` uses the implicit grant, which OAuth 2.1 took away; it became authorization_code"));
-            "authorization_code"
-        }
-        _ => "authorization_code",
-    };
-    let mut made = vec![("grant", grant.to_owned())];
-    let parameters = auth.value("tokenRequestParams").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let mut carried = Vec::new();
-    for parameter in parameters {
-        let text = |key: &str| parameter.get(key).map(plain_text).unwrap_or_default();
-        let (key, value, place) = (text("key"), text("value"), text("send_as"));
-        if key.is_empty() || text("enabled") == "false" {
-            continue;
-        }
-        if place == "request_header" || place == "request_url" {
-            texts.note(format!("`{key}` of `{name}` goes into the token request's {}", place.trim_start_matches("request_")));
-            continue;
-        }
-        let what = format!("`{key}` of `{name}`");
-        let open = matches!(key.as_str(), "audience" | "resource" | "scope" | "tenant" | "requested_token_use");
-        let value = if open { texts.open(&value, &what) } else { texts.secret(&value, name, &key) };
-        carried.push(format!("{}: {}", quoted(&key), quoted(&value)));
-    }
-    if !carried.is_empty() {
-        made.push(("token_params", format!("{{ {} }}", carried.join(", "))));
-    }
-    made
+pub fn is_empty(value: &Value) -> bool {
+    matches!(plain_text(value).trim(), "" | "false" | "[]" | "{}")
 }
 
-/// OAuth 2 of which only the token was exported.
-fn token_only(auth: &Auth<'_>, name: &str, texts: &mut Texts) -> Option<String> {
-    let token = auth.text("accessToken");
-    if token.is_empty() {
-        texts.note(format!("`{name}` (oauth2) was exported without its settings; Postman keeps them in the app"));
+/// Does Postman keep it there without using it?
+fn is_idle(auth: &Auth<'_>, key: &str) -> bool {
+    let in_query = auth.text("addTokenTo").starts_with("query");
+    match (auth.kind, key) {
+        ("jwt", "secret" | "isSecretBase64Encoded") => {
+            !auth.text("algorithm").starts_with("HS") && !auth.text("algorithm").is_empty()
+        }
+        ("jwt", "privateKey") => auth.text("algorithm").starts_with("HS") || auth.text("algorithm").is_empty(),
+        ("jwt", "queryParamKey") => !in_query,
+        ("jwt" | "oauth2", "headerPrefix") => in_query,
+        ("oauth1", "consumerSecret") => auth.text("signatureMethod").starts_with("RSA"),
+        ("oauth1", "privateKey") => !auth.text("signatureMethod").starts_with("RSA"),
+        ("hawk", "delegation") => auth.text("app").is_empty(),
+        ("oauth2", key) => oauth2::is_idle(auth, key),
+        _ => false,
     }
-    let value = texts.secret(&token, name, "token");
-    let query = auth.text("addTokenTo").starts_with("query");
-    if query {
-        return Some(format!("{{ api_key: {{ name: access_token, value: {}, in: query }} }}", quoted(&value)));
-    }
-    let prefix = auth.text("headerPrefix");
-    let prefix = if prefix.is_empty() || prefix.trim() == "Bearer" || !references(&prefix).is_empty() {
-        String::new()
-    } else {
-        format!(", prefix: {}", quoted(prefix.trim()))
-    };
-    Some(format!("{{ bearer: {{ token: {}{prefix} }} }}", quoted(&value)))
 }

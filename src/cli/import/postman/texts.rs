@@ -4,135 +4,226 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::secrecy::{Level, is_harmless, is_telling, looks_secret};
+
 /// Variables by scope, and what is learnt while texts are carried over.
 #[derive(Default)]
 pub struct Texts {
-    /// Globals, collection, environment: the later wins.
-    scopes: [BTreeMap<String, Variable>; 3],
-    used: BTreeSet<String>,
-    /// Environment variables that are wanted, by what they stand for.
-    wanted: Vec<(String, String)>,
+    globals: Scope,
+    environment: Scope,
+    collections: Vec<Scope>,
+    /// Which of the collections is being read.
+    current: usize,
+    /// Variables of the configuration, as they stand in it.
+    vars: BTreeMap<String, String>,
+    wanted: Vec<Wanted>,
     notes: Vec<String>,
+    /// Notes that are one for many things.
+    lists: BTreeMap<&'static str, BTreeSet<String>>,
+    /// What was taken for secret, to keep it out of what is told.
+    secrets: BTreeSet<String>,
 }
 
+type Scope = BTreeMap<String, Variable>;
+
+#[derive(Clone, PartialEq, Eq)]
 struct Variable {
     value: String,
     secret: bool,
 }
 
-/// Postman replaces so often; a circle ends there.
-const ROUNDS: usize = 19;
+/// An environment variable that must be set.
+struct Wanted {
+    name: String,
+    /// What it stands for, to tell two of one name apart.
+    identity: String,
+    what: String,
+}
 
-/// Names of variables whose values are not copied, even where they stand in a harmless place.
-const TELLING: [&str; 12] = [
-    "token",
-    "secret",
-    "passw",
-    "pwd",
-    "passphrase",
-    "apikey",
-    "api_key",
-    "api-key",
-    "private",
-    "credential",
-    "session",
-    "cookie",
-];
+/// Postman replaces so often; a circle ends there. gatepass follows variables less deep.
+const ROUNDS: usize = 12;
 
 /// Environment variables that every process has; a credential must not be taken from them by accident.
-const SYSTEM: [&str; 12] =
-    ["PATH", "HOME", "USER", "USERNAME", "LOGNAME", "SHELL", "PWD", "LANG", "TERM", "HOSTNAME", "HOST", "TMPDIR"];
+const SYSTEM: [&str; 15] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "USERNAME",
+    "LOGNAME",
+    "SHELL",
+    "PWD",
+    "LANG",
+    "TERM",
+    "HOSTNAME",
+    "HOST",
+    "TMPDIR",
+    "EDITOR",
+    "DISPLAY",
+    "SSL_CERT_FILE",
+];
+
+/// Where variables of a document belong.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Globals,
+    Environment,
+    /// Of the collection being read; folders add to it.
+    Collection,
+}
 
 impl Texts {
-    pub fn add_scope(&mut self, scope: usize, values: &[Value]) {
+    /// A collection's own variables hide nothing of another's.
+    pub fn begin_collection(&mut self) -> usize {
+        self.collections.push(Scope::new());
+        self.current = self.collections.len() - 1;
+        self.current
+    }
+
+    pub fn enter(&mut self, collection: usize) {
+        self.current = collection;
+    }
+
+    pub fn add(&mut self, place: Place, values: &[Value]) {
         for value in values {
-            let off = value.get("enabled").and_then(Value::as_bool) == Some(false)
-                || value.get("disabled").and_then(Value::as_bool) == Some(true);
-            let Some(key) = value.get("key").or_else(|| value.get("id")).and_then(Value::as_str).filter(|_| !off) else {
+            let Some(key) = value.get("key").or_else(|| value.get("id")).and_then(Value::as_str) else { continue };
+            if is_off(value) {
+                self.list("variables that are switched off", key);
                 continue;
+            }
+            let secret = matches!(value.get("type").and_then(Value::as_str), Some("secret" | "password" | "vault"));
+            let text = value.get("value").map(plain_text).unwrap_or_default();
+            let variable = Variable { value: text, secret };
+            let scope = match place {
+                Place::Globals => &mut self.globals,
+                Place::Environment => &mut self.environment,
+                Place::Collection => match self.collections.get_mut(self.current) {
+                    Some(scope) => scope,
+                    None => continue,
+                },
             };
-            let secret = value.get("type").and_then(Value::as_str) == Some("secret");
-            let value = value.get("value").map(plain_text).unwrap_or_default();
-            self.scopes[scope].insert(key.to_owned(), Variable { value, secret });
+            let before = scope.insert(key.to_owned(), variable.clone());
+            if before.is_some_and(|before| before != variable) {
+                self.list("variables that stand there twice, of which the last counts", key);
+            }
         }
     }
 
     fn variable(&self, name: &str) -> Option<&Variable> {
-        self.scopes.iter().rev().find_map(|scope| scope.get(name))
+        let own = self.collections.get(self.current);
+        self.environment.get(name).or_else(|| own?.get(name)).or_else(|| self.globals.get(name))
     }
 
     /// May its value be copied? Not what is marked, called or shaped like a secret, nor what is made from one.
-    fn is_open(&self, name: &str, depth: usize) -> bool {
+    fn is_open(&self, name: &str, level: Level, depth: usize) -> bool {
         let Some(variable) = self.variable(name) else { return false };
-        let lower = name.to_ascii_lowercase();
         let is_url = variable.value.starts_with("https://") || variable.value.starts_with("http://");
-        let telling = !is_url && TELLING.iter().any(|word| lower.contains(word));
-        let inside = references(&variable.value);
+        let (pieces, inside) = pieces(&variable.value);
         depth < ROUNDS
             && !variable.secret
-            && !telling
-            && !has_userinfo(&variable.value)
             && !variable.value.is_empty()
-            && inside.iter().all(|name| self.is_open(name, depth + 1))
+            && (level == Level::Any || is_url || !is_telling(name))
+            && !looks_secret_in(&variable.value, level)
+            && pieces.iter().all(|piece| is_harmless(piece, level))
+            && inside.iter().all(|name| self.is_open(name, level, depth + 1))
     }
 
-    /// A harmless text as it stands in the configuration: variables stay variables.
-    pub fn open(&mut self, text: &str, what: &str) -> String {
+    /// A text that is copied where it is harmless, its variables kept; else it must be set.
+    pub fn plain(&mut self, text: &str, level: Level, owner: &str, field: &str) -> String {
+        let (pieces, _) = pieces(text);
+        if pieces.iter().all(|piece| is_harmless(piece, level)) && !looks_secret_in(text, level) {
+            return self.rewritten(text, level, &format!("`{field}` of `{owner}`"));
+        }
+        self.secret(text, owner, field)
+    }
+
+    /// Would [`Texts::plain`] copy it whole?
+    pub fn is_plain(&self, text: &str, level: Level) -> bool {
+        let (pieces, names) = pieces(text);
+        pieces.iter().all(|piece| is_harmless(piece, level)) && names.iter().all(|name| self.is_open(name, level, 0))
+    }
+
+    fn rewritten(&mut self, text: &str, level: Level, what: &str) -> String {
         let mut done = String::new();
         let mut rest = text;
         while let Some((before, name, after)) = next_reference(rest) {
             done.push_str(&before.replace("${", "$${"));
-            done.push_str(&self.reference(name, what));
+            done.push_str(&self.reference(name, level, what));
             rest = after;
         }
         done + &rest.replace("${", "$${")
     }
 
-    fn reference(&mut self, name: &str, what: &str) -> String {
-        if self.is_open(name, 0) {
-            self.mark_used(name);
-            return format!("{{{{{name}}}}}");
+    fn reference(&mut self, name: &str, level: Level, what: &str) -> String {
+        if self.is_open(name, level, 0)
+            && let Some(value) = self.variable(name).map(|variable| variable.value.clone())
+        {
+            let value = self.rewritten(&value, level, what);
+            return format!("{{{{{}}}}}", self.define(name, value));
         }
-        if name.starts_with('$') {
-            self.note(format!("{what} holds Postman's dynamic variable {{{{{name}}}}}"));
-        }
-        format!("${{{}}}", self.want(name, &format!("Postman's variable {{{{{name}}}}}, in {what}")))
+        let text = self.want_variable(name, what);
+        format!("${{{text}}}")
     }
 
-    fn mark_used(&mut self, name: &str) {
-        if !self.used.insert(name.to_owned()) {
-            return;
+    /// A variable of the configuration; called otherwise where two collections mean different things by a name.
+    fn define(&mut self, name: &str, value: String) -> String {
+        let mut free = name.to_owned();
+        let mut n = 2;
+        while self.vars.get(&free).is_some_and(|other| *other != value) || self.wanted.iter().any(|wanted| wanted.name == free) {
+            free = format!("{name}-{n}");
+            n += 1;
         }
-        let inside: Vec<String> =
-            self.variable(name).map(|v| references(&v.value).into_iter().map(str::to_owned).collect()).unwrap_or_default();
-        for name in inside {
-            self.mark_used(&name);
-        }
+        self.vars.insert(free.clone(), value);
+        free
     }
 
     /// A secret: a variable that must be set, called as Postman's variable where the text is nothing else.
     pub fn secret(&mut self, text: &str, owner: &str, field: &str) -> String {
+        self.secrets.extend(pieces(text.trim()).0.into_iter().map(str::to_owned));
+        let what = format!("`{field}` of `{owner}`");
         let name = match next_reference(text.trim()) {
-            Some(("", name, "")) => self.want(name, &format!("{field} of `{owner}`, Postman's variable {{{{{name}}}}}")),
-            _ => self.want(&format!("{owner}_{field}"), &format!("{field} of `{owner}`")),
+            Some(("", name, "")) => self.want_variable(name, &what),
+            _ => self.want(&format!("{owner}_{field}"), &format!("{owner}\n{field}\n{text}"), &what),
         };
         format!("${{{name}}}")
     }
 
+    fn want_variable(&mut self, name: &str, what: &str) -> String {
+        if name.starts_with('$') {
+            self.note(format!("{what} holds Postman's dynamic variable {{{{{name}}}}}, which is a fixed value here"));
+        }
+        let own = self.collections.get(self.current).is_some_and(|scope| scope.contains_key(name));
+        let scope = if own && !self.environment.contains_key(name) { self.current.to_string() } else { String::new() };
+        if let Some(variable) = self.variable(name) {
+            let value = variable.value.clone();
+            self.secrets.insert(value);
+        }
+        self.want(name, &format!("{{{{{name}}}}}{scope}"), &format!("{what}, Postman's variable {{{{{name}}}}}"))
+    }
+
     /// The environment variable for something that is called `name`.
-    fn want(&mut self, name: &str, what: &str) -> String {
-        let name = name.strip_prefix("vault:").unwrap_or(name);
-        let mut text = variable_name(name);
-        if text.is_empty() || text.starts_with(|c: char| c.is_ascii_digit()) || SYSTEM.contains(&text.as_str()) {
-            text = format!("POSTMAN_{text}");
+    fn want(&mut self, name: &str, identity: &str, what: &str) -> String {
+        if let Some(known) = self.wanted.iter().find(|wanted| wanted.identity == identity) {
+            return known.name.clone();
         }
+        let mut base = variable_name(name.strip_prefix("vault:").unwrap_or(name));
+        let reserved = SYSTEM.contains(&base.as_str())
+            || base.ends_with("_PROXY")
+            || base.starts_with("XDG_")
+            || base.starts_with("GATEPASS");
+        if base.is_empty() || base.starts_with(|c: char| c.is_ascii_digit()) || reserved {
+            base = format!("POSTMAN_{base}");
+        }
+        let mut text = base.clone();
+        let mut n = 2;
         // Where a variable of the configuration has the name, it would hide that of the environment.
-        if self.scopes.iter().any(|scope| scope.contains_key(&text)) && text != name {
-            text.push_str("_SECRET");
+        while self.wanted.iter().any(|wanted| wanted.name == text)
+            || self.vars.contains_key(&text)
+            || text != name && self.variable(&text).is_some()
+        {
+            text = format!("{base}_{n}");
+            n += 1;
         }
-        if !self.wanted.iter().any(|(known, _)| *known == text) {
-            self.wanted.push((text.clone(), what.to_owned()));
-        }
+        self.wanted.push(Wanted { name: text.clone(), identity: identity.to_owned(), what: what.to_owned() });
         text
     }
 
@@ -154,15 +245,51 @@ impl Texts {
         }
     }
 
-    /// Variables that the configuration needs.
-    pub fn vars(&self) -> Vec<(String, String)> {
-        let value = |name: &String| self.variable(name).map(|v| (name.clone(), v.value.replace("${", "$${")));
-        self.used.iter().filter_map(value).collect()
+    /// One more of the things that a note is about.
+    pub fn list(&mut self, title: &'static str, name: &str) {
+        self.lists.entry(title).or_default().insert(label(name));
     }
 
-    pub fn into_told(self) -> (Vec<(String, String)>, Vec<String>) {
-        (self.wanted, self.notes)
+    /// Variables that the configuration needs, what must be set, and what is told.
+    pub fn into_told(self) -> Told {
+        let hide = |text: String| {
+            let hidden = self
+                .secrets
+                .iter()
+                .filter(|secret| is_worth_hiding(secret))
+                .fold(text, |text, secret| text.replace(secret.as_str(), "…"));
+            hidden.replace(|c: char| c.is_control(), " ")
+        };
+        let lists = self.lists.iter().map(|(title, names)| {
+            let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+            format!("{title}: {}", names.join(", "))
+        });
+        let notes = self.notes.iter().cloned().chain(lists).map(hide).collect();
+        let wanted = self.wanted.iter().map(|wanted| (wanted.name.clone(), hide(wanted.what.clone()))).collect();
+        Told { vars: self.vars.into_iter().collect(), wanted, notes }
     }
+}
+
+pub struct Told {
+    pub vars: Vec<(String, String)>,
+    pub wanted: Vec<(String, String)>,
+    pub notes: Vec<String>,
+}
+
+/// Not a word that may stand in what is told for itself, such as `password`.
+fn is_worth_hiding(secret: &str) -> bool {
+    secret.len() >= 6 && !secret.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+}
+
+/// A form that spans variables: `https://{{user}}:{{password}}@host`.
+fn looks_secret_in(text: &str, level: Level) -> bool {
+    level != Level::Any && super::secrecy::has_userinfo(text)
+}
+
+/// Is an entry of a list switched off?
+pub fn is_off(entry: &Value) -> bool {
+    let flag = |name: &str| entry.get(name).map(plain_text);
+    flag("enabled").as_deref() == Some("false") || flag("disabled").as_deref() == Some("true")
 }
 
 /// `partnerKey`, `partner-key` and `partner key` as `PARTNER_KEY`.
@@ -176,7 +303,7 @@ fn variable_name(name: &str) -> String {
         small = c.is_ascii_lowercase();
         text.push(if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' });
     }
-    text.trim_matches('_').to_owned()
+    text.trim_matches('_').chars().take(80).collect()
 }
 
 /// The text before the first `{{name}}`, the name, and the rest.
@@ -186,20 +313,21 @@ fn next_reference(text: &str) -> Option<(&str, &str, &str)> {
     Some((&text[..start], text[start + 2..end].trim(), &text[end + 2..]))
 }
 
-pub fn references(text: &str) -> Vec<&str> {
-    let mut names = Vec::new();
+/// What stands between the variables, and their names.
+fn pieces(text: &str) -> (Vec<&str>, Vec<&str>) {
+    let (mut between, mut names) = (Vec::new(), Vec::new());
     let mut rest = text;
-    while let Some((_, name, after)) = next_reference(rest) {
+    while let Some((before, name, after)) = next_reference(rest) {
+        between.push(before);
         names.push(name);
         rest = after;
     }
-    names
+    between.push(rest);
+    (between, names)
 }
 
-/// `scheme://user:password@host`
-pub fn has_userinfo(text: &str) -> bool {
-    let Some((_, rest)) = text.split_once("://") else { return false };
-    rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
+pub fn references(text: &str) -> Vec<&str> {
+    pieces(text).1
 }
 
 /// A scalar as a text.
@@ -211,7 +339,7 @@ pub fn plain_text(value: &Value) -> String {
     }
 }
 
-/// A text in YAML: bare where that cannot be misread, else as JSON writes it.
+/// A text in YAML: bare where that cannot be misread, else quoted, with nothing raw that YAML takes for a line break.
 pub fn quoted(text: &str) -> String {
     let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
     let like_something_else = matches!(
@@ -221,13 +349,35 @@ pub fn quoted(text: &str) -> String {
     if !text.is_empty() && text.chars().all(word) && !like_something_else {
         return text.to_owned();
     }
-    Value::from(text).to_string()
+    let odd =
+        |c: char| c.is_control() && c > '\u{1f}' || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
+    let json = Value::from(text).to_string();
+    json.chars().map(|c| if odd(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() }).collect()
+}
+
+/// The name of a request or folder as it may be shown: Postman calls a request by its URL until it has a name.
+pub fn label(text: &str) -> String {
+    let cut =
+        if text.contains("://") || text.starts_with("{{") { text.split(['?', '#']).next().unwrap_or_default() } else { text };
+    let word = |word: &str| {
+        let word = match word.split_once("://") {
+            Some((scheme, rest)) if super::secrecy::has_userinfo(word) => {
+                format!("{scheme}://{}", rest.split_once('@').map_or(rest, |(_, host)| host))
+            }
+            _ => word.to_owned(),
+        };
+        let parts = word.split('/').map(|part| if looks_secret(part) { "…" } else { part });
+        parts.collect::<Vec<_>>().join("/")
+    };
+    cut.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// A name as one word: letters, digits and dashes, lower case.
 pub fn slug(text: &str) -> String {
+    let shown = label(text);
     let words: Vec<String> =
-        text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_ascii_lowercase).collect();
+        shown.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_ascii_lowercase).collect();
     let slug: String = words.join("-").chars().take(40).collect();
-    if slug.is_empty() { "postman".to_owned() } else { slug }
+    let slug = slug.trim_matches('-');
+    if slug.is_empty() || slug == "none" { "postman".to_owned() } else { slug.to_owned() }
 }
