@@ -34,13 +34,16 @@ impl Coding {
     /// Of a media type, lower case and without parameters; `None`: it is left alone.
     pub fn of(kind: &str) -> Option<Self> {
         match kind {
-            "application/json" | "application/x-ndjson" => Some(Coding::Json),
+            "application/json" | "application/x-ndjson" | "application/jsonl" | "application/json-seq" => Some(Coding::Json),
             "application/x-www-form-urlencoded" => Some(Coding::Form),
             "application/xml" | "text/xml" => Some(Coding::Xml),
-            "multipart/form-data" | "application/graphql" | "application/javascript" | "application/yaml" => Some(Coding::Raw),
+            "application/graphql" | "application/toml" | "application/sql" | "application/x-sh" | "application/http" => {
+                Some(Coding::Raw)
+            }
             kind if kind.ends_with("+json") => Some(Coding::Json),
             kind if kind.ends_with("+xml") => Some(Coding::Xml),
-            kind => kind.starts_with("text/").then_some(Coding::Raw),
+            kind if ["yaml", "javascript", "ecmascript"].iter().any(|end| kind.ends_with(end)) => Some(Coding::Raw),
+            kind => ["text/", "message/", "multipart/"].iter().any(|begin| kind.starts_with(begin)).then_some(Coding::Raw),
         }
     }
 
@@ -219,6 +222,32 @@ mod tests {
         assert_eq!(swap.feed(Bytes::from_static(b"ew")), "secrew");
         assert_eq!(swap.feed(Bytes::from_static(b"te")), "");
         assert_eq!(swap.finish(), "te");
+    }
+
+    #[test]
+    fn every_kind_of_text_is_looked_into_and_nothing_else() {
+        for (kind, coding) in [
+            ("application/json", Coding::Json),
+            ("application/problem+json", Coding::Json),
+            ("application/x-ndjson", Coding::Json),
+            ("image/svg+xml", Coding::Xml),
+            ("application/x-www-form-urlencoded", Coding::Form),
+            ("application/yaml", Coding::Raw),
+            ("application/x-yaml", Coding::Raw),
+            ("application/openapi+yaml", Coding::Raw),
+            ("text/yaml", Coding::Raw),
+            ("application/toml", Coding::Raw),
+            ("message/http", Coding::Raw),
+            ("multipart/mixed", Coding::Raw),
+            ("multipart/form-data", Coding::Raw),
+            ("application/x-javascript", Coding::Raw),
+            ("text/html", Coding::Raw),
+        ] {
+            assert_eq!(Coding::of(kind), Some(coding), "{kind}");
+        }
+        for kind in ["image/png", "application/octet-stream", "application/grpc", "application/pdf", "font/woff2"] {
+            assert_eq!(Coding::of(kind), None, "{kind}");
+        }
     }
 
     proptest! {

@@ -278,7 +278,7 @@ impl Ledger {
         self.status = Some(parts.status);
         self.client = Some(client.clone());
         let mut ahead = peeked.0;
-        let inner = masked::mask(&mut parts.headers, body, &mut ahead, std::mem::take(&mut self.masks));
+        let inner = masked::mask(&mut parts, body, &mut ahead, std::mem::take(&mut self.masks));
         // hyper takes the length out of an HTTP/1 answer whose body it knows to be empty, and of a 304 it says what a
         // 200 would have had (RFC 9110 §8.6).
         let unchanged = parts.status == StatusCode::NOT_MODIFIED && self.downstream != "h2";

@@ -6,9 +6,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::response::Parts;
 use http::{HeaderMap, HeaderValue, header};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 
 use super::answer::Inner;
 use crate::failure::{Cause, Failure};
@@ -20,14 +22,16 @@ pub struct Masked {
     /// Read already, and to be passed on first.
     ahead: VecDeque<Frame<Bytes>>,
     swap: Swap,
+    /// Is the body looked into? If not, the trailers are.
+    text: bool,
     /// They come after what was kept back.
     trailers: Option<HeaderMap>,
     ended: bool,
 }
 
 impl Masked {
-    pub fn new(body: Incoming, ahead: VecDeque<Frame<Bytes>>, pairs: Vec<Pair>) -> Self {
-        Self { body, ahead, swap: Swap::new(pairs), trailers: None, ended: false }
+    fn new(body: Incoming, ahead: VecDeque<Frame<Bytes>>, swap: Swap, text: bool) -> Self {
+        Self { body, ahead, swap, text, trailers: None, ended: false }
     }
 
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
@@ -42,7 +46,8 @@ impl Masked {
             let piece = match frame {
                 Some(Err(cause)) => return Poll::Ready(Some(Err(cause))),
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(piece) => self.swap.feed(piece),
+                    Ok(piece) if self.text => self.swap.feed(piece),
+                    Ok(piece) => piece,
                     Err(last) => self.end(last.into_trailers().ok()),
                 },
                 None => self.end(None),
@@ -55,8 +60,12 @@ impl Masked {
 
     fn end(&mut self, trailers: Option<HeaderMap>) -> Bytes {
         self.ended = true;
-        self.trailers = trailers;
-        self.swap.finish()
+        let rest = self.swap.finish();
+        self.trailers = trailers.map(|mut trailers| {
+            swap_fields(&mut trailers, &mut self.swap);
+            trailers
+        });
+        rest
     }
 
     /// Did everything come that the origin had to send?
@@ -77,7 +86,10 @@ pub fn mask_fields(headers: &mut HeaderMap, pairs: &[Pair]) {
     if pairs.is_empty() {
         return;
     }
-    let mut swap = Swap::new(pairs.to_vec());
+    swap_fields(headers, &mut Swap::new(pairs.to_vec()));
+}
+
+fn swap_fields(headers: &mut HeaderMap, swap: &mut Swap) {
     for value in headers.values_mut() {
         if let Some(masked) = swap.all(value.as_bytes())
             && let Ok(masked) = HeaderValue::from_maybe_shared(masked)
@@ -87,16 +99,28 @@ pub fn mask_fields(headers: &mut HeaderMap, pairs: &[Pair]) {
     }
 }
 
-/// The answer's fields and body as the client may see them.
+/// The answer's reason phrase, fields, body and trailers as the client may see them.
 /// `ahead`: what was read of it already.
-pub fn mask(headers: &mut HeaderMap, body: Incoming, ahead: &mut VecDeque<Frame<Bytes>>, pairs: Vec<Pair>) -> Inner {
-    mask_fields(headers, &pairs);
-    if pairs.is_empty() || (ahead.is_empty() && body.is_end_stream()) || !is_text(headers) {
+pub fn mask(parts: &mut Parts, body: Incoming, ahead: &mut VecDeque<Frame<Bytes>>, pairs: Vec<Pair>) -> Inner {
+    if pairs.is_empty() {
         return Inner::Incoming(body);
     }
-    let masked = Masked::new(body, std::mem::take(ahead), pairs);
-    if !masked.swap.keeps_length() {
-        headers.remove(header::CONTENT_LENGTH);
+    let mut swap = Swap::new(pairs);
+    swap_fields(&mut parts.headers, &mut swap);
+    if let Some(reason) = parts.extensions.get::<ReasonPhrase>()
+        && let Some(masked) = swap.all(reason.as_bytes())
+    {
+        parts.extensions.remove::<ReasonPhrase>();
+        if let Ok(reason) = ReasonPhrase::try_from(masked) {
+            parts.extensions.insert(reason);
+        }
+    }
+    if ahead.is_empty() && body.is_end_stream() {
+        return Inner::Incoming(body);
+    }
+    let masked = Masked::new(body, std::mem::take(ahead), swap, is_text(&parts.headers));
+    if masked.text && !masked.swap.keeps_length() {
+        parts.headers.remove(header::CONTENT_LENGTH);
     }
     Inner::Masked(Box::new(masked))
 }

@@ -165,3 +165,27 @@ async fn what_is_no_placeholder_is_refused_at_load() {
     let Err(report) = gatepass::serve::build(&request(two, &[])).await else { panic!("two that overlap were accepted") };
     assert!(report.render(false).contains("placeholder"), "{}", report.render(false));
 }
+
+#[tokio::test]
+async fn the_value_comes_back_neither_in_the_reason_nor_in_trailers_nor_in_a_text_of_any_kind() {
+    let pki = Pki::new();
+    let address = raw_origin(&pki, |mut stream| async move {
+        let request = head(&mut stream).await;
+        let kind = request.split(' ').nth(1).unwrap().trim_start_matches('/').to_owned();
+        let answer = format!(
+            "HTTP/1.1 400 no real-value-1\r\nContent-Type: {kind}\r\nTrailer: grpc-message\r\nTransfer-Encoding: chunked\r\n\r\nc\r\nreal-value-1\r\n0\r\ngrpc-message: bad real-value-1\r\n\r\n"
+        );
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await;
+    let rules = format!("rules:\n{}", rule("a.test", address, "placeholder: { match: gp-dummy-123, value: real-value-1 }"));
+    let gatepass = Gatepass::start(&rules, &[("CA", &pki.ca_pem)]).await;
+    for kind in ["application/x-yaml", "application/toml", "message/http", "multipart/mixed", "application/grpc"] {
+        let request = format!("GET /{kind} HTTP/1.1\r\nHost: a.test\r\nTE: trailers\r\nConnection: close, TE\r\n\r\n");
+        let answer = gatepass.through("a.test", &request).await;
+        assert!(answer.starts_with("HTTP/1.1 400 no gp-dummy-123\r\n"), "{kind}: {answer}");
+        assert!(answer.contains("grpc-message: bad gp-dummy-123"), "{kind}: {answer}");
+        let bare = if kind == "application/grpc" { 1 } else { 0 };
+        assert_eq!(answer.matches("real-value-1").count(), bare, "{kind}: {answer}");
+    }
+}

@@ -19,7 +19,7 @@ use crate::swap::{Coding, Pair, Swap, spellings};
 
 pub static SCHEME: Scheme = Scheme {
     name: "placeholder",
-    doc: "The client holds a dummy; the rule's hosts get the real value in its place: in header values (also inside `Basic`), path and query (percent-encoded), and bodies of text, JSON, XML, form or multipart. The value is swapped back in the fields and text bodies of answers, which are asked for uncompressed. Other hosts get the dummy.",
+    doc: "The client holds a dummy; the rule's hosts get the real value in its place: in header values (also inside `Basic`), path and query (percent-encoded), and bodies of text, JSON, XML, form or multipart. The value is swapped back in the reason, fields, trailers and text bodies of answers, which are asked for uncompressed. Other hosts get the dummy.",
     short: None,
     settings: &[
         ("match", Shape::Text, "required", "the dummy: 10 or more of letters, digits, `-`, `_`, `.`, `~`, and not a plain word"),
