@@ -430,6 +430,14 @@ pub fn egress(decode: &mut Decode<'_>, top: &Fields<'_>) -> Vec<EgressDeny> {
             "private" => Some(EgressDeny::Private),
             "link_local" => Some(EgressDeny::LinkLocal),
             "loopback" => Some(EgressDeny::Loopback),
+            _ if !text.contains(|c: char| c.is_ascii_digit() || c == ':') => {
+                let message = format!("{} is no kind of address", quoted(&text, Shape::Host, "this"));
+                decode
+                    .report
+                    .error("wrong-range", place, message)
+                    .help("write private, link_local, loopback, or a range as 10.0.0.0/8");
+                None
+            }
             _ => cidr(decode, &text, place).map(EgressDeny::Cidr),
         });
     }

@@ -65,6 +65,8 @@ fn rule(decode: &mut Decode<'_>, node: &Node, names: &Names, known: &[&str], ind
     let mut rule = new_rule(node.place, index);
     match fields.get("host") {
         Some(node) => rule.hosts = hosts::hosts(decode, node),
+        // What is but misspelt is told already.
+        None if has_misspelt_host(node, known) => {}
         None => {
             decode
                 .report
@@ -164,7 +166,8 @@ fn conditions(decode: &mut Decode<'_>, fields: &Fields<'_>, rule: &mut Rule) {
         match Method::from_bytes(text.to_ascii_uppercase().as_bytes()) {
             Ok(method) => rule.methods.push(method),
             Err(_) => {
-                decode.report.error("wrong-method", place, format!("{} is not a method", quoted(&text, Shape::Plain, "this")));
+                let message = format!("{} is not a method", quoted(&text, Shape::Plain, "this"));
+                decode.report.error("wrong-method", place, message).help("write one as GET, several as a list: [GET, POST]");
             }
         }
     }
@@ -435,6 +438,13 @@ fn danger(decode: &mut Decode<'_>, node: &Node) -> Option<bool> {
             .help("name the server's CA or its very certificate in `ca_bundle:` instead");
     }
     Some(said)
+}
+
+/// Is there an unknown key for which `host` is proposed?
+fn has_misspelt_host(node: &Node, known: &[&str]) -> bool {
+    let Value::Map(entries) = &node.value else { return false };
+    let mut unknown = entries.iter().map(|(key, _)| key.text.as_str()).filter(|key| !known.contains(key));
+    unknown.any(|key| nearest(key, known.iter().copied()) == Some("host"))
 }
 
 /// What is allowed but likely not meant.

@@ -120,6 +120,10 @@ fn structure_mistakes_are_told() {
     says("rules: []\nlisten: 127.0.0.1:1\nrules: []\n", &["`rules` appears twice", "merge the lists", "gatepass.yaml:3:1"]);
     says("rules:\n  host: x\n", &["`rules` is a list, not a map", "`- host: api.example.com`"]);
     says("rules:\n  - bearer: x\n", &["this rule has no `host`"]);
+    says("rules:\n  - hosts: x\n    bearer: x\n", &["did you mean `host`?", "1 error"]);
+    says("rules:\n  - host: x\n    methods: GET POST\n", &["is not a method", "several as a list: [GET, POST]"]);
+    says("egress: { deny: [local] }\n", &["is no kind of address", "write private, link_local, loopback, or a range"]);
+    says("egress: { deny: [10.0.0.0/33] }\n", &["is not an address range"]);
     says("credentials: { a: { bearer: x, basic: { username: u, password: p } } }\n", &["a credential has exactly one type"]);
     says(
         "rules:\n  - host: x\n    bearer: a\n    basic: { username: u, password: p }\n",
