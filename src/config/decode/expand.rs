@@ -149,9 +149,12 @@ impl Decode<'_> {
         }
         if !forms::is_reference(name) {
             self.report.error("unset", place, "this is not the name of a variable that is set").help(
-                match literal::foreign_variable(name) {
-                    Some(meant) => format!("write `${{{meant}}}`"),
-                    None => "give the name of the variable that holds the value, not the value".to_owned(),
+                match (literal::foreign_variable(name), name.split_once('-')) {
+                    (Some(meant), _) => format!("write `${{{meant}}}`"),
+                    (None, Some((meant, _))) if forms::is_variable(meant) => {
+                        format!("a default stands behind `:-`: write `${{{meant}:-DEFAULT}}`")
+                    }
+                    _ => "give the name of the variable that holds the value, not the value".to_owned(),
                 },
             );
             return None;

@@ -84,4 +84,7 @@ fn what_stands_in_place_of_a_name_is_not_repeated() {
     assert!(report.contains("the name of the variable that holds the value") && !report.contains("t0p"), "{report}");
     let (_, report) = key("{ env: NOT_THERE }", "");
     assert!(report.contains("`NOT_THERE` is not set"), "{report}");
+    // A default as shells write it.
+    let (_, report) = key("\"${NOT_THERE-hunter}\"", "");
+    assert!(report.contains("write `${NOT_THERE:-DEFAULT}`") && !report.contains("hunter"), "{report}");
 }

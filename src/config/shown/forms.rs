@@ -139,9 +139,10 @@ fn without_references(text: &str) -> Option<String> {
     Some(plain + rest)
 }
 
-/// The inside of a reference that names something and says no more.
+/// The inside of a reference that names something and says no more. What follows a `-` may be a default, as shells
+/// write it (`${TOKEN-abc}`), and with it a secret.
 pub fn is_reference(name: &str) -> bool {
-    let of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
     match name.strip_prefix("file:") {
         Some(path) => is_path(path),
         None => !name.is_empty() && name.len() <= 64 && name.chars().all(of_name) && !is_random(name),
