@@ -279,6 +279,9 @@ impl Ledger {
         self.client = Some(client.clone());
         let mut ahead = peeked.0;
         let inner = masked::mask(&mut parts, body, &mut ahead, std::mem::take(&mut self.masks));
+        if self.downstream == "h1.0" {
+            self.busy.activity().end_by_close(!parts.headers.contains_key(header::CONTENT_LENGTH));
+        }
         // hyper takes the length out of an HTTP/1 answer whose body it knows to be empty, and of a 304 it says what a
         // 200 would have had (RFC 9110 §8.6).
         let unchanged = parts.status == StatusCode::NOT_MODIFIED && self.downstream != "h2";
@@ -361,6 +364,9 @@ impl Reply {
 
     fn finish(&mut self, complete: bool) {
         let Some(mut tail) = self.tail.take() else { return };
+        if complete && tail.ledger.downstream == "h1.0" {
+            tail.ledger.busy.activity().end_by_close(false);
+        }
         if let Some(lease) = tail.lease.take()
             && complete
         {

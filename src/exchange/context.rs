@@ -90,6 +90,8 @@ pub struct Activity {
     awaited: AtomicBool,
     /// What is spoken on the connection is HTTP no more.
     handed_over: AtomicBool,
+    /// An answer is under way whose end is the connection's: to a client of HTTP/1.0.
+    ends_by_close: AtomicBool,
     /// Interim answers on their way to the client.
     line: Line,
 }
@@ -145,6 +147,7 @@ impl Activity {
             prior_knowledge,
             awaited: AtomicBool::new(false),
             handed_over: AtomicBool::new(false),
+            ends_by_close: AtomicBool::new(false),
             line: Line::default(),
         })
     }
@@ -217,6 +220,14 @@ impl Activity {
 
     pub fn is_handed_over(&self) -> bool {
         self.handed_over.load(Ordering::Relaxed)
+    }
+
+    pub fn end_by_close(&self, under_way: bool) {
+        self.ends_by_close.store(under_way, Ordering::Relaxed);
+    }
+
+    pub fn ends_by_close(&self) -> bool {
+        self.ends_by_close.load(Ordering::Relaxed)
     }
 
     pub fn line(&self) -> &Line {

@@ -20,6 +20,7 @@ pub mod relay;
 mod send;
 mod stall;
 mod token_endpoint;
+mod transport;
 mod upgrade;
 
 use std::convert::Infallible;
@@ -36,6 +37,7 @@ pub use malformed::malformed;
 pub use refusal::refusal;
 pub use send::wants_another_round;
 pub use stall::{Waits, note, observed};
+pub use transport::Transport;
 
 use crate::auth::Round;
 use crate::config::Action;

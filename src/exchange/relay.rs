@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 
 use super::context::Context;
+use super::transport::Transport;
 
 /// Per direction and tunnel; what a pipe holds by default.
 const BUFFER: usize = 16 * 1024;
@@ -50,12 +51,12 @@ impl End {
 /// drains, silent or not: an answer may be on its way. `context.cut` ends it.
 pub async fn relay<A, B>(client: A, upstream: B, idle: Duration, context: &Context) -> Relayed
 where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
+    A: Transport,
+    B: Transport,
 {
     let (from_client, from_upstream) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let mut client = Counted { stream: client, read: from_client.clone() };
-    let mut upstream = Counted { stream: upstream, read: from_upstream.clone() };
+    let mut client = Counted { stream: client, read: from_client.clone(), was_reset: false };
+    let mut upstream = Counted { stream: upstream, read: from_upstream.clone(), was_reset: false };
     let total = || from_client.load(Ordering::Relaxed) + from_upstream.load(Ordering::Relaxed);
     let end = tokio::select! {
         done = copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER) => match done {
@@ -69,6 +70,13 @@ where
         }
         () = unused(context, total) => End::Closed,
     };
+    // Both see how it ended.
+    if client.was_reset {
+        upstream.stream.abort();
+    }
+    if upstream.was_reset {
+        client.stream.abort();
+    }
     Relayed { bytes_in: from_client.load(Ordering::Relaxed), bytes_out: from_upstream.load(Ordering::Relaxed), end }
 }
 
@@ -97,6 +105,17 @@ async fn unused(context: &Context, total: impl Fn() -> u64) {
 struct Counted<S> {
     stream: S,
     read: Arc<AtomicU64>,
+    was_reset: bool,
+}
+
+impl<S> Counted<S> {
+    fn seen<T>(&mut self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        use io::ErrorKind as E;
+        if let Poll::Ready(Err(cause)) = &result {
+            self.was_reset |= matches!(cause.kind(), E::ConnectionReset | E::BrokenPipe | E::ConnectionAborted);
+        }
+        result
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
@@ -104,24 +123,28 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buf);
         self.read.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
-        result
+        self.seen(result)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.seen(result)
     }
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.seen(result)
     }
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let result = Pin::new(&mut self.stream).poll_flush(cx);
+        self.seen(result)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let result = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.seen(result)
     }
 }

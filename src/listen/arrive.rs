@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls::server::Acceptor;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::access::Visitor;
@@ -11,7 +11,7 @@ use super::sniff::{self, Spoken};
 use super::stream::{Place, Prefixed};
 use super::{Connection, Entrance, forward, owner, proxy_protocol, reverse, socks5, transparent};
 use crate::config::Mode;
-use crate::exchange::Activity;
+use crate::exchange::{Activity, Transport};
 use crate::failure::{Cause, Failure};
 use crate::observe::{Counters, Handshake, Kind, Start};
 use crate::origin::Host;
@@ -69,7 +69,7 @@ pub async fn serve(entrance: Arc<Entrance>, connection: Connection, mut visitor:
 
 async fn arrive<S>(entrance: Arc<Entrance>, mut stream: Prefixed<S>, visitor: Visitor)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
 {
     let within = entrance.context.gate().limits.first_byte;
     let spoken = tokio::select! {
@@ -88,7 +88,7 @@ where
 
 async fn speak<S>(entrance: Arc<Entrance>, stream: S, visitor: Visitor, spoken: Spoken, secure: bool)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
 {
     match (entrance.upstream(), spoken) {
         (Some(origin), _) => {
@@ -105,7 +105,7 @@ where
 /// as for any host, so that whoever trusts the CA can keep the passwords of proxy URLs off the wire.
 async fn secured<S>(entrance: Arc<Entrance>, stream: Prefixed<S>, visitor: Visitor)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
 {
     let gate = entrance.context.gate();
     let reverse = matches!(entrance.mode, Mode::Reverse(_));

@@ -42,6 +42,10 @@ impl<S> Between<S> {
         Self { stream, activity, spoken: Spoken::Http2(Box::default()) }
     }
 
+    pub fn stream(&self) -> &S {
+        &self.stream
+    }
+
     /// It ended reading of itself, to say why; more may come from the client.
     pub fn is_refusing(&self) -> bool {
         matches!(&self.spoken, Spoken::Http1(http1) if http1.heads.is_refusing())

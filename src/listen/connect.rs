@@ -8,14 +8,13 @@ use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::intercept;
 use super::stream::Prefixed;
 use super::watched::Watched;
 use crate::config::Action;
 use crate::exchange::relay;
-use crate::exchange::{Busy, Context, Reply, refusal};
+use crate::exchange::{Busy, Context, Reply, Transport, refusal};
 use crate::failure::{Cause, Failure};
 use crate::gate::{self, Caller, Reach};
 use crate::observe::{Client, Counters, Kind, Record, Start};
@@ -49,7 +48,7 @@ pub async fn answer<S>(
     busy: Busy,
 ) -> Response<Reply>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
 {
     let started = Start::now();
     let authority = request.uri().authority().map(http::uri::Authority::as_str).unwrap_or_default();
@@ -96,7 +95,7 @@ where
 /// The client's stream without what stood before hyper, and all that was read of it in front.
 fn unwatched<S>(parts: Parts<TokioIo<Watched<S>>>) -> Option<Prefixed<S>>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
 {
     let (stream, rest) = parts.io.into_inner().into_parts()?;
     let read = if rest.is_empty() { parts.read_buf } else { [parts.read_buf, rest].concat().into() };
@@ -253,7 +252,7 @@ impl Tunnel {
     /// Relays blindly until both sides are done.
     pub async fn relay<C>(self, client: C, upstream: Stream, rule: Arc<str>)
     where
-        C: AsyncRead + AsyncWrite + Unpin,
+        C: Transport,
     {
         let address = upstream.peer_addr();
         let idle = self.context.gate().limits.tunnel_idle;
@@ -270,7 +269,7 @@ impl Tunnel {
 
 async fn relay_upgraded<S>(upgraded: Upgraded, stream: Stream, tunnel: Tunnel, rule: Arc<str>, busy: Busy)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
 {
     match upgraded.downcast::<TokioIo<Watched<S>>>() {
         Ok(parts) => match unwatched(parts) {

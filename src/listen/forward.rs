@@ -5,19 +5,18 @@ use std::sync::Arc;
 
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::access::Visitor;
 use super::visit::Visit;
 use super::{Entrance, connect, pages, serve_http};
-use crate::exchange::{Activity, Reply, refusal};
+use crate::exchange::{Activity, Reply, Transport, refusal};
 use crate::failure::Failure;
 use crate::observe::Counters;
 use crate::upstream::unread;
 
 pub async fn serve<S>(entrance: Arc<Entrance>, stream: S, visitor: Visitor)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
 {
     let context = entrance.context.clone();
     let limits = context.gate().limits.clone();
@@ -33,7 +32,7 @@ where
 
 async fn handle<S>(visit: &Visit, request: Request<Incoming>) -> Result<Response<Reply>, Infallible>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
 {
     let context = &visit.entrance.context;
     let ours = request.method() != Method::CONNECT && request.uri().scheme().is_none();

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use rustls::server::Acceptor;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::connect::Tunnel;
@@ -11,7 +10,7 @@ use super::serve_http;
 use super::sniff::{self, Spoken};
 use super::stream::Prefixed;
 use crate::config::Unmatched;
-use crate::exchange::{Activity, Session};
+use crate::exchange::{Activity, Session, Transport};
 use crate::failure::{Cause, Failure};
 use crate::gate::{Gate, Plan};
 use crate::observe::{Counters, Handshake};
@@ -19,7 +18,7 @@ use crate::origin::{Host, Scheme};
 
 pub async fn serve<S>(mut stream: Prefixed<S>, tunnel: Tunnel)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
 {
     let limits = tunnel.context.gate().limits.clone();
     let spoken = tokio::select! {
@@ -46,7 +45,7 @@ where
 
 async fn tls<S>(stream: Prefixed<S>, tunnel: Tunnel)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
 {
     let gate = tunnel.context.gate();
     let limits = gate.limits.clone();
@@ -123,7 +122,7 @@ fn gone(why: impl Into<String>) -> Failure {
 /// HTTP in clear inside a tunnel. When no rule speaks of it in clear, it passes blindly, or is refused in HTTP.
 async fn clear<S>(stream: Prefixed<S>, tunnel: Tunnel, h2: bool)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
 {
     let gate = tunnel.context.gate();
     let origin = tunnel.origin(Scheme::Http);
@@ -145,7 +144,7 @@ fn unopened(gate: &Gate, plan: &Plan) -> Option<Arc<str>> {
 /// A rule speaks of the host, but not of what is spoken here.
 async fn blindly<S>(stream: Prefixed<S>, tunnel: Tunnel, rule: Arc<str>)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
 {
     match tunnel.dial().await {
         Ok(upstream) => tunnel.relay(stream, upstream, rule).await,

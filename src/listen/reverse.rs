@@ -7,19 +7,18 @@ use std::sync::Arc;
 
 use http::{Request, Response, Version, header};
 use hyper::body::Incoming;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::access::Visitor;
 use super::visit::Visit;
 use super::{Entrance, serve_http};
-use crate::exchange::{Activity, Reply};
+use crate::exchange::{Activity, Reply, Transport};
 use crate::failure::{Cause, Failure};
 use crate::initiator::{self, CrossSite};
 use crate::origin::{Host, Origin, Scheme, parse_authority};
 
 pub async fn serve<S>(entrance: Arc<Entrance>, stream: S, visitor: Visitor, origin: Arc<Origin>, activity: Arc<Activity>)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
 {
     let context = entrance.context.clone();
     let limits = context.gate().limits.clone();

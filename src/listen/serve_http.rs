@@ -11,19 +11,18 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::between::Between;
 use super::heads::{Heads, Teller};
 use super::streams::Streams;
 use super::watched::Watched;
-use crate::exchange::{Activity, Context, LAST_CALL, Overdue, Reply, Session};
+use crate::exchange::{Activity, Context, LAST_CALL, Overdue, Reply, Session, Transport};
 use crate::limits::Limits;
 
 /// Serves an intercepted connection until its end.
 pub async fn intercepted<S>(stream: S, session: Session, context: &Arc<Context>, limits: &Limits, h2: bool)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
 {
     let activity = session.activity().clone();
     let session = Arc::new(session);
@@ -51,7 +50,7 @@ pub async fn plain<S, V, F>(
     teller: Teller,
     service: V,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
     V: Fn(Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = Result<Response<Reply>, Infallible>> + Send + 'static,
 {
@@ -67,7 +66,7 @@ pub async fn plain<S, V, F>(
 /// The client's stream as hyper is given it. `teller`: of HTTP/1 heads that hyper would refuse.
 fn watched<S>(stream: S, activity: &Arc<Activity>, limits: &Limits, teller: Teller) -> TokioIo<Watched<S>>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
 {
     let between = match activity.is_multiplexed() {
         true => Between::http2(stream, activity.clone()),
@@ -109,7 +108,7 @@ trait Graceful: Future {
 
 impl<S, V> Graceful for http1::UpgradeableConnection<TokioIo<Watched<S>>, V>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
     V: HttpService<Incoming, ResBody = Reply>,
     V::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -120,7 +119,7 @@ where
 
 impl<S, V> Graceful for http2::Connection<TokioIo<Watched<S>>, V, Streams>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
     V: HttpService<Incoming, ResBody = Reply>,
     V::Future: Send + 'static,
     V::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

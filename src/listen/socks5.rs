@@ -11,6 +11,7 @@ use super::access::{Credentials, Visitor};
 use super::connect::{Passage, Tunnel};
 use super::stream::Prefixed;
 use super::{Entrance, intercept};
+use crate::exchange::Transport;
 use crate::failure::{Cause, Failure};
 use crate::observe::{Counters, Kind, Start};
 use crate::origin::{Host, Origin, Scheme};
@@ -39,7 +40,7 @@ type Refused = (Failure, Option<(Host, u16)>);
 
 pub async fn serve<S>(entrance: Arc<Entrance>, mut stream: S, visitor: Visitor)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
 {
     let started = Start::now();
     let within = entrance.context.gate().limits.request_head;

@@ -8,6 +8,8 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::exchange::Transport;
+
 /// What a connection takes of `limits.connections`, and of `limits.strangers` if its caller is one. It goes with the stream,
 /// so that a tunnel or WebSocket counts for its whole life.
 pub struct Place {
@@ -68,6 +70,12 @@ impl<S: AsyncRead + Unpin> Prefixed<S> {
             self.prefix = read.into();
         }
         Ok(&self.prefix)
+    }
+}
+
+impl<S: Transport> Transport for Prefixed<S> {
+    fn abort(&self) {
+        self.stream.abort();
     }
 }
 

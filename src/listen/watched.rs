@@ -11,14 +11,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::between::Between;
-use crate::exchange::Activity;
+use crate::exchange::{Activity, Transport};
 use crate::limits::Limits;
 
 /// A client that has shut down its side may still be waiting for an answer (`ncat`, `socat`), or it is gone: the two look
 /// alike. So long is the answer waited for; nginx gives it no time at all, HAProxy all that it wants.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-pub struct Watched<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> {
+pub struct Watched<S: Transport> {
     /// `None` once it was taken out.
     stream: Option<Between<S>>,
     activity: Arc<Activity>,
@@ -32,7 +32,7 @@ pub struct Watched<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> {
     linger: (Duration, usize),
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Watched<S> {
+impl<S: Transport> Watched<S> {
     pub fn new(stream: Between<S>, activity: Arc<Activity>, limits: &Limits) -> Self {
         Self {
             stream: Some(stream),
@@ -74,7 +74,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Watched<S> {
+impl<S: Transport> AsyncRead for Watched<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let Some(stream) = &mut this.stream else { return Poll::Ready(Ok(())) };
@@ -92,7 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Watched<S
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Watched<S> {
+impl<S: Transport> AsyncWrite for Watched<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.get_mut().write(|stream| stream.poll_write(cx, buf))
     }
@@ -122,9 +122,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Watched<
 
 /// RFC 9112 §9.6: to close both sides at once is to have the kernel reset the connection for what the client still sends,
 /// and the reset can take our answer away from it. What comes is read until the client has closed its side too.
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Drop for Watched<S> {
+impl<S: Transport> Drop for Watched<S> {
     fn drop(&mut self) {
-        let Some(between) = self.stream.take().filter(|_| self.shut && !self.ended) else { return };
+        let Some(between) = self.stream.take() else { return };
+        if !self.shut && self.activity.ends_by_close() {
+            // An orderly end would make a whole answer of what broke off (RFC 9112 §8).
+            return between.stream().abort();
+        }
+        if !self.shut || self.ended {
+            return;
+        }
         let (mut stream, _) = between.into_parts();
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (within, mut left) = self.linger;

@@ -31,7 +31,7 @@ impl Stream {
     }
 
     /// The socket at the bottom.
-    pub(super) fn tcp(&self) -> Option<&TcpStream> {
+    pub fn tcp(&self) -> Option<&TcpStream> {
         match self {
             Stream::Tcp(tcp) => Some(tcp),
             Stream::Tls(tls) => Some(tls.io()),

@@ -310,3 +310,61 @@ async fn client_reading_slowly(gatepass: &Gatepass) -> tokio_rustls::client::Tls
     }
     client
 }
+
+fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// Reads until the end, or until it is known to be none.
+async fn end(stream: &mut TcpStream) -> std::io::Result<usize> {
+    tokio::time::timeout(SOON, stream.read_to_end(&mut Vec::new())).await.expect("it ends")
+}
+
+#[tokio::test]
+async fn a_cut_answer_looks_cut_to_a_client_of_http_1_0_and_a_whole_one_does_not() {
+    for whole in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            head(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if whole { stream.write_all(b"0\r\n\r\n").await.unwrap() } else { reset(stream) }
+        });
+        let gatepass = Gatepass::start("", &[]).await;
+        let mut client = gatepass.dial().await;
+        client.write_all(format!("GET http://{origin}/ HTTP/1.0\r\nHost: {origin}\r\n\r\n").as_bytes()).await.unwrap();
+        let answer = head(&mut client).await;
+        assert!(status(&answer) == 200 && !answer.contains("content-length"), "{answer}");
+        let ended = end(&mut client).await;
+        assert_eq!(ended.map_err(|cause| cause.kind()), if whole { Ok(5) } else { Err(std::io::ErrorKind::ConnectionReset) });
+    }
+}
+
+#[tokio::test]
+async fn a_reset_in_a_tunnel_is_a_reset_on_its_other_side_and_an_orderly_end_is_none() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = listener.local_addr().unwrap();
+    let gatepass = Gatepass::start("", &[]).await;
+    for resets in [true, false] {
+        for by_client in [true, false] {
+            let (answer, mut client) = gatepass.connect(&origin.to_string()).await;
+            assert_eq!(status(&answer), 200);
+            let (mut server, _) = listener.accept().await.unwrap();
+            client.write_all(b"x").await.unwrap();
+            server.read_exact(&mut [0]).await.unwrap();
+            let (ending, mut other) = if by_client { (client, server) } else { (server, client) };
+            if resets {
+                reset(ending)
+            } else {
+                drop(ending)
+            }
+            let ended = end(&mut other).await;
+            assert_eq!(
+                ended.map_err(|cause| cause.kind()),
+                if resets { Err(std::io::ErrorKind::ConnectionReset) } else { Ok(0) }
+            );
+        }
+    }
+}

@@ -15,10 +15,6 @@ pub const KNOWN: &[Known] = &[
         test: |p, d| d.what == What::Bare && d.through.starts_with("431") && p.case.client == Protocol::H2,
     },
     Known {
-        why: "an answer that is reset looks whole to an HTTP/1.0 client",
-        test: |p, d| d.side == Side::Client && d.what == What::End && p.case.old_request && p.case.answer.cut.is_some(),
-    },
-    Known {
         why: "reason phrases that are not ASCII are dropped",
         test: |p, d| d.what == What::Reason && !p.case.reason.is_ascii(),
     },
