@@ -94,6 +94,11 @@ impl Report {
         self.withheld.cleaned(text, hidden.map(String::as_str), self.known())
     }
 
+    /// Where a file lies: not taken apart by what happens to stand in it too, only by what a variable put into its path.
+    fn location(&self, path: &Path) -> String {
+        self.withheld.cleaned(&path.display().to_string(), std::iter::empty(), self.known())
+    }
+
     /// Remembers a file; its number is what places name.
     pub fn add_file(&mut self, path: PathBuf, text: String) -> u16 {
         self.pages.push(Page::new(&text));
@@ -258,8 +263,7 @@ impl Report {
             let number = line.to_string();
             let margin = " ".repeat(number.len());
             let bar = paint("1;34", "|");
-            let _ =
-                writeln!(text, "{margin}{} {}:{line}:{column}", paint("1;34", "-->"), self.clean(&path.display().to_string()));
+            let _ = writeln!(text, "{margin}{} {}:{line}:{column}", paint("1;34", "-->"), self.location(path));
             let (shown, caret) = page.line((line, column), &self.types, self.settings, self.known());
             let _ = writeln!(text, "{margin} {bar}\n{} {bar} {shown}", paint("1;34", &number));
             let _ = writeln!(text, "{margin} {bar} {}{}", " ".repeat(caret), paint("1;31", "^"));
@@ -278,7 +282,7 @@ impl Report {
                 "severity": match diagnostic.severity { Severity::Error => "error", Severity::Warning => "warning" },
                 "code": diagnostic.code,
                 "message": self.clean(&diagnostic.message),
-                "file": position.and_then(|(file, ..)| self.files.get(usize::from(file))).map(|(path, _)| self.clean(&path.display().to_string())),
+                "file": position.and_then(|(file, ..)| self.files.get(usize::from(file))).map(|(path, _)| self.location(path)),
                 "line": position.map(|(_, line, _)| line),
                 "column": position.map(|(_, _, column)| column),
                 "help": diagnostic.help.as_ref().map(|help| self.clean(help)),
@@ -317,6 +321,15 @@ fn rule_lines(text: &str, wanted: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_a_file_lies_is_told_though_a_password_is_a_part_of_its_path() {
+        let mut report = Report::default();
+        let text = "rules:\n  - host: a\n    basic: { username: me, password: staging }\n";
+        report.add_file("/etc/staging/staging.yaml".into(), text.to_owned());
+        report.error("x", Place { file: 0, node: 0 }, "it is wrong");
+        assert!(report.render(false).contains("--> /etc/staging/staging.yaml:1:1"), "{}", report.render(false));
+    }
 
     #[test]
     fn lines_of_rules_are_counted_only_when_they_can_be() {

@@ -7,7 +7,7 @@ import textwrap
 
 from kit import GATEPASS, free_ports, need, sh, wait_port
 
-PASS, UMLAUT = "gatepass", "pässwörd"
+PASS, UMLAUT = "opensesame", "pässwörd"
 ALGORITHMS = {
     "rsa2048": ("RSA", "-pkeyopt", "rsa_keygen_bits:2048"),
     "rsa4096": ("RSA", "-pkeyopt", "rsa_keygen_bits:4096"),
