@@ -171,7 +171,7 @@ def transparent(lab, r):
 def redirected(lab, r, inside):
     d = lab.dir / "transparent"
     d.mkdir()
-    os.chmod(d, 0o777)
+    os.chmod(d, 0o1777)
     pem = lab.pem
     location = 'location / { default_type text/plain; return 200 "verify=$ssl_client_verify dn=$ssl_client_s_dn auth=$http_authorization host=$host\\n"; }'
     tls = f"ssl_certificate {pem('server.pem')}; ssl_certificate_key {pem('server.key')}; ssl_client_certificate {pem('ca.pem')}; ssl_verify_client optional;"
