@@ -108,6 +108,22 @@ fn the_confined_things_stay_where_they_are_confined() {
 }
 
 #[test]
+fn what_outlives_a_gate_has_an_owner() {
+    let mutable = ["Mutex", "RwLock", "Once", "Lazy", "Atomic", "Cell"];
+    let mut wrong = Vec::new();
+    for path in ["auth", "cookie", "gate"].iter().flat_map(|room| sources(&root().join("src").join(room))) {
+        let lines = code(&path).lines().map(str::trim_start).map(str::to_owned).collect::<Vec<_>>();
+        let statics = lines.into_iter().filter(|line| line.starts_with("static ") || line.starts_with("pub static "));
+        wrong.extend(
+            statics
+                .filter(|line| mutable.iter().any(|kind| line.contains(kind)))
+                .map(|line| format!("{}: {line}", path.display())),
+        );
+    }
+    assert!(wrong.is_empty(), "two gatepasses in one process would share these; see src/gate/durable.rs:\n{}", wrong.join("\n"));
+}
+
+#[test]
 fn files_are_short_enough_to_read_in_one_sitting() {
     let long: Vec<String> = sources(&root().join("src"))
         .iter()

@@ -67,7 +67,7 @@ fn build(node: &Node, decode: &mut Decode<'_>, making: &Making<'_>) -> Option<Ar
                 let message = format!("others can read the cookies in {}", file.display());
                 decode.report.warning("file-mode", place, message).help(format!("chmod 600 {}", file.display()));
             }
-            match Jar::open(&file) {
+            match making.jars.open(&file) {
                 Ok(jar) => Some(jar),
                 Err(why) => {
                     decode.report.error("cookie-file", place, why).help("name another `file`, or move it away");

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 
 use super::live::Value;
+use super::oauth2::Sessions;
 use crate::config::shown::forms;
 use crate::config::{self, Decode, Node, Pem};
+use crate::cookie::Jars;
 use crate::tls::Problem;
 use crate::tls::identity::{self, Identity};
 use crate::tls::trust::Trust;
@@ -29,6 +31,9 @@ pub struct Making<'a> {
     pub ground: &'a Arc<Ground>,
     /// Where tokens and cookies are kept; made when first needed.
     pub state: &'a Path,
+    /// Captured cookies and tokens of before a reload.
+    pub jars: &'a Jars,
+    pub sessions: &'a Sessions,
 }
 
 impl Making<'_> {

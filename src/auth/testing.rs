@@ -7,8 +7,10 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use super::oauth2::Sessions;
 use super::{Answer, Authorizer, Making, Round, Scheme, Verdict};
 use crate::config::{Decode, Report, Scope, UpstreamProxy, yaml};
+use crate::cookie::Jars;
 use crate::draft::{Body, Draft, Held};
 use crate::limits::Limits;
 use crate::moment::{Moment, NonceKind};
@@ -43,6 +45,8 @@ pub fn build_with(scheme: &Scheme, settings: &str) -> (Option<Arc<dyn Authorizer
         via: &Route::from(UpstreamProxy::None),
         ground: &Arc::new(ground),
         state: "".as_ref(),
+        jars: &Jars::default(),
+        sessions: &Sessions::default(),
     };
     let authorizer = (scheme.build)(&document.root, &mut Decode::new(&mut report, &scope), &making);
     assert!(authorizer.is_some() != report.has_errors(), "{}", report.render(false));

@@ -1,5 +1,5 @@
 //! The jar: cookies of one credential, bounded, in a file that only its owner may read. One file is one
-//! jar in this process, so a reload keeps it; several processes that share a file each learn what the
+//! jar of a gatepass, so a reload keeps it; several processes that share a file each learn what the
 //! others learnt.
 
 use std::collections::HashMap;
@@ -44,16 +44,17 @@ struct Inner {
     synced: u64,
 }
 
-/// Every jar that is in use.
-static JARS: Mutex<Vec<Weak<Jar>>> = Mutex::new(Vec::new());
+/// Every jar that is in use. One file is one jar here.
+#[derive(Default)]
+pub struct Jars(Mutex<Vec<Weak<Jar>>>);
 
-impl Jar {
+impl Jars {
     /// The jar of a file, which need not exist yet.
     ///
     /// # Errors
     /// The file cannot be read, or is none of ours; in words.
-    pub fn open(file: &Path) -> Result<Arc<Self>, String> {
-        let mut jars = JARS.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn open(&self, file: &Path) -> Result<Arc<Jar>, String> {
+        let mut jars = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         jars.retain(|jar| jar.strong_count() > 0);
         if let Some(jar) = jars.iter().filter_map(Weak::upgrade).find(|jar| jar.file == file) {
             return Ok(jar);
@@ -62,11 +63,13 @@ impl Jar {
         let cookies = if stamp.is_some() { read(file)? } else { Vec::new() };
         let synced = newest(&cookies);
         let inner = Inner { cookies, dirty: false, writing: false, stamp, looked: Instant::now(), synced };
-        let jar = Arc::new(Self { file: file.to_owned(), inner: Mutex::new(inner) });
+        let jar = Arc::new(Jar { file: file.to_owned(), inner: Mutex::new(inner) });
         jars.push(Arc::downgrade(&jar));
         Ok(jar)
     }
+}
 
+impl Jar {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

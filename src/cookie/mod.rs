@@ -1,10 +1,10 @@
 //! Cookies as RFC 6265 has them: what a `Set-Cookie` means, and which request a cookie belongs to.
-//! Pure; [`Jar`] keeps them. Where browsers have since become stricter, this follows RFC 6265bis.
+//! Pure; a [`Jar`] keeps them. Where browsers have since become stricter, this follows RFC 6265bis.
 
 mod date;
 mod jar;
 
-pub use jar::Jar;
+pub use jar::{Jar, Jars};
 
 use std::cmp::Reverse;
 

@@ -1,6 +1,6 @@
 //! RFC 6265, sentence by sentence.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -19,6 +19,11 @@ fn origin(url: &str) -> Origin {
 
 fn at(seconds: u64) -> Moment {
     Moment::pinned(Some(UNIX_EPOCH + Duration::from_secs(seconds)), [])
+}
+
+/// As a gatepass that has just begun opens it.
+fn open(file: &Path) -> Arc<Jar> {
+    Jars::default().open(file).unwrap()
 }
 
 fn parse(field: &str, url: &str, path: &str) -> Option<Cookie> {
@@ -141,7 +146,7 @@ fn has(jar: &Arc<Jar>, url: &str, path: &str, seconds: u64) -> Vec<String> {
 #[test]
 fn a_jar_replaces_takes_away_and_sends_the_longest_path_first() {
     let folder = folder();
-    let jar = Jar::open(&folder.path().join("jar.json")).unwrap();
+    let jar = open(&folder.path().join("jar.json"));
     learn(&jar, "https://a.test", &["a=1", "b=2; path=/deep", "c=3; max-age=5"], NOW);
     assert_eq!(has(&jar, "https://a.test", "/deep/er", NOW), ["b=2", "a=1", "c=3"]);
     learn(&jar, "https://a.test", &["a=new", "b=; path=/deep; max-age=0"], NOW + 1);
@@ -158,7 +163,7 @@ fn a_jar_replaces_takes_away_and_sends_the_longest_path_first() {
 #[test]
 fn what_a_browser_sent_is_learnt_with_what_is_known_of_it() {
     let folder = folder();
-    let jar = Jar::open(&folder.path().join("jar.json")).unwrap();
+    let jar = open(&folder.path().join("jar.json"));
     learn(&jar, "https://a.test", &["wide=1; domain=a.test"], NOW);
     jar.learn_sent("", [("wide", "2"), ("own", "3"), ("", "x")].into_iter(), &origin("https://a.test"), "/", &at(NOW + 1));
     assert_eq!(has(&jar, "https://a.test", "/", NOW), ["wide=2", "own=3"]);
@@ -168,7 +173,7 @@ fn what_a_browser_sent_is_learnt_with_what_is_known_of_it() {
 #[test]
 fn what_came_in_clear_leaves_secure_cookies_alone_whatever_their_path_and_domain() {
     let folder = folder();
-    let jar = Jar::open(&folder.path().join("jar.json")).unwrap();
+    let jar = open(&folder.path().join("jar.json"));
     learn(
         &jar,
         "https://www.a.test",
@@ -204,7 +209,7 @@ fn what_came_in_clear_leaves_secure_cookies_alone_whatever_their_path_and_domain
 fn holders_of_one_jar_neither_see_nor_end_nor_crowd_out_what_is_anothers() {
     let folder = folder();
     let file = folder.path().join("jar.json");
-    let jar = Jar::open(&file).unwrap();
+    let jar = open(&file);
     let of = |holder: &str, field: &str| {
         jar.learn(holder, [field.as_bytes()].into_iter(), &origin("https://a.test"), "/", &at(NOW));
     };
@@ -236,13 +241,13 @@ fn holders_of_one_jar_neither_see_nor_end_nor_crowd_out_what_is_anothers() {
     }
     let copy = folder.path().join("copy.json");
     std::fs::copy(&file, &copy).unwrap();
-    assert_eq!(all(&Jar::open(&copy).unwrap())[..2], ["sid=own".to_owned(), "sid=alice".to_owned()]);
+    assert_eq!(all(&open(&copy))[..2], ["sid=own".to_owned(), "sid=alice".to_owned()]);
 }
 
 #[test]
 fn a_jar_is_bounded_in_all_and_for_each_site() {
     let folder = folder();
-    let jar = Jar::open(&folder.path().join("jar.json")).unwrap();
+    let jar = open(&folder.path().join("jar.json"));
     let many: Vec<String> = (0..400).map(|n| format!("n{n}=v")).collect();
     learn(&jar, "https://a.test", &many.iter().map(String::as_str).collect::<Vec<_>>(), NOW);
     let kept = has(&jar, "https://a.test", "/", NOW);
@@ -262,13 +267,17 @@ fn a_jar_is_kept_in_a_private_file_and_read_again() {
     use std::os::unix::fs::PermissionsExt;
     let folder = folder();
     let file = folder.path().join("state/jar.json");
-    let jar = Jar::open(&file).unwrap();
+    let jar = open(&file);
     learn(&jar, "https://a.test", &["a=1; secure"], NOW);
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(std::fs::metadata(file.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
-    assert!(Arc::ptr_eq(&jar, &Jar::open(&file).unwrap()), "one file is one jar");
+    let jars = Jars::default();
+    let (one, same, other) = (jars.open(&file).unwrap(), jars.open(&file).unwrap(), open(&file));
+    assert!(Arc::ptr_eq(&one, &same), "one file is one jar");
+    assert!(!Arc::ptr_eq(&one, &other), "but not of another gatepass");
+    drop((one, same, other));
     drop(jar);
-    let again = Jar::open(&file).unwrap();
+    let again = open(&file);
     assert_eq!(has(&again, "https://a.test", "/", NOW), ["a=1"]);
 }
 
@@ -276,7 +285,7 @@ fn a_jar_is_kept_in_a_private_file_and_read_again() {
 fn elsewhere(file: &PathBuf, change: impl FnOnce(&Arc<Jar>)) {
     let copy = file.with_file_name("elsewhere.json");
     std::fs::copy(file, &copy).unwrap();
-    let jar = Jar::open(&copy).unwrap();
+    let jar = open(&copy);
     change(&jar);
     drop(jar);
     std::fs::rename(&copy, file).unwrap();
@@ -286,7 +295,7 @@ fn elsewhere(file: &PathBuf, change: impl FnOnce(&Arc<Jar>)) {
 fn processes_that_share_a_file_learn_and_forget_together() {
     let folder = folder();
     let file = folder.path().join("jar.json");
-    let jar = Jar::open(&file).unwrap();
+    let jar = open(&file);
     learn(&jar, "https://a.test", &["a=1", "b=1", "c=1"], NOW);
     elsewhere(&file, |other| learn(other, "https://a.test", &["b=2", "c=; max-age=0", "d=1"], NOW + 10));
     // Ours is newer than what the file says of `a`, older for `b`.
@@ -308,7 +317,7 @@ fn a_file_of_something_else_is_refused_and_left_alone() {
     let file = folder.path().join("jar.json");
     for text in ["# Netscape HTTP Cookie File\n", "{}", "{\"version\":3,\"cookies\":[]}"] {
         std::fs::write(&file, text).unwrap();
-        assert!(Jar::open(&file).is_err(), "{text}");
+        assert!(Jars::default().open(&file).is_err(), "{text}");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
     }
 }

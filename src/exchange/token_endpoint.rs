@@ -29,13 +29,14 @@ pub async fn answer(method: &Method, body: Unread, credential: &str, gate: &Gate
     let Ok(request) = Limited::new(body, REQUEST).collect().await else {
         return Err(Failure::new(Cause::BodyTooLarge, format!("a token request has at most {REQUEST} bytes")));
     };
-    let token = stand_in::mint(credential, &Moment::real());
+    let stand_ins = &gate.durable().stand_ins;
+    let token = stand_ins.mint(credential, &Moment::real());
     let mut told = json!({ "access_token": token, "token_type": "Bearer", "expires_in": stand_in::LIFE.as_secs() });
     // OpenID Connect: one who asks for that scope gets an ID token, too; and one whose credential is one.
     let session = gate.credentials.iter().find(|(name, _)| name == credential).and_then(|(_, bound)| bound.authorizer.session());
     let openid = |body: &[u8]| body.split(|b| b"=&+ %".contains(b)).any(|word| word == b"openid" || word.ends_with(b"id_token"));
     if session.is_some_and(|session| session.settings.id_token) || openid(&request.to_bytes()) {
-        told["id_token"] = stand_in::mint_id(credential, &Moment::real()).into();
+        told["id_token"] = stand_ins.mint_id(credential, &Moment::real()).into();
     }
     let mut response = Response::new(Reply::text(told.to_string()));
     *response.status_mut() = StatusCode::OK;
@@ -45,10 +46,10 @@ pub async fn answer(method: &Method, body: Unread, credential: &str, gate: &Gate
 }
 
 /// A token that stands in for one of the decision's credentials is not the client's own: it makes room for it.
-pub fn make_room(draft: &mut Draft, decision: &Decision) {
+pub fn make_room(draft: &mut Draft, gate: &Gate, decision: &Decision) {
     let Some(field) = draft.headers.get(header::AUTHORIZATION).and_then(|field| field.to_str().ok()) else { return };
-    let moment = Moment::real();
-    if decision.auth.iter().any(|bound| stand_in::stands_for(field, &bound.label, &moment)) {
+    let (moment, stand_ins) = (Moment::real(), &gate.durable().stand_ins);
+    if decision.auth.iter().any(|bound| stand_ins.stands_for(field, &bound.label, &moment)) {
         draft.headers.remove(header::AUTHORIZATION);
     }
 }

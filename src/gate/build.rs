@@ -12,7 +12,7 @@ use http::HeaderValue;
 
 use super::decision::{Bound, HeaderText, LiveHeader, LiveQuery};
 use super::kept::{BundleKey, IdentityKey, Kept, Recipe};
-use super::{Gate, LiveAccess, LiveRule, ReverseGuard};
+use super::{Durable, Gate, LiveAccess, LiveRule, ReverseGuard};
 use crate::auth::{self, Making, live};
 use crate::config::{
     BundleSource, CertificateSource, Config, Credential, Decode, HeaderEdit, ListenAddress, Listener, Material, Mode, PacSource,
@@ -24,9 +24,9 @@ use crate::tls::trust::Trust;
 use crate::tls::{self, Loaded, Problem, svid};
 use crate::upstream::pac::Pac;
 use crate::upstream::{Dialer, Fixed, Ground, Route, Spec};
-use crate::workload::{Agents, Update};
+use crate::workload::Update;
 
-/// Builds a gate, or reports why not. `listeners` say who may call where.
+/// Builds a gate, or reports why not. `listeners` say who may call where; `durable` is that of all gates of this gatepass.
 ///
 /// With a `previous` gate, what did not change is taken over from it; and a certificate, bundle or
 /// list whose files do not work at this moment (a key is written before its certificate) stays as it
@@ -36,12 +36,12 @@ pub async fn build(
     listeners: &[Listener],
     scope: &Scope,
     report: &mut Report,
-    dialer: &Arc<Dialer>,
+    durable: &Arc<Durable>,
     previous: Option<&Gate>,
 ) -> Option<Gate> {
     let nothing = Kept::default();
     let world = format!("{:?} {:?} {:?}", config.limits, config.egress, config.resolve);
-    let ground = ground(dialer, config.limits.clone(), config.egress, config.resolve, previous);
+    let ground = ground(&durable.dialer, config.limits.clone(), config.egress, config.resolve, previous);
     let mut builder = Builder {
         scope,
         report,
@@ -49,7 +49,7 @@ pub async fn build(
         files: config.files.clone(),
         identities: HashMap::new(),
         bundles: HashMap::new(),
-        agents: previous.map_or_else(Arc::default, |gate| gate.agents.clone()),
+        durable: durable.clone(),
         authorizers: HashMap::new(),
         trust: None,
         ground: ground.clone(),
@@ -96,7 +96,7 @@ pub async fn build(
         true => return None,
         false => builder.authority(config.ca, config.limits.leaves, &rules, previous)?,
     };
-    let Builder { files, agents, kept, pending, trust, via, scripts, .. } = builder;
+    let Builder { files, durable, kept, pending, trust, via, scripts, .. } = builder;
     if report.has_errors() {
         return None;
     }
@@ -113,7 +113,7 @@ pub async fn build(
         authority,
         limits: config.limits,
         files,
-        agents,
+        durable,
         kept: Arc::new(kept),
         pending,
         index: Arc::new(crate::pattern::HostIndex::new(rules.iter().map(|live| live.rule.hosts.as_slice()))),
@@ -179,7 +179,7 @@ struct Builder<'a> {
     /// By what is read, not where it is named: 10,000 rules may name one file.
     identities: HashMap<IdentityKey, Option<Arc<Identity>>>,
     bundles: HashMap<BundleKey, Option<Arc<Trust>>>,
-    agents: Arc<Agents>,
+    durable: Arc<Durable>,
     /// By the credential's address: a named one is shared by the rules that name it.
     authorizers: HashMap<usize, Option<Arc<Bound>>>,
     /// What authorizers are made with.
@@ -329,6 +329,8 @@ impl Builder<'_> {
             via: &self.via,
             ground: &self.ground,
             state: &self.state,
+            jars: &self.durable.jars,
+            sessions: &self.durable.sessions,
         };
         let mut decode = Decode::new(self.report, self.scope);
         let authorizer = (scheme.build)(&credential.settings, &mut decode, &making);
@@ -430,7 +432,7 @@ impl Builder<'_> {
 
     /// What an agent has for this process.
     async fn sent(&self, origin: &svid::Origin) -> Result<Arc<Update>, Problem> {
-        let sent = self.agents.at(&origin.socket).ready().await;
+        let sent = self.durable.agents.at(&origin.socket).ready().await;
         sent.map_err(|error| Problem::new("spiffe-agent", origin.place, error.message).help(error.help))
     }
 

@@ -3,6 +3,7 @@
 
 mod build;
 mod decision;
+mod durable;
 mod inventory;
 mod kept;
 mod near;
@@ -18,6 +19,7 @@ use http::Method;
 
 pub use build::build;
 pub use decision::{Bound, Decision, HeaderText, LiveHeader, LiveQuery};
+pub use durable::Durable;
 pub use inventory::{Held, Kind};
 pub use near::{Difference, Near, unmatched};
 pub use plan::Plan;
@@ -31,7 +33,6 @@ use crate::pattern::{HostIndex, HostPattern};
 use crate::tls::authority::Authority;
 use crate::upstream::pac::Pac;
 use crate::upstream::{Ground, Spec, Upstream};
-use crate::workload::Agents;
 
 /// One immutable snapshot of all that was configured.
 pub struct Gate {
@@ -46,8 +47,7 @@ pub struct Gate {
     pub identities: Vec<(String, Arc<crate::tls::identity::Identity>)>,
     pub bundles: Vec<(String, Arc<crate::tls::trust::Trust>)>,
     pub credentials: Vec<(String, Arc<Bound>)>,
-    /// Agents that certificates and trust come from.
-    pub agents: Arc<Agents>,
+    durable: Arc<Durable>,
     /// Some file does not work at this moment, and what was read from it before stays in use.
     pub pending: bool,
     kept: Arc<kept::Kept>,
@@ -136,6 +136,11 @@ pub struct LiveAccess {
 impl Gate {
     pub fn rules(&self) -> &[LiveRule] {
         &self.rules
+    }
+
+    /// What outlives this gate.
+    pub fn durable(&self) -> &Arc<Durable> {
+        &self.durable
     }
 
     pub fn egress(&self) -> &[EgressDeny] {

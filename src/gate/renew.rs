@@ -42,7 +42,7 @@ impl Gate {
             identities,
             bundles,
             credentials: self.credentials.clone(),
-            agents: self.agents.clone(),
+            durable: self.durable.clone(),
             pending: self.pending,
             kept: self.kept.clone(),
             rules,
@@ -80,7 +80,7 @@ struct Renewal<'a> {
 
 impl Renewal<'_> {
     fn latest(&self, origin: &Origin) -> Option<Arc<Update>> {
-        self.gate.agents.at(&origin.socket).latest()
+        self.gate.durable.agents.at(&origin.socket).latest()
     }
 
     fn identity(&mut self, held: &mut Arc<Identity>) {

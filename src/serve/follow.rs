@@ -12,7 +12,7 @@ use crate::workload::{Agent, Event, Follower};
 
 /// One task for each agent, as long as the configuration names it.
 pub async fn run(reloader: Arc<Reloader>) {
-    let agents = reloader.context.gate().agents.clone();
+    let agents = reloader.context.gate().durable().agents.clone();
     let mut followed: HashSet<PathBuf> = HashSet::new();
     let mut tasks = JoinSet::new();
     loop {

@@ -21,10 +21,9 @@ use tokio::sync::Semaphore;
 
 use crate::config::{self, Listener, Mode, Request};
 use crate::exchange::Context;
-use crate::gate;
+use crate::gate::{self, Durable, Gate};
 use crate::listen;
 use crate::observe::Observe;
-use crate::upstream::Dialer;
 use fixed::Fixed;
 use reload::Reloader;
 
@@ -38,7 +37,7 @@ pub enum StartError {
 
 /// A configuration made live but not yet serving: what `check` and `explain` look at.
 pub struct Built {
-    pub gate: gate::Gate,
+    pub gate: Gate,
     pub report: config::Report,
     pub listeners: Vec<Listener>,
     pub admin: Option<SocketAddr>,
@@ -52,7 +51,6 @@ pub struct Built {
     pub withheld: BTreeSet<String>,
     /// The folder for what gatepass keeps between runs.
     pub state: PathBuf,
-    pub dialer: Arc<Dialer>,
 }
 
 /// Loads and builds; everything short of opening ports.
@@ -60,20 +58,20 @@ pub struct Built {
 /// # Errors
 /// The report, when it has errors.
 pub async fn build(request: &Request) -> Result<Built, Box<config::Report>> {
-    build_over(request, Dialer::new(request.env.clone()), None).await
+    build_over(request, &Durable::new(request.env.clone()), None).await
 }
 
-async fn build_over(request: &Request, dialer: Arc<Dialer>, previous: Option<&gate::Gate>) -> Result<Built, Box<config::Report>> {
+async fn build_over(request: &Request, durable: &Arc<Durable>, previous: Option<&Gate>) -> Result<Built, Box<config::Report>> {
     let loaded = config::load(request);
     let (mut report, scope, files) = (loaded.report, loaded.scope, loaded.files);
     let (found, silent) = (loaded.found, loaded.silent);
     let Some(mut config) = loaded.config else { return Err(Box::new(report)) };
     let listeners = std::mem::take(&mut config.listeners);
     let (admin, log, state) = (config.admin, config.log.clone(), config.state.clone());
-    match gate::build(config, &listeners, &scope, &mut report, &dialer, previous).await {
+    match gate::build(config, &listeners, &scope, &mut report, durable, previous).await {
         Some(gate) if !report.has_errors() => {
             let withheld = scope.withheld.names();
-            Ok(Built { gate, report, listeners, admin, log, files, found, silent, withheld, state, dialer })
+            Ok(Built { gate, report, listeners, admin, log, files, found, silent, withheld, state })
         }
         _ => Err(Box::new(report)),
     }
@@ -105,7 +103,7 @@ pub struct Drained {
 /// # Errors
 /// An address cannot be bound.
 pub async fn start(built: Built, mut request: Request, observe: Observe) -> Result<Running, StartError> {
-    let Built { gate, listeners, admin, dialer, files, found, silent, report, .. } = built;
+    let Built { gate, listeners, admin, files, found, silent, report, .. } = built;
     // A file that was found is the one to read again: were it gone, another place must not stand in for it.
     request.files = found;
     let context = Context::new(gate, observe);
@@ -123,6 +121,7 @@ pub async fn start(built: Built, mut request: Request, observe: Observe) -> Resu
     let mut own: Vec<SocketAddr> = bound.iter().filter_map(|bound| bound.socket.local_addr()).collect();
     let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
     own.extend(admin_address);
+    let dialer = &gate.durable().dialer;
     dialer.own_listeners(own);
     if bound.iter().any(|bound| bound.mode == Mode::Transparent) {
         dialer.remember();
@@ -141,7 +140,7 @@ pub async fn start(built: Built, mut request: Request, observe: Observe) -> Resu
     tokio::spawn(tell_dropped(context.clone()));
     fetch_scripts(&context);
     tokio::spawn(expiry::watch(context.clone()));
-    let reloader = Arc::new(Reloader::new(context.clone(), request, dialer, fixed, &report, files, silent));
+    let reloader = Arc::new(Reloader::new(context.clone(), request, fixed, &report, files, silent));
     if let Some(listener) = admin {
         tokio::spawn(admin::serve(listener, context.clone(), reloader.clone(), ready.clone()));
     }

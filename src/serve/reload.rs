@@ -12,13 +12,11 @@ use super::fixed::Fixed;
 use super::{Built, build_over, watch};
 use crate::config::{self, Request};
 use crate::exchange::Context;
-use crate::upstream::Dialer;
 
 /// One reload at a time.
 pub struct Reloader {
     pub(super) context: Arc<Context>,
     request: Request,
-    dialer: Arc<Dialer>,
     /// What is fixed at the start.
     fixed: Fixed,
     config_files: Vec<PathBuf>,
@@ -51,7 +49,6 @@ impl Reloader {
     pub fn new(
         context: Arc<Context>,
         request: Request,
-        dialer: Arc<Dialer>,
         fixed: Fixed,
         report: &config::Report,
         config_files: Vec<PathBuf>,
@@ -62,7 +59,7 @@ impl Reloader {
         report.news(&mut told.warnings);
         let (turn, pending, again) = (Mutex::new(told), AtomicBool::new(false), AtomicBool::new(false));
         let (succeeded, failed) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { context, request, dialer, fixed, config_files, silent, turn, pending, again, succeeded, failed }
+        Self { context, request, fixed, config_files, silent, turn, pending, again, succeeded, failed }
     }
 
     pub async fn reload(&self, why: &str) {
@@ -120,7 +117,7 @@ impl Reloader {
         let mut tries = 0;
         loop {
             let before = watch::contents(&self.files(), current.limits.file);
-            let built = build_over(&self.request, self.dialer.clone(), Some(&current)).await;
+            let built = build_over(&self.request, current.durable(), Some(&current)).await;
             let emptied = built.as_ref().map_or_else(|_| Vec::new(), |built| self.emptied(built));
             tries += 1;
             let whole = before == watch::contents(&self.files(), current.limits.file) && emptied.is_empty();

@@ -533,6 +533,8 @@ fn built(yaml: &str, env: &[(&str, &str)]) -> (Option<Arc<dyn Authorizer>>, Stri
         via: &crate::upstream::Route::from(crate::config::UpstreamProxy::None),
         ground: &ground,
         state: std::path::Path::new("."),
+        jars: &Default::default(),
+        sessions: &Default::default(),
     };
     let built = build(&document.root, &mut Decode::new(&mut report, &scope), &making);
     assert_eq!(built.is_none(), report.has_errors());

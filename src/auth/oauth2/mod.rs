@@ -27,7 +27,7 @@ use crate::proof::challenge::{self, Challenge};
 use crate::secret::Secret;
 
 pub use self::answer::Token;
-pub use self::session::Session;
+pub use self::session::{Session, Sessions};
 pub use self::settings::Grant;
 
 pub static SCHEME: Scheme = Scheme {
@@ -55,7 +55,7 @@ fn build(node: &Node, decode: &mut Decode<'_>, making: &Making<'_>) -> Option<Ar
             return None;
         }
     };
-    Some(Arc::new(OAuth2(Arc::new(Session::new(settings, client, patience(making))))))
+    Some(Arc::new(OAuth2(Arc::new(Session::new(settings, client, patience(making), making.sessions)))))
 }
 
 struct OAuth2(Arc<Session>);

@@ -64,28 +64,30 @@ pub fn life(token: &Token) -> Duration {
 /// While there is a token, its file is looked at no more often than this.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// States of sessions that live.
-static STATES: Mutex<Option<HashMap<Settings, Weak<State>>>> = Mutex::new(None);
-
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// The state of these settings: the one of a session before the reload, if there is one.
-fn state_of(settings: &Settings) -> Arc<State> {
-    let mut states = locked(&STATES);
-    let states = states.get_or_insert_default();
-    if let Some(state) = states.get(settings).and_then(Weak::upgrade) {
-        return state;
+/// What sessions that live know, by their settings.
+#[derive(Default)]
+pub struct Sessions(Mutex<HashMap<Settings, Weak<State>>>);
+
+impl Sessions {
+    /// The state of these settings: the one of a session before the reload, if there is one.
+    pub(super) fn state_of(&self, settings: &Settings) -> Arc<State> {
+        let mut states = locked(&self.0);
+        if let Some(state) = states.get(settings).and_then(Weak::upgrade) {
+            return state;
+        }
+        states.retain(|_, state| state.strong_count() > 0);
+        let state = Arc::new(State::default());
+        states.insert(settings.clone(), Arc::downgrade(&state));
+        state
     }
-    states.retain(|_, state| state.strong_count() > 0);
-    let state = Arc::new(State::default());
-    states.insert(settings.clone(), Arc::downgrade(&state));
-    state
 }
 
 impl Session {
-    pub fn new(settings: Settings, client: Client, patience: Duration) -> Self {
+    pub fn new(settings: Settings, client: Client, patience: Duration, sessions: &Sessions) -> Self {
         let secrets = settings.secrets.iter().map(|(name, text)| (*name, Value::from(text.clone()))).collect();
         let claims = settings.claims.iter().filter_map(|(_, claim)| match claim {
             Claim::Secret(text) => Some(text),
@@ -94,7 +96,7 @@ impl Session {
         let others = settings.token_params.iter().map(|(_, text)| text).chain(claims);
         let others = others.map(|text| (text.clone(), Value::from(text.clone()))).collect();
         let store = settings.file.clone().map(Store::new);
-        let state = state_of(&settings);
+        let state = sessions.state_of(&settings);
         Self { settings, secrets, others, client, store, state, endpoints: OnceCell::new(), patience }
     }
 

@@ -362,13 +362,15 @@ fn what_a_grant_lacks_and_what_it_has_no_use_for_is_told() {
     assert!(scheme.is_some() && report.is_empty(), "{report}");
 }
 
-#[tokio::test]
-async fn equal_settings_share_their_token_and_others_do_not() {
-    let settings = |secret: &str| json!({ "client_id": "shared", "client_secret": secret });
-    let (one, two, other) = (session(settings("a")), session(settings("a")), session(settings("b")));
-    one.state.fresh.put(issued("t"), std::time::Duration::from_secs(60));
-    assert_eq!(two.ready().await.unwrap().access.expose(), "t");
-    assert!(other.state.fresh.now().is_none());
+#[test]
+fn equal_settings_share_their_token_and_others_do_not_nor_another_gatepass() {
+    let settings = |secret: &str| session(json!({ "client_id": "shared", "client_secret": secret })).settings.clone();
+    let (sessions, elsewhere) = (Sessions::default(), Sessions::default());
+    let [one, two, other] = ["a", "a", "b"].map(|secret| sessions.state_of(&settings(secret)));
+    one.fresh.put(issued("t"), std::time::Duration::from_secs(60));
+    assert_eq!(two.fresh.now().unwrap().access.expose(), "t");
+    assert!(other.fresh.now().is_none());
+    assert!(elsewhere.state_of(&settings("a")).fresh.now().is_none());
 }
 
 #[test]
