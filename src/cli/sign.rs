@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -12,12 +12,12 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Common, Error, explain};
-use crate::auth::{Answer, Round, Spot};
+use crate::auth::Answer;
 use crate::draft::{Body, Draft, Held, Recoding};
-use crate::exchange;
+use crate::exchange::{self, Attempts};
 use crate::failure::Failure;
 use crate::files;
-use crate::gate::{Caller, Decision};
+use crate::gate::Caller;
 use crate::moment::{Moment, NonceKind};
 
 #[derive(Args)]
@@ -66,26 +66,22 @@ pub async fn run(common: &Common, args: &SignArgs) -> Result<ExitCode, Error> {
     let mut draft = exchange::begin(request.into_parts().0, &plan).map_err(fail)?;
     draft.body = body(args.data.as_deref())?;
     exchange::apply(&mut draft, &gate, &decision).await.map_err(fail)?;
-    let back = exchange::standing_back(&draft, &decision).map_err(fail)?;
-    let memory = Mutex::new(None);
-    let round = Round { moment: &moment, attempt: 0, user: None, peer: None, channel_binding: None, memory: &memory };
-    let mut recodings = exchange::sign(&mut draft, &decision, &round, &back).await.map_err(fail)?;
-    if !args.challenge.is_empty() {
+    let mut attempts = Attempts::new(&decision, &draft, &caller, moment).map_err(fail)?;
+    let mut recodings = attempts.sign(&mut draft).await.map_err(fail)?;
+    if args.challenge.is_empty() {
+        tell_unasked(&attempts, &draft);
+    } else {
         let challenges = challenges(&args.challenge)?;
         let answer = Answer { draft: &draft, status: StatusCode::UNAUTHORIZED, headers: &challenges };
-        if !exchange::wants_another_round(&decision, &answer, b"", &round, &back) {
+        if !(attempts.wants_another_round(&answer, b"") && attempts.advance()) {
             return Err(Error::new("this challenge is none that the credential of these rules answers"));
         }
-        let round = Round { attempt: 1, ..round };
-        recodings = exchange::sign(&mut draft, &decision, &round, &back).await.map_err(fail)?;
+        recodings = attempts.sign(&mut draft).await.map_err(fail)?;
     }
     recode(&mut draft, &recodings).map_err(fail)?;
-    if args.challenge.is_empty() {
-        tell_unasked(&draft, &decision, &back);
-    }
     print!("{}", head(&draft));
     if args.verbose {
-        for text in decision.auth.iter().filter_map(|bound| bound.authorizer.canonical(&draft, &round)) {
+        for text in attempts.canonical(&draft) {
             println!("\n--- canonical\n{text}");
         }
     }
@@ -93,19 +89,12 @@ pub async fn run(common: &Common, args: &SignArgs) -> Result<ExitCode, Error> {
 }
 
 /// Of a scheme that only answers challenges there is nothing to be seen before one.
-fn tell_unasked(draft: &Draft, decision: &Decision, standing_back: &[usize]) {
-    for (at, bound) in decision.auth.iter().enumerate() {
-        let placed = |spot: &Spot| match spot {
-            Spot::Header(name) => draft.headers.contains_key(name),
-            _ => true,
-        };
-        if bound.needs.answers && !standing_back.contains(&at) && !bound.spots.iter().any(placed) {
-            let kind = bound.kind;
-            eprintln!("note: `{kind}` adds nothing before the server's challenge, so that there is nothing to show");
-            eprintln!(
-                "help: give the server's `WWW-Authenticate` as --challenge, as in --challenge 'Digest realm=\"r\", nonce=\"n\", qop=\"auth\"'"
-            );
-        }
+fn tell_unasked(attempts: &Attempts<'_>, draft: &Draft) {
+    for kind in attempts.unchallenged(draft) {
+        eprintln!("note: `{kind}` adds nothing before the server's challenge, so that there is nothing to show");
+        eprintln!(
+            "help: give the server's `WWW-Authenticate` as --challenge, as in --challenge 'Digest realm=\"r\", nonce=\"n\", qop=\"auth\"'"
+        );
     }
 }
 

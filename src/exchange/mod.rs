@@ -4,6 +4,7 @@
 //! for a plain proxy connection, is said by each request); [`Session::exchange`] carries one request.
 
 mod answer;
+mod attempts;
 mod context;
 mod draft;
 mod framing;
@@ -31,16 +32,16 @@ use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 
 pub use answer::Reply;
+pub use attempts::Attempts;
 pub use context::{Activity, Busy, Context, LAST_CALL, Overdue, count_cut};
-pub use draft::{apply, begin, sign, standing_back};
+pub use draft::{apply, begin};
 pub use malformed::malformed;
 pub use refusal::refusal;
-pub use send::wants_another_round;
 pub use stall::{Waits, note, observed};
 pub use transport::Transport;
 
-use crate::auth::Round;
 use crate::config::Action;
+use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::gate::{self, Caller, Decision, Gate, Plan};
 use crate::initiator;
@@ -234,14 +235,8 @@ impl Session {
         (gate, plan)
     }
 
-    fn round<'a>(
-        &'a self,
-        moment: &'a Moment,
-        attempt: u8,
-        memory: &'a Mutex<Option<Box<dyn std::any::Any + Send>>>,
-        binding: Option<&'a [u8]>,
-    ) -> Round<'a> {
-        Round { moment, attempt, user: self.caller.user.as_deref(), peer: self.caller.address, channel_binding: binding, memory }
+    fn attempts<'a>(&'a self, decision: &'a Decision, draft: &Draft) -> Result<Attempts<'a>, Failure> {
+        Attempts::new(decision, draft, &self.caller, Moment::real())
     }
 }
 

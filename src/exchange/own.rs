@@ -1,21 +1,19 @@
 //! Rounds on a connection of the client connection's own: for schemes that authenticate the connection (NTLM,
 //! Negotiate). HTTP/1.1, one request at a time, never pooled: what is authenticated serves nobody else.
 
-use std::any::Any;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use http::{HeaderValue, header};
 
 use super::answer::{Ledger, remark};
+use super::attempts::{Attempts, Memory, ROUNDS};
 use super::hold::Payload;
-use super::send::{self, ROUNDS};
-use super::{Carried, Case, Session, draft as drafting};
+use super::{Carried, Case, Session, send};
 use crate::auth::Answer;
 use crate::draft::{Body, Draft};
 use crate::failure::{Cause, Failure};
 use crate::gate::{Bound, Decision};
-use crate::moment::Moment;
 use crate::upstream::{Ask, Kept, Lease, Outbound, Way};
 
 /// The upstream connection of one client connection.
@@ -28,7 +26,7 @@ pub struct OwnConnection {
     back: Vec<usize>,
     /// An answer came by it.
     used: bool,
-    memory: Mutex<Option<Box<dyn Any + Send>>>,
+    memory: Memory,
 }
 
 impl OwnConnection {
@@ -73,31 +71,31 @@ impl Session {
 
 pub async fn carry(
     case: &Case<'_>,
+    mut attempts: Attempts<'_>,
     mut draft: Draft,
     payload: &mut Payload,
     ledger: &mut Ledger,
-    back: &[usize],
 ) -> Result<Carried, Failure> {
     let Case { session, gate, plan, decision } = case;
-    let moment = Moment::real();
     let mut place = session.own.lock().await;
     // It goes back to its place when all is well with it; given up midway, it ends.
     let mut own = std::mem::take(&mut *place);
     // A body that could not be sent after all.
     let mut unsent: Option<Outbound> = None;
     let mut body_left = false;
-    for attempt in 0..ROUNDS {
-        if !own.serves(decision, back) {
-            own.connect(decision, back, ledger).await?;
+    attempts.recall(std::mem::take(&mut own.memory));
+    loop {
+        if !own.serves(decision, attempts.suppressed()) {
+            own.connect(decision, attempts.suppressed(), ledger).await?;
+            attempts.forget();
         }
-        let OwnConnection { lease, memory, used, .. } = &mut own;
+        let OwnConnection { lease, used, .. } = &mut own;
         let lease = lease.as_mut().expect("connected above");
-        let certificate = lease.peer_certificate.clone();
-        let round = session.round(&moment, attempt, memory, certificate.as_deref());
-        let recodings = drafting::sign(&mut draft, decision, &round, back).await?;
-        ledger.mask(drafting::masks(&draft, decision, back)?);
+        attempts.bind(lease.peer_certificate.clone());
+        let recodings = attempts.sign(&mut draft).await?;
+        ledger.mask(attempts.masks(&draft)?);
         let kept = send::copy(&draft);
-        let withheld = decision.auth.iter().any(|bound| bound.authorizer.withholds_body(&round));
+        let withheld = attempts.withholds_body();
         let outbound = if withheld {
             stand_in(&mut draft);
             Outbound::Empty
@@ -122,16 +120,19 @@ pub async fn carry(
                 unsent = message.map(http::Request::into_body).filter(|_| !withheld);
                 own = OwnConnection::default();
                 draft = kept;
-                continue;
+                if attempts.advance() {
+                    continue;
+                }
+                break;
             }
         };
         *used = true;
         body_left |= !withheld;
         remark(&mut response, lease);
-        let peeked = send::peek(decision, &mut response, &kept, back).await;
+        let peeked = attempts.peek(&mut response, &kept).await;
         let answer = Answer { draft: &kept, status: response.status(), headers: response.headers() };
-        send::verify(decision, &answer, &round, back)?;
-        let again = send::wants_another_round(decision, &answer, &peeked.bytes(), &round, back);
+        attempts.verify(&answer)?;
+        let again = attempts.wants_another_round(&answer, &peeked.bytes());
         let possible = !body_left || payload.is_repeatable();
         if !(again && possible) {
             if again {
@@ -139,8 +140,9 @@ pub async fn carry(
                     "the server wants to authenticate anew, and this body is too large to be sent twice; send the request again",
                 );
             }
-            ledger.explain(send::fate(decision, &answer, back));
+            ledger.explain(attempts.fate(&answer));
             ledger.answered();
+            own.memory = attempts.into_memory();
             *place = own;
             return Ok(Carried::Passed(send::checked(response)?, peeked, None));
         }
@@ -148,6 +150,9 @@ pub async fn carry(
             own = OwnConnection::default();
         }
         draft = kept;
+        if !attempts.advance() {
+            break;
+        }
     }
     Err(Failure::new(
         Cause::Credential,

@@ -2,7 +2,7 @@
 //! connection that had died, and in rounds where a scheme answers challenges.
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use http::uri::{PathAndQuery, Uri};
@@ -10,19 +10,16 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use hyper::body::Incoming;
 
 use super::answer::{Ledger, Peeked, remark};
+use super::attempts::ROUNDS;
 use super::hold::Payload;
-use super::{Carried, Case, draft as drafting, headers, own};
-use crate::auth::{Answer, Round, Verdict};
+use super::{Carried, Case, headers, own};
+use crate::auth::Answer;
 use crate::draft::{Draft, Recoding};
 use crate::failure::{Cause, Failure};
-use crate::gate::{Decision, Gate, Plan};
+use crate::gate::{Gate, Plan};
 use crate::limits::Limits;
-use crate::moment::Moment;
 use crate::upstream::body::{Hold, Progress};
 use crate::upstream::{Ask, Kept, Lease, Outbound, Way, broke_off, wants_http_1_1};
-
-/// Attempts by a scheme that answers challenges: NTLM needs three, a stale nonce one more.
-pub const ROUNDS: u8 = 5;
 
 /// For a proxy that will ask for its user to say so before a body leaves.
 const CHALLENGE_HEAD_START: Duration = Duration::from_secs(1);
@@ -32,27 +29,23 @@ const RESENDINGS: u8 = 3;
 
 pub async fn carry(case: &Case<'_>, mut draft: Draft, payload: &mut Payload, ledger: &mut Ledger) -> Result<Carried, Failure> {
     let Case { session, decision, .. } = case;
-    let moment = Moment::real();
-    let back = if decision.auth.is_empty() { Vec::new() } else { drafting::standing_back(&draft, decision)? };
+    let mut attempts = session.attempts(decision, &draft)?;
     if decision.own_connection || session.authenticates_itself(&draft) {
-        return own::carry(case, draft, payload, ledger, &back).await;
+        return own::carry(case, attempts, draft, payload, ledger).await;
     }
-    let memory = Mutex::new(None);
-    let mut attempt = 0;
     loop {
-        let round = session.round(&moment, attempt, &memory, None);
-        let recodings = drafting::sign(&mut draft, decision, &round, &back).await?;
-        ledger.mask(drafting::masks(&draft, decision, &back)?);
+        let recodings = attempts.sign(&mut draft).await?;
+        ledger.mask(attempts.masks(&draft)?);
         // A draft that may be needed again is copied; the common one is spent.
         let again = decision.wants_answers.then(|| copy(&draft));
         let (mut response, lease) = dispatch(case, draft, payload, &recodings, ledger).await?;
         let Some(next) = again else { return finish(response, Peeked::default(), lease) };
-        let peeked = peek(decision, &mut response, &next, &back).await;
+        let peeked = attempts.peek(&mut response, &next).await;
         let answer = Answer { draft: &next, status: response.status(), headers: response.headers() };
         // They learn from it also where nothing can be sent again.
-        let wanted = wants_another_round(decision, &answer, &peeked.bytes(), &round, &back) && attempt + 1 < ROUNDS;
+        let wanted = attempts.wants_another_round(&answer, &peeked.bytes()) && attempts.advance();
         if !wanted || !payload.rewind() {
-            ledger.explain(fate(decision, &answer, &back));
+            ledger.explain(attempts.fate(&answer));
             if wanted {
                 ledger.remark(
                     "what it asks for is known now, but this body was on its way and is too large to be sent twice: send the request again",
@@ -66,64 +59,11 @@ pub async fn carry(case: &Case<'_>, mut draft: Draft, payload: &mut Payload, led
             _ => drain(response, lease).await,
         }
         draft = next;
-        attempt += 1;
     }
-}
-
-/// Every authorizer that signed hears the answer, since each may learn from it. Those that stood back
-/// do not: the credential in it was the client's own.
-pub fn wants_another_round(
-    decision: &Decision,
-    answer: &Answer<'_>,
-    body: &[u8],
-    round: &Round<'_>,
-    standing_back: &[usize],
-) -> bool {
-    let mut again = false;
-    for (at, bound) in decision.auth.iter().enumerate() {
-        if bound.needs.answers && !standing_back.contains(&at) {
-            again |= bound.authorizer.answers_with(answer, body, round) == Verdict::Again;
-        }
-    }
-    again
-}
-
-/// Does the answer come from whom it should, by every authorizer that signed?
-///
-/// # Errors
-/// It does not; the client does not get it.
-pub fn verify(decision: &Decision, answer: &Answer<'_>, round: &Round<'_>, standing_back: &[usize]) -> Result<(), Failure> {
-    let signed = decision.auth.iter().enumerate().filter(|(at, _)| !standing_back.contains(at));
-    signed.into_iter().try_for_each(|(_, bound)| bound.authorizer.verify(answer, round))
-}
-
-/// What became of the credential that a 401 answers, where that is something else than a refusal.
-pub fn fate(decision: &Decision, answer: &Answer<'_>, standing_back: &[usize]) -> Option<String> {
-    if answer.status != StatusCode::UNAUTHORIZED || decision.auth.is_empty() {
-        return None;
-    }
-    if standing_back.len() == decision.auth.len() {
-        return Some("was not sent: the client brought its own, which `on_existing_auth: keep` leaves as it is".to_owned());
-    }
-    let signed = decision.auth.iter().enumerate().filter(|(at, _)| !standing_back.contains(at));
-    signed.into_iter().find_map(|(_, bound)| bound.authorizer.explains(answer))
 }
 
 fn finish(response: Response<Incoming>, peeked: Peeked, lease: Lease) -> Result<Carried, Failure> {
     Ok(Carried::Passed(checked(response)?, peeked, Some(lease)))
-}
-
-/// How long the beginning of an answer's body may take where it is looked at.
-const PEEK_PATIENCE: Duration = Duration::from_secs(2);
-
-/// The beginning of the body, where an authorizer that signed wants to see it.
-pub async fn peek(decision: &Decision, response: &mut Response<Incoming>, draft: &Draft, back: &[usize]) -> Peeked {
-    let answer = Answer { draft, status: response.status(), headers: response.headers() };
-    let signed = decision.auth.iter().enumerate().filter(|(at, bound)| bound.needs.answers && !back.contains(at));
-    if signed.into_iter().any(|(_, bound)| bound.authorizer.wants_body(&answer)) {
-        return Peeked::read(response.body_mut(), PEEK_PATIENCE).await;
-    }
-    Peeked::default()
 }
 
 /// A 101 that nobody asked for would hand the connection to whoever writes next.

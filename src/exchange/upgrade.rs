@@ -16,12 +16,12 @@ use hyper_util::rt::TokioIo;
 
 use super::answer::{Ledger, Reply, remark};
 use super::hold::Payload;
-use super::{Carried, Case, Session, draft as drafting, headers, relay, send};
+use super::{Carried, Case, Session, headers, relay, send};
 use crate::auth::Answer;
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Gate, Plan};
-use crate::moment::{Moment, random_bytes};
+use crate::moment::random_bytes;
 use crate::origin::Scheme;
 use crate::upstream::{Ask, Kept, Lease, Outbound};
 
@@ -117,20 +117,18 @@ pub async fn carry(
     ledger: &mut Ledger,
 ) -> Result<Carried, Failure> {
     let Case { session, gate, plan, decision } = case;
-    let moment = Moment::real();
-    let memory = std::sync::Mutex::new(None);
-    let back = drafting::standing_back(&draft, decision)?;
+    let mut attempts = session.attempts(decision, &draft)?;
     // In clear there is no asking whether a server of HTTP/2 speaks HTTP/1.1 after all.
     if decision.way.is_http_2_alone() && plan.scheme() == Scheme::Http {
         return send::carry(case, draft, payload, ledger).await;
     }
     let mut kept: Option<Lease> = None;
-    for attempt in 0..send::ROUNDS {
+    loop {
         let mut lease = match kept.take().filter(Lease::is_open) {
             Some(lease) => lease,
             None => {
                 if decision.own_connection {
-                    *memory.lock().unwrap_or_else(|e| e.into_inner()) = None;
+                    attempts.forget();
                 }
                 let lease = match connect(&upgrade, decision).await {
                     Ok(lease) => lease,
@@ -144,10 +142,9 @@ pub async fn carry(
                 lease
             }
         };
-        let certificate = lease.peer_certificate.clone();
-        let round = session.round(&moment, attempt, &memory, certificate.as_deref());
-        let recodings = drafting::sign(&mut draft, decision, &round, &back).await?;
-        ledger.mask(drafting::masks(&draft, decision, &back)?);
+        attempts.bind(lease.peer_certificate.clone());
+        let recodings = attempts.sign(&mut draft).await?;
+        ledger.mask(attempts.masks(&draft)?);
         let body = send::outbound(payload, &draft, &recodings, ledger).unwrap_or(Outbound::Empty);
         let (mut request, key) = ask(&upgrade, &draft, body, plan, &lease);
         send::listen_for_interim(&mut request, &lease, ledger);
@@ -162,19 +159,22 @@ pub async fn carry(
         ledger.answered();
         remark(&mut response, &lease);
         let answer = Answer { draft: &draft, status: response.status(), headers: response.headers() };
-        send::verify(decision, &answer, &round, &back)?;
+        attempts.verify(&answer)?;
         if switched(&upgrade, &response, key.as_ref())? {
             return Ok(hand_over(upgrade, response, lease, gate));
         }
-        let peeked = send::peek(decision, &mut response, &draft, &back).await;
+        let peeked = attempts.peek(&mut response, &draft).await;
         let answer = Answer { draft: &draft, status: response.status(), headers: response.headers() };
-        let again = send::wants_another_round(decision, &answer, &peeked.bytes(), &round, &back);
+        let again = attempts.wants_another_round(&answer, &peeked.bytes());
         if !again || !payload.is_repeatable() {
-            ledger.explain(send::fate(decision, &answer, &back));
+            ledger.explain(attempts.fate(&answer));
             return Ok(Carried::Passed(response, peeked, None));
         }
         // The next round may belong to this connection.
         kept = send::empty(response).await.then_some(lease);
+        if !attempts.advance() {
+            break;
+        }
     }
     Err(Failure::new(Cause::Credential, format!("{} kept asking for another round of authentication", plan.origin)))
 }
