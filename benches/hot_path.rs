@@ -8,7 +8,7 @@ use gatepass::config::Request;
 use gatepass::gate::{Caller, Gate};
 use gatepass::origin::{Host, Origin, Scheme};
 use gatepass::serve;
-use gatepass::tls::authority::Authority;
+use gatepass::tls::intercept::authority::Authority;
 use http::Method;
 
 fn gate(rules: usize) -> Gate {

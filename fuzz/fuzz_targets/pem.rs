@@ -1,6 +1,6 @@
 #![no_main]
 //! Certificate and key files are hostile until read.
-use gatepass::tls::{inspect, pem, pfx};
+use gatepass::tls::formats::{inspect, pem, pfx};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::making::Making;
 use crate::tls::Problem;
-use crate::tls::identity::Identity;
-use crate::tls::trust::Trust;
+use crate::tls::out::identity::Identity;
+use crate::tls::out::trust::Trust;
 pub use crate::upstream::fetch::{Client, Fetched, Url};
 
 impl Client {

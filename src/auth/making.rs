@@ -12,8 +12,8 @@ use crate::config::shown::forms;
 use crate::config::{self, Decode, Node, Pem};
 use crate::cookie::Jars;
 use crate::tls::Problem;
-use crate::tls::identity::{self, Identity};
-use crate::tls::trust::Trust;
+use crate::tls::out::identity::{self, Identity};
+use crate::tls::out::trust::Trust;
 use crate::upstream::{Ground, Route};
 
 pub struct Making<'a> {

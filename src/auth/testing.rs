@@ -15,7 +15,7 @@ use crate::draft::{Body, Draft, Held};
 use crate::limits::Limits;
 use crate::moment::{Moment, NonceKind};
 use crate::origin::{Origin, Scheme as UrlScheme, parse_authority};
-use crate::tls::trust::Trust;
+use crate::tls::out::trust::Trust;
 use crate::upstream::{Dialer, Ground, Route};
 
 /// The scheme from its settings as YAML (or JSON, which is YAML); else the report of mistakes.

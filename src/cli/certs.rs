@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Common, Error, Format};
 use crate::config::parse_duration;
 use crate::gate::Held;
-use crate::tls::inspect::{self, Details};
+use crate::tls::formats::inspect::{self, Details};
 
 #[derive(Subcommand)]
 pub enum CertsCommand {

@@ -26,9 +26,9 @@ use crate::config::Alpn;
 use crate::observe::Observe;
 use crate::origin::Host;
 use crate::serve::{self, Running};
-use crate::tls::client::{Client, ClientSpec};
+use crate::tls::out::client::{Client, ClientSpec};
+use crate::tls::out::trust::Trust;
 use crate::tls::provider;
-use crate::tls::trust::Trust;
 
 const TOKEN: &str = "demo-token";
 
@@ -134,7 +134,7 @@ async fn serve_upstream(pki: &Pki, upstream: &'static Upstream) -> Result<Socket
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
-                let who = crate::tls::server::caller(stream.get_ref().1.peer_certificates());
+                let who = crate::tls::intercept::server::caller(stream.get_ref().1.peer_certificates());
                 let service =
                     service_fn(move |request| std::future::ready(Ok::<_, Infallible>(greet(upstream, who.as_deref(), &request))));
                 let _ = server::Builder::new().serve_connection(TokioIo::new(stream), service).await;

@@ -18,7 +18,7 @@ use crate::failure::{Cause, Failure};
 use crate::gate::{Caller, Decision, Difference, Gate, HeaderText, Near, Reach};
 use crate::initiator::CrossSite;
 use crate::origin::{Host, Origin, Scheme, parse_authority};
-use crate::tls::inspect;
+use crate::tls::formats::inspect;
 use settings::Setting;
 
 #[derive(Args)]

@@ -18,10 +18,11 @@ use crate::config::{
     BundleSource, CertificateSource, Config, Credential, Decode, HeaderEdit, ListenAddress, Listener, Material, Mode, PacSource,
     Pem, Place, QueryEdit, Report, Rule, Scope, Text, UpstreamProxy, Via,
 };
-use crate::tls::client::ClientSpec;
-use crate::tls::identity::{self, Identity};
-use crate::tls::trust::Trust;
-use crate::tls::{self, Loaded, Problem, svid};
+use crate::tls::out::client::ClientSpec;
+use crate::tls::out::identity::{self, Identity};
+use crate::tls::out::svid;
+use crate::tls::out::trust::Trust;
+use crate::tls::{self, Loaded, Problem};
 use crate::upstream::pac::Pac;
 use crate::upstream::{Dialer, Fixed, Ground, Route, Spec};
 use crate::workload::Update;
@@ -421,7 +422,7 @@ impl Builder<'_> {
             })?),
         };
         match &source.material {
-            Material::Pkcs11 { .. } => tls::token::load(source, passphrase.as_ref(), self.bound).await,
+            Material::Pkcs11 { .. } => tls::out::token::load(source, passphrase.as_ref(), self.bound).await,
             Material::Spiffe { socket, spiffe_id, place } => {
                 let origin = svid::Origin { socket: socket.clone(), id: spiffe_id.clone(), place: *place };
                 self.sent(&origin).await.and_then(|update| svid::identity(&update, &origin))
@@ -458,10 +459,10 @@ impl Builder<'_> {
         loaded
     }
 
-    fn crls(&mut self, sources: &[(PathBuf, Place)]) -> Option<Arc<tls::crl::Crls>> {
+    fn crls(&mut self, sources: &[(PathBuf, Place)]) -> Option<Arc<tls::formats::crl::Crls>> {
         let files: Vec<PathBuf> = sources.iter().map(|(file, _)| file.clone()).collect();
         self.files.extend(files.iter().cloned());
-        let loaded = tls::crl::Crls::load(sources, self.bound).map_err(|problem| vec![problem]);
+        let loaded = tls::formats::crl::Crls::load(sources, self.bound).map_err(|problem| vec![problem]);
         let loaded = self.settle(self.old.crls.get(&files).cloned(), loaded);
         self.kept.crls.extend(loaded.clone().map(|crls| (files, crls)));
         loaded

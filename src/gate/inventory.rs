@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use super::Gate;
 use crate::config::ListenAddress;
-use crate::tls::identity::Identity;
-use crate::tls::inspect::Details;
+use crate::tls::formats::inspect::Details;
+use crate::tls::out::identity::Identity;
 
 /// One certificate and what came with it.
 pub struct Held {

@@ -11,10 +11,10 @@ use super::decision::Bound;
 use crate::auth::live;
 use crate::config::{CaSource, Credential, ListenAddress, Node, Pem, Scope, Text, Value};
 use crate::files;
-use crate::tls::crl::Crls;
-use crate::tls::identity::Identity;
-use crate::tls::server::Listening;
-use crate::tls::trust::Trust;
+use crate::tls::formats::crl::Crls;
+use crate::tls::intercept::server::Listening;
+use crate::tls::out::identity::Identity;
+use crate::tls::out::trust::Trust;
 
 /// By what is read, not where it is named: 10,000 rules may name one file.
 pub(super) type IdentityKey = (Vec<Pem>, Option<String>, Option<Text>);

@@ -30,7 +30,7 @@ use crate::initiator::CrossSite;
 use crate::limits::Limits;
 use crate::origin::{Host, Origin, Scheme};
 use crate::pattern::{HostIndex, HostPattern};
-use crate::tls::authority::Authority;
+use crate::tls::intercept::authority::Authority;
 use crate::upstream::pac::Pac;
 use crate::upstream::{Ground, Spec, Upstream};
 
@@ -44,8 +44,8 @@ pub struct Gate {
     /// What to watch for changes.
     pub files: Vec<PathBuf>,
     /// Named in the configuration, used by a rule or not.
-    pub identities: Vec<(String, Arc<crate::tls::identity::Identity>)>,
-    pub bundles: Vec<(String, Arc<crate::tls::trust::Trust>)>,
+    pub identities: Vec<(String, Arc<crate::tls::out::identity::Identity>)>,
+    pub bundles: Vec<(String, Arc<crate::tls::out::trust::Trust>)>,
     pub credentials: Vec<(String, Arc<Bound>)>,
     durable: Arc<Durable>,
     /// Some file does not work at this moment, and what was read from it before stays in use.
@@ -85,9 +85,9 @@ pub struct LiveRule {
     /// `gatepass.yaml:16`.
     pub label: Arc<str>,
     pub auth: Option<Vec<Arc<Bound>>>,
-    pub identities: Option<Vec<Arc<crate::tls::identity::Identity>>>,
-    pub trust: Option<Arc<crate::tls::trust::Trust>>,
-    crls: Option<Arc<crate::tls::crl::Crls>>,
+    pub identities: Option<Vec<Arc<crate::tls::out::identity::Identity>>>,
+    pub trust: Option<Arc<crate::tls::out::trust::Trust>>,
+    crls: Option<Arc<crate::tls::formats::crl::Crls>>,
     via: Option<crate::upstream::Route>,
     /// Of the identities, by name where they have one.
     certificate_label: Arc<str>,
@@ -172,7 +172,9 @@ impl Gate {
     /// Is the certificate that a listener was given for that name?
     pub fn listener_is_certified(&self, listener: &(ListenAddress, usize), name: &Host) -> bool {
         let identity = self.kept.listeners.get(listener).map(|listening| &listening.identity);
-        identity.and_then(|identity| identity.certificates().first()).is_some_and(|leaf| crate::tls::server::is_for(leaf, name))
+        identity
+            .and_then(|identity| identity.certificates().first())
+            .is_some_and(|leaf| crate::tls::intercept::server::is_for(leaf, name))
     }
 
     /// What is said of a reverse listener; nothing when it is no longer in the configuration.
@@ -189,7 +191,7 @@ impl Gate {
     ///
     /// # Errors
     /// A rule names more than a CA can be limited to.
-    pub fn constraints_wanted(&self) -> Result<Option<crate::tls::constraints::Constraints>, crate::tls::Problem> {
+    pub fn constraints_wanted(&self) -> Result<Option<crate::tls::intercept::constraints::Constraints>, crate::tls::Problem> {
         build::shown::constraints(self.ca_source(), &self.rules)
     }
 

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use super::Gate;
 use crate::tls::Problem;
-use crate::tls::identity::Identity;
-use crate::tls::svid::{self, Origin};
-use crate::tls::trust::Trust;
+use crate::tls::out::identity::Identity;
+use crate::tls::out::svid::{self, Origin};
+use crate::tls::out::trust::Trust;
 use crate::workload::Update;
 
 impl Gate {

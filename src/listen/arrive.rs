@@ -128,7 +128,7 @@ where
     match tokio::time::timeout(gate.limits.tls_handshake, handshake).await {
         Ok(Ok((tls, server_name))) => {
             let session = tls.get_ref().1;
-            let certified = crate::tls::server::caller(session.peer_certificates()).map(Into::into);
+            let certified = crate::tls::intercept::server::caller(session.peer_certificates()).map(Into::into);
             let spoken = if session.alpn_protocol() == Some(b"h2") { Spoken::H2 } else { Spoken::Http1 };
             let certified_as = server_name.clone().filter(|name| gate.listener_is_certified(&entrance.name, name));
             let visitor = Visitor { certified, server_name, certified_as, ..visitor };

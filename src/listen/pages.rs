@@ -98,7 +98,7 @@ fn page(context: &Context, gate: &Gate, address: &str) -> String {
         .replace("{minutes}", &minutes.to_string())
         .replace("{ca}", &escaped(details.name()))
         .replace("{fingerprint}", &details.fingerprint_text())
-        .replace("{expires}", &crate::tls::inspect::day(details.not_after))
+        .replace("{expires}", &crate::tls::formats::inspect::day(details.not_after))
         .replace("{version}", env!("CARGO_PKG_VERSION"))
 }
 

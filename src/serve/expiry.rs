@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use crate::exchange::Context;
 use crate::gate::Gate;
 use crate::moment::Moment;
-use crate::tls::expiry::{Near, near, words};
+use crate::tls::out::expiry::{Near, near, words};
 
 const DAILY: Duration = Duration::from_secs(24 * 3600);
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::Reloader;
-use crate::tls::inspect::day;
+use crate::tls::formats::inspect::day;
 use crate::workload::{Agent, Event, Follower};
 
 /// One task for each agent, as long as the configuration names it.

@@ -1,10 +1,8 @@
 //! The only place where TLS configurations are made.
 //!
-//! Upstream: an [`identity`] is shown, a [`trust`] decides whom to believe, a [`client`] holds the
-//! configurations made of both with a session store of its own, and [`explain`] says in words why a
-//! handshake failed. Downstream: the [`authority`] mints leaves for intercepted hosts, [`server`]
-//! makes listeners speak TLS. The rest reads formats: [`pem`], [`key`], [`pfx`], [`inspect`];
-//! [`token`] and [`svid`] have keys that are in no file.
+//! Three rooms, each of which uses only those named after it: [`intercept`] speaks TLS to clients, with leaves of
+//! gatepass's own authority or a certificate of the user's; [`out`] speaks it to servers, with our identities and our
+//! trust; [`formats`] reads and writes what both keep in files. What all three need stands in this file.
 
 use std::sync::{Arc, LazyLock};
 
@@ -13,32 +11,9 @@ use rustls::crypto::CryptoProvider;
 use crate::config::Place;
 use crate::files::FileError;
 
-pub mod authority;
-pub mod ber;
-pub mod client;
-pub mod constraints;
-pub mod crl;
-pub mod expiry;
-pub mod explain;
-pub mod handshake;
-pub mod identity;
-pub mod inspect;
-pub mod key;
-pub mod leaves;
-pub mod legacy;
-pub mod ocsp;
-#[cfg(feature = "openssl")]
-pub mod openssl;
-mod p521;
-pub mod pem;
-pub mod pfx;
-mod raw_key;
-pub mod server;
-pub mod stream;
-pub mod svid;
-pub mod token;
-pub mod trust;
-pub mod verify;
+pub mod formats;
+pub mod intercept;
+pub mod out;
 
 #[cfg(test)]
 mod testing;
@@ -105,7 +80,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::formats::{ber, inspect, key, pem, pfx};
 
     proptest::proptest! {
         #[test]

@@ -13,14 +13,16 @@ use rustls::{HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
-use super::client::{Client, ClientSpec};
-use super::crl::Crls;
-use super::handshake::Asked;
-use super::trust::Trust;
-use super::{explain, pem, provider};
 use crate::config::{Alpn, CertificateSource, Material, Pem, Place, TlsSettings};
 use crate::failure::Failure;
 use crate::origin::Host;
+use crate::tls::formats::crl::Crls;
+use crate::tls::formats::pem;
+use crate::tls::out::client::{Client, ClientSpec};
+use crate::tls::out::explain;
+use crate::tls::out::handshake::Asked;
+use crate::tls::out::trust::Trust;
+use crate::tls::provider;
 
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
 pub const BOUND: usize = 1024 * 1024;
@@ -34,7 +36,7 @@ pub fn host(text: &str) -> Host {
 }
 
 pub fn spki_pin(der: &[u8]) -> [u8; 32] {
-    super::inspect::Details::read(der).unwrap().spki_sha256
+    crate::tls::formats::inspect::Details::read(der).unwrap().spki_sha256
 }
 
 /// A certificate with its key and the chain above it.
@@ -60,11 +62,11 @@ impl Issued {
     }
 
     /// Through a file, as the product reads it.
-    pub fn identity(&self) -> Arc<super::identity::Identity> {
+    pub fn identity(&self) -> Arc<crate::tls::out::identity::Identity> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("identity.pem");
         crate::files::write_private(&path, self.pem().as_bytes()).unwrap();
-        Arc::new(super::identity::load(&pem_source(&path, None), None, BOUND).unwrap_or_else(|p| panic!("{p}")).value)
+        Arc::new(crate::tls::out::identity::load(&pem_source(&path, None), None, BOUND).unwrap_or_else(|p| panic!("{p}")).value)
     }
 }
 
@@ -211,7 +213,7 @@ pub async fn meet(client: &Client, name: &str, alpn: &[Alpn], server: Arc<Server
         stream.write_all(b"x").await.ok()?;
         stream.flush().await.ok()?;
         let _ = stream.read(&mut [0]).await;
-        seen.and_then(|der| super::inspect::Details::read(&der).ok()?.common_name)
+        seen.and_then(|der| crate::tls::formats::inspect::Details::read(&der).ok()?.common_name)
     });
     let host = host(name);
     let mut secured = client.connect(near, &host, alpn).await?;

@@ -14,9 +14,9 @@ use crate::config::ConnectTo;
 use crate::failure::{Cause, Failure};
 use crate::origin::{Origin, Scheme, parse_authority};
 use crate::tls::Problem;
-use crate::tls::client::ClientSpec;
-use crate::tls::identity::Identity;
-use crate::tls::trust::Trust;
+use crate::tls::out::client::ClientSpec;
+use crate::tls::out::identity::Identity;
+use crate::tls::out::trust::Trust;
 
 /// An http or https URL without user information and fragment.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

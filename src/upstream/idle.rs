@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 use super::Outbound;
 use super::forward::Forward;
 use super::pulse::Pulse;
-use crate::tls::handshake::Handshake;
+use crate::tls::out::handshake::Handshake;
 
 pub(super) struct Idle {
     pub(super) sender: http1::SendRequest<Outbound>,

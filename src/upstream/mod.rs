@@ -39,12 +39,12 @@ use crate::failure::{Cause, Failure, Retry};
 use crate::limits::Limits;
 use crate::origin::{Host, Origin, Scheme};
 use crate::tls;
-use crate::tls::handshake::Handshake;
+use crate::tls::out::handshake::Handshake;
 
 /// What makes two ways out the same.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Spec {
-    pub tls: tls::client::ClientSpec,
+    pub tls: tls::out::client::ClientSpec,
     pub connect_to: Option<ConnectTo>,
     pub via: Route,
     /// The configuration names the very host that goes this way, which may then be at a special address.
@@ -53,7 +53,7 @@ pub struct Spec {
 
 pub struct Upstream {
     spec: Spec,
-    client: tls::client::Client,
+    client: tls::out::client::Client,
     exit: route::Exit,
     ground: Arc<Ground>,
     ways: Mutex<HashMap<Arc<Origin>, Arc<Way>>>,
@@ -79,7 +79,7 @@ impl Upstream {
     /// # Errors
     /// The TLS settings cannot be made into a configuration.
     pub fn build(spec: Spec, ground: Arc<Ground>) -> Result<Self, tls::Problem> {
-        let client = tls::client::Client::build(&spec.tls, ground.limits.tls_sessions)?;
+        let client = tls::out::client::Client::build(&spec.tls, ground.limits.tls_sessions)?;
         let exit = route::Exit::new(&spec.via, &ground.dialer, ground.limits.tls_sessions)?;
         Ok(Self { spec, client, exit, ground, ways: Mutex::default() })
     }
@@ -88,7 +88,7 @@ impl Upstream {
         &self.spec
     }
 
-    pub fn client(&self) -> &tls::client::Client {
+    pub fn client(&self) -> &tls::out::client::Client {
         &self.client
     }
 
@@ -311,7 +311,7 @@ fn stream_failure(cause: &hyper::Error, way: &Way, handshake: Option<&Handshake>
     let origin = way.origin();
     let client = way.upstream().client();
     if let Some(handshake) = handshake
-        && let Some(failure) = tls::explain::late(cause, &origin.host, client, handshake)
+        && let Some(failure) = tls::out::explain::late(cause, &origin.host, client, handshake)
     {
         return failure;
     }
@@ -322,7 +322,7 @@ fn stream_failure(cause: &hyper::Error, way: &Way, handshake: Option<&Handshake>
     if cause.is_parse() {
         return Failure::new(Cause::ResponseInvalid, format!("the answer of {origin} is not valid HTTP: {cause}"));
     }
-    let never_asked = || handshake.and_then(|handshake| tls::explain::never_asked(client, handshake));
+    let never_asked = || handshake.and_then(|handshake| tls::out::explain::never_asked(client, handshake));
     if wants_http_1_1(cause) {
         let failure = Failure::new(
             Cause::ResponseInvalid,

@@ -20,7 +20,7 @@ use super::{Opened, Outbound, Timing, Upstream};
 use crate::config::Alpn;
 use crate::failure::Failure;
 use crate::origin::{Origin, Scheme};
-use crate::tls::handshake::Handshake;
+use crate::tls::out::handshake::Handshake;
 
 /// How long an origin that asked for HTTP/1.1 is given it. It may ask for some of its paths only, and HTTP/2 serves the
 /// others better.
@@ -446,7 +446,7 @@ impl Way {
 
     /// Why an origin may have refused a request although a client certificate is configured: it never asked for it.
     pub fn never_asked(&self, handshake: Option<&Handshake>) -> Option<&'static str> {
-        crate::tls::explain::never_asked(self.upstream.client(), handshake?)
+        crate::tls::out::explain::never_asked(self.upstream.client(), handshake?)
     }
 
     /// True the first time.

@@ -11,8 +11,8 @@ use crate::config::{Cidr, UpstreamProxy, Via, ViaScheme};
 use crate::failure::Failure;
 use crate::origin::{Host, Scheme, parse_authority};
 use crate::tls::Problem;
-use crate::tls::client::ClientSpec;
-use crate::tls::trust::Trust;
+use crate::tls::out::client::ClientSpec;
+use crate::tls::out::trust::Trust;
 
 /// What makes two routes the same.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]

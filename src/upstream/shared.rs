@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use super::pulse::Tended;
 use super::{Opened, Outbound, Way};
 use crate::failure::Failure;
-use crate::tls::handshake::Handshake;
+use crate::tls::out::handshake::Handshake;
 
 #[derive(Clone)]
 pub(super) struct Shared {

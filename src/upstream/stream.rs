@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::tls::stream::TlsStream;
+use crate::tls::out::stream::TlsStream;
 
 pub enum Stream {
     Tcp(TcpStream),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gatepass::config::Alpn;
-use gatepass::tls::client::{Client, ClientSpec};
-use gatepass::tls::trust::Trust;
+use gatepass::tls::out::client::{Client, ClientSpec};
+use gatepass::tls::out::trust::Trust;
 
 use crate::support::*;
 
@@ -290,7 +290,7 @@ async fn tls_to(
     stream: tokio::net::TcpStream,
     name: &str,
     ca: &Pki,
-) -> Result<gatepass::tls::stream::TlsStream<tokio::net::TcpStream>, String> {
+) -> Result<gatepass::tls::out::stream::TlsStream<tokio::net::TcpStream>, String> {
     let trust = Trust::of(std::slice::from_ref(ca.ca())).map_err(|p| p.to_string())?;
     let client = Client::build(&ClientSpec::plain(Arc::new(trust)), 1).map_err(|p| p.to_string())?;
     let host = gatepass::origin::Host::parse_written(name).unwrap();

@@ -14,9 +14,9 @@ use gatepass::config::{Alpn, Request as ConfigRequest};
 use gatepass::observe::Observe;
 use gatepass::origin::Host;
 use gatepass::serve::{self, Running};
-use gatepass::tls::client::{Client as TlsClient, ClientSpec};
+use gatepass::tls::out::client::{Client as TlsClient, ClientSpec};
+use gatepass::tls::out::trust::Trust;
 use gatepass::tls::provider;
-use gatepass::tls::trust::Trust;
 use http::{HeaderMap, Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
@@ -172,7 +172,7 @@ impl Origin {
                         Some(acceptor) => {
                             let Ok(tls) = acceptor.accept(stream).await else { return };
                             let session = tls.get_ref().1;
-                            let subject = gatepass::tls::server::caller(session.peer_certificates());
+                            let subject = gatepass::tls::intercept::server::caller(session.peer_certificates());
                             let h2 = session.alpn_protocol() == Some(b"h2");
                             let resumed = session.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
                             serve(tls, subject, h2, connection, resumed, log, answer).await;

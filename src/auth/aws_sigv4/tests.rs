@@ -529,7 +529,7 @@ fn built(yaml: &str, env: &[(&str, &str)]) -> (Option<Arc<dyn Authorizer>>, Stri
         name: None,
         identities: &HashMap::new(),
         bundles: &HashMap::new(),
-        trust: &crate::tls::trust::Trust::system().ok().unwrap(),
+        trust: &crate::tls::out::trust::Trust::system().ok().unwrap(),
         via: &crate::upstream::Route::from(crate::config::UpstreamProxy::None),
         ground: &ground,
         state: std::path::Path::new("."),

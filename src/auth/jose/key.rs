@@ -15,9 +15,10 @@ use zeroize::Zeroizing;
 use super::{Algorithm, base64url, thumbprint};
 use crate::failure::{Cause, Failure};
 use crate::secret::Secret;
-use crate::tls::ber::{Element, INTEGER, OCTETS, OID};
-use crate::tls::key::{self as pem_key, KeyError};
-use crate::tls::pem;
+use crate::tls::formats::ber::{Element, INTEGER, OCTETS, OID};
+use crate::tls::formats::key as pem_key;
+use crate::tls::formats::key_error::KeyError;
+use crate::tls::formats::pem;
 
 /// Why there is no key: a sentence without a full stop that holds no secret, and the mend.
 #[derive(Debug, PartialEq, Eq)]

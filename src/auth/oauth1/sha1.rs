@@ -8,8 +8,7 @@ use crate::auth::live::Value;
 use crate::config::{Decode, Fields};
 use crate::failure::Failure;
 use crate::secret::Secret;
-use crate::tls::openssl::rsa_sha1_sign;
-use crate::tls::{key, pem};
+use crate::tls::formats::{key, pem, rsa_sha1};
 
 pub struct Sha1Key {
     text: Value,
@@ -52,7 +51,7 @@ impl Sha1Key {
         let text = at_hand(&self.text)?;
         let passphrase = self.passphrase.as_ref().map(at_hand).transpose()?;
         let opened = opened(&text, passphrase.as_ref())?;
-        rsa_sha1_sign(opened.as_bytes(), message).map_err(|error| Refused::from(error).into())
+        rsa_sha1::sign(opened.as_bytes(), message).map_err(|error| Refused::from(error).into())
     }
 }
 

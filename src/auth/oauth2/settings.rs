@@ -13,8 +13,8 @@ use crate::auth::jose::{Algorithm, Key, Signer};
 use crate::config::{Command, Decode, Fields, Node, Place, Text, Value as Written};
 use crate::origin::{Host, Scheme};
 use crate::secret::Secret;
-use crate::tls::identity::Identity;
-use crate::tls::trust::Trust;
+use crate::tls::out::identity::Identity;
+use crate::tls::out::trust::Trust;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Grant {

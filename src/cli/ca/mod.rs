@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 
 use super::{Common, Error};
 use crate::config::CaSource;
-use crate::tls::inspect::{self, Details};
+use crate::tls::formats::inspect::{self, Details};
 use stores::{Kind, StoreArgs};
 
 #[derive(Subcommand)]
@@ -112,7 +112,7 @@ fn renew(gate: &crate::gate::Gate, args: &RenewArgs) -> Result<ExitCode, Error> 
         println!("would make a new certificate with {key}{limited} in {}", directory.display());
         return Ok(ExitCode::SUCCESS);
     }
-    let renewed = crate::tls::authority::Authority::renew(directory, args.new_key, constraints.as_ref())
+    let renewed = crate::tls::intercept::authority::Authority::renew(directory, args.new_key, constraints.as_ref())
         .map_err(|problem| Error::new(problem.message).help(problem.help.unwrap_or_default()))?;
     println!("made a new certificate with {key}{limited}");
     println!("  valid    {}", validity(&renewed));

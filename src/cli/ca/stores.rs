@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use super::super::Error;
 use super::{java, nss, system};
 use crate::files;
-use crate::tls::inspect::{self, Details};
+use crate::tls::formats::inspect::{self, Details};
 
 #[derive(Args)]
 pub struct StoreArgs {

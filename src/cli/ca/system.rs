@@ -83,7 +83,7 @@ fn macos(ca: &Ca) -> Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::authority::Authority;
+    use crate::tls::intercept::authority::Authority;
 
     #[test]
     fn each_layout_is_known_by_its_folder_and_only_our_own_file_is_removed() {

@@ -7,7 +7,7 @@ use super::super::Error;
 use super::variables::Proxy;
 use crate::files;
 use crate::moment::random_hex;
-use crate::tls::trust;
+use crate::tls::out::trust;
 
 /// A folder for the clients, gone when the command has ended.
 pub struct Kit {

@@ -6,18 +6,18 @@ use super::{Builder, tell_error, tell_warning};
 use crate::config::{Action, CaSource, Listener, Mode, Place};
 use crate::gate::{Gate, LiveRule};
 use crate::pattern::HostPattern;
-use crate::tls::authority::Authority;
-use crate::tls::constraints::Constraints;
+use crate::tls::intercept::authority::Authority;
+use crate::tls::intercept::constraints::Constraints;
 use crate::tls::{self, Problem};
 
 impl Builder<'_> {
     pub fn listener(&mut self, listener: &Listener) {
         let Some(settings) = &listener.tls else { return };
         self.files.extend(settings.files());
-        let same_files = |old: &&Arc<tls::server::Listening>| settings.files().eq(old.files.iter().cloned());
+        let same_files = |old: &&Arc<tls::intercept::server::Listening>| settings.files().eq(old.files.iter().cloned());
         let name = (listener.address.clone(), listener.nth);
         let old = self.old.listeners.get(&name).filter(same_files).cloned();
-        let loaded = tls::server::listening(settings, matches!(listener.mode, Mode::Reverse(_)), self.bound)
+        let loaded = tls::intercept::server::listening(settings, matches!(listener.mode, Mode::Reverse(_)), self.bound)
             .map_err(|problem| vec![problem]);
         let loaded = self.settle(old.clone(), loaded);
         // The same certificate keeps the sessions of its callers.
@@ -53,7 +53,7 @@ impl Builder<'_> {
             self.files.extend(authority.files());
             authority.warnings().iter().cloned().for_each(|problem| tell_warning(self.report, problem));
             let mend = "renew it: `gatepass ca renew`, or new files in the place of your own";
-            let ending = tls::expiry::warning(authority.details(), None, "the interception CA", mend);
+            let ending = tls::out::expiry::warning(authority.details(), None, "the interception CA", mend);
             ending.into_iter().for_each(|problem| tell_warning(self.report, problem));
             if let (CaSource::Dir { constrain: Some(place), .. }, Some(wanted)) = (&source, &wanted) {
                 self.limits(authority, wanted, *place);

@@ -26,8 +26,8 @@ use crate::config::{PacFrom, PacSource, UpstreamProxy, Via, ViaScheme};
 use crate::failure::{Cause, Failure};
 use crate::limits::Limits;
 use crate::origin::{Host, Scheme};
-use crate::tls::client::ClientSpec;
-use crate::tls::trust::Trust;
+use crate::tls::out::client::ClientSpec;
+use crate::tls::out::trust::Trust;
 
 /// The text of a script, and what it is called in messages.
 pub struct Script {
