@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
-    SerialNumber,
 };
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
@@ -19,12 +18,12 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::constraints::Constraints;
-use super::leaves::{Leaves, Signer};
+use super::leaves::{BACKDATE, Leaves, Signer, serial};
 use crate::config::{CaSource, Place};
 use crate::failure::{Cause, Failure};
 use crate::files;
 use crate::limits::Limits;
-use crate::moment;
+
 use crate::origin::Host;
 use crate::tls::Problem;
 use crate::tls::formats::inspect::{self, Details, day};
@@ -36,9 +35,6 @@ use crate::tls::formats::pem;
 /// client that trusts it fail on one day, for nothing: what guards it is that its key stays on this
 /// machine, not that it is short-lived. Ten years is also what mkcert and mitmproxy use.
 const CA_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-
-/// Certificates begin in the past, for clients (containers, phones) whose clock is behind.
-pub(super) const BACKDATE: Duration = Duration::from_secs(48 * 3600);
 
 /// A CA certificate or key file is a few kilobytes.
 const BOUND: usize = 1024 * 1024;
@@ -260,13 +256,6 @@ fn make(reused: Option<Reused>, constraints: Option<&Constraints>) -> Result<Mad
     params.name_constraints = constraints.map(Constraints::extension);
     let certificate = params.self_signed(&key)?.der().clone();
     Ok(Made { certificate, key })
-}
-
-/// 128 bits, positive, without leading zeros (RFC 5280 §4.1.2.2).
-pub(super) fn serial() -> SerialNumber {
-    let mut bytes = moment::random_bytes::<16>();
-    bytes[0] = (bytes[0] & 0x7f) | 0x40;
-    SerialNumber::from_slice(&bytes)
 }
 
 /// This machine's name, cut so that the common name stays within 64 characters (RFC 5280 appendix A).

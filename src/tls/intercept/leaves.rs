@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    SerialNumber,
 };
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
@@ -16,12 +17,15 @@ use rustls::server::{ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::authority::{BACKDATE, serial};
 use crate::config::Alpn;
 use crate::failure::{Cause, Failure};
+use crate::moment;
 use crate::origin::Host;
 use crate::tls::formats::alpn::protocol_id;
 use crate::tls::provider;
+
+/// Certificates begin in the past, for clients (containers, phones) whose clock is behind.
+pub(super) const BACKDATE: Duration = Duration::from_secs(48 * 3600);
 
 /// From now to the end of a leaf. With the time before now it stays far below the 199 days that the
 /// strictest clients allow.
@@ -32,6 +36,13 @@ const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 const SESSIONS: usize = 1024;
 /// The longest common name (RFC 5280 appendix A, ub-common-name).
 const LONGEST_COMMON_NAME: usize = 64;
+
+/// 128 bits, positive, without leading zeros (RFC 5280 §4.1.2.2).
+pub(super) fn serial() -> SerialNumber {
+    let mut bytes = moment::random_bytes::<16>();
+    bytes[0] = (bytes[0] & 0x7f) | 0x40;
+    SerialNumber::from_slice(&bytes)
+}
 
 /// Signs leaves. All of them have one key pair, which is not the CA's: making one for each would cost
 /// as much again as signing, and protect nothing, since all of them are in this process.

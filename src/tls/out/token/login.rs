@@ -8,7 +8,8 @@ use cryptoki::session::{Session, SessionState, UserType};
 use cryptoki::slot::TokenInfo;
 use cryptoki::types::AuthPin;
 
-use super::{Wanted, session};
+use super::Wanted;
+use super::errors::words;
 use crate::secret::Secret;
 use crate::tls::Problem;
 
@@ -103,7 +104,7 @@ fn locked(label: &str, wanted: &Wanted) -> Problem {
 fn refused(error: &Error, label: &str, wanted: &Wanted) -> Problem {
     let rv = match error {
         Error::Pkcs11(rv, _) => rv,
-        other => return wanted.problem("token", format!("the token {label} cannot be opened: {}", session::words(other))),
+        other => return wanted.problem("token", format!("the token {label} cannot be opened: {}", words(other))),
     };
     match rv {
         RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange => wanted
@@ -116,7 +117,7 @@ fn refused(error: &Error, label: &str, wanted: &Wanted) -> Problem {
         RvError::UserPinNotInitialized => wanted
             .problem("no-pin-set", format!("the token {label} has no user PIN yet"))
             .help("set one: pkcs11-tool --login --login-type so --init-pin"),
-        _ => wanted.problem("token", format!("the token {label} cannot be opened: {}", session::words(error))),
+        _ => wanted.problem("token", format!("the token {label} cannot be opened: {}", words(error))),
     }
 }
 

@@ -4,6 +4,7 @@
 //! thread of its own, which alone speaks with the token: it opens it, signs what is asked, one after
 //! the other, and opens it again when the session is gone. It ends with the last holder of the key.
 
+mod errors;
 mod login;
 mod module;
 mod session;
@@ -25,6 +26,7 @@ use crate::config::{CertificateSource, Material, Pem, Place, TokenUri};
 use crate::secret::Secret;
 use crate::tls::formats::key::Key;
 use crate::tls::{Loaded, Problem, sha256};
+use errors::{is_gone, words};
 use session::{Found, Open};
 
 /// How long a token may take to be opened, and to sign.
@@ -170,9 +172,9 @@ impl Keeper {
         if let Some(open) = &self.open {
             match open.sign(scheme, message) {
                 Ok(signature) => return Ok(signature),
-                Err(error) if !session::is_gone(&error) => return Err(session::words(&error)),
+                Err(error) if !is_gone(&error) => return Err(words(&error)),
                 Err(error) => {
-                    tracing::warn!(token = %self.wanted.uri, cause = session::words(&error), "the token's session is gone; opening it again");
+                    tracing::warn!(token = %self.wanted.uri, cause = words(&error), "the token's session is gone; opening it again");
                     self.open = None;
                 }
             }
@@ -196,11 +198,11 @@ impl Keeper {
 
     fn reopen(&mut self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, String> {
         let open = Open::new(&self.wanted).map_err(|problem| problem.to_string())?;
-        let trial = open.trial(self.known.scheme).map_err(|error| session::words(&error))?;
+        let trial = open.trial(self.known.scheme).map_err(|error| words(&error))?;
         if !self.known.same_key(&trial) {
             return Err("there is another key of this name on it now; reload gatepass if that is right".to_owned());
         }
-        let signature = open.sign(scheme, message).map_err(|error| session::words(&error))?;
+        let signature = open.sign(scheme, message).map_err(|error| words(&error))?;
         self.open = Some(open);
         tracing::info!(token = %self.wanted.uri, "the token is open again");
         Ok(signature)

@@ -8,6 +8,7 @@ use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 
 use super::Wanted;
+use super::errors::words;
 use crate::files;
 use crate::tls::Problem;
 
@@ -116,9 +117,9 @@ fn open(path: &Path) -> Result<Module, String> {
     }
     let calls = Pkcs11::new(path).map_err(|error| match error {
         Error::LibraryLoading(cause) => cause.to_string(),
-        other => super::session::words(&other),
+        other => words(&other),
     })?;
-    start(&calls).map_err(|error| super::session::words(&error))?;
+    start(&calls).map_err(|error| words(&error))?;
     let module = Module(Arc::new(Library { calls, times: RwLock::new(0) }));
     modules.insert(path.to_owned(), module.clone());
     Ok(module)
