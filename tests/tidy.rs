@@ -88,7 +88,7 @@ fn the_confined_things_stay_where_they_are_confined() {
                 "upstream/dialogue.rs",
                 "upstream/tunnel.rs",
                 "tls/formats/key.rs",
-                "tls/out/identity.rs",
+                "tls/out/identity/from_files.rs",
                 "tls/out/token",
                 "tls/out/trust.rs",
             ],

@@ -26,7 +26,8 @@ use crate::config::Alpn;
 use crate::observe::Observe;
 use crate::origin::Host;
 use crate::serve::{self, Running};
-use crate::tls::out::client::{Client, ClientSpec};
+use crate::tls::out::client::Client;
+use crate::tls::out::client_spec::ClientSpec;
 use crate::tls::out::trust::Trust;
 use crate::tls::provider;
 

@@ -18,9 +18,10 @@ use crate::config::{
     BundleSource, CertificateSource, Config, Credential, Decode, HeaderEdit, ListenAddress, Listener, Material, Mode, PacSource,
     Pem, Place, QueryEdit, Report, Rule, Scope, Text, UpstreamProxy, Via,
 };
-use crate::tls::out::client::ClientSpec;
+use crate::tls::out::client_spec::ClientSpec;
 use crate::tls::out::identity::{self, Identity};
 use crate::tls::out::svid;
+use crate::tls::out::svid_origin::SvidOrigin;
 use crate::tls::out::trust::Trust;
 use crate::tls::{self, Loaded, Problem};
 use crate::upstream::pac::Pac;
@@ -424,7 +425,7 @@ impl Builder<'_> {
         match &source.material {
             Material::Pkcs11 { .. } => tls::out::token::load(source, passphrase.as_ref(), self.bound).await,
             Material::Spiffe { socket, spiffe_id, place } => {
-                let origin = svid::Origin { socket: socket.clone(), id: spiffe_id.clone(), place: *place };
+                let origin = SvidOrigin { socket: socket.clone(), id: spiffe_id.clone(), place: *place };
                 self.sent(&origin).await.and_then(|update| svid::identity(&update, &origin))
             }
             _ => identity::load(source, passphrase.as_ref(), self.bound),
@@ -432,14 +433,14 @@ impl Builder<'_> {
     }
 
     /// What an agent has for this process.
-    async fn sent(&self, origin: &svid::Origin) -> Result<Arc<Update>, Problem> {
+    async fn sent(&self, origin: &SvidOrigin) -> Result<Arc<Update>, Problem> {
         let sent = self.durable.agents.at(&origin.socket).ready().await;
         sent.map_err(|error| Problem::new("spiffe-agent", origin.place, error.message).help(error.help))
     }
 
     async fn load_bundle(&self, source: &BundleSource) -> Result<Loaded<Trust>, Vec<Problem>> {
         let Some((socket, place)) = &source.spiffe else { return Trust::load(source, self.bound) };
-        let origin = svid::Origin { socket: socket.clone(), id: None, place: *place };
+        let origin = SvidOrigin { socket: socket.clone(), id: None, place: *place };
         let trust = self.sent(&origin).await.and_then(|update| svid::trust(&update, &origin));
         trust.map(|value| Loaded { value, warnings: Vec::new() }).map_err(|problem| vec![problem])
     }

@@ -12,7 +12,7 @@ use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::initiator::CrossSite;
 use crate::origin::Origin;
-use crate::tls::out::client::ClientSpec;
+use crate::tls::out::client_spec::ClientSpec;
 use crate::upstream::{Spec, Way};
 
 /// An authorizer with what the exchange needs to know of it, computed once.

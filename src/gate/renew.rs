@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, RwLock};
 use super::Gate;
 use crate::tls::Problem;
 use crate::tls::out::identity::Identity;
-use crate::tls::out::svid::{self, Origin};
+use crate::tls::out::svid;
+use crate::tls::out::svid_origin::SvidOrigin;
 use crate::tls::out::trust::Trust;
 use crate::workload::Update;
 
@@ -61,7 +62,7 @@ impl Gate {
 
     /// Does anything in it come from the agent at this socket?
     pub fn asks(&self, socket: &Path) -> bool {
-        let of = |origin: Option<&Origin>| origin.is_some_and(|origin| origin.socket == socket);
+        let of = |origin: Option<&SvidOrigin>| origin.is_some_and(|origin| origin.socket == socket);
         let rules = || self.rules.iter();
         self.identities.iter().any(|(_, identity)| of(identity.origin()))
             || self.bundles.iter().any(|(_, trust)| of(trust.origin()))
@@ -79,7 +80,7 @@ struct Renewal<'a> {
 }
 
 impl Renewal<'_> {
-    fn latest(&self, origin: &Origin) -> Option<Arc<Update>> {
+    fn latest(&self, origin: &SvidOrigin) -> Option<Arc<Update>> {
         self.gate.durable.agents.at(&origin.socket).latest()
     }
 

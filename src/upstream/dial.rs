@@ -21,7 +21,7 @@ use crate::config::{EgressDeny, PacSource, Via};
 use crate::failure::{Cause, Failure, Retry};
 use crate::origin::Host;
 use crate::tls::Problem;
-use crate::tls::out::client::ClientSpec;
+use crate::tls::out::client_spec::ClientSpec;
 
 /// RFC 8305 §5: how long one address may keep the next waiting.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);

@@ -14,7 +14,7 @@ use crate::config::ConnectTo;
 use crate::failure::{Cause, Failure};
 use crate::origin::{Origin, Scheme, parse_authority};
 use crate::tls::Problem;
-use crate::tls::out::client::ClientSpec;
+use crate::tls::out::client_spec::ClientSpec;
 use crate::tls::out::identity::Identity;
 use crate::tls::out::trust::Trust;
 

@@ -44,7 +44,7 @@ use crate::tls::out::handshake::Handshake;
 /// What makes two ways out the same.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Spec {
-    pub tls: tls::out::client::ClientSpec,
+    pub tls: tls::out::client_spec::ClientSpec,
     pub connect_to: Option<ConnectTo>,
     pub via: Route,
     /// The configuration names the very host that goes this way, which may then be at a special address.
@@ -311,7 +311,7 @@ fn stream_failure(cause: &hyper::Error, way: &Way, handshake: Option<&Handshake>
     let origin = way.origin();
     let client = way.upstream().client();
     if let Some(handshake) = handshake
-        && let Some(failure) = tls::out::explain::late(cause, &origin.host, client, handshake)
+        && let Some(failure) = client.late_failure(cause, &origin.host, handshake)
     {
         return failure;
     }
@@ -322,7 +322,7 @@ fn stream_failure(cause: &hyper::Error, way: &Way, handshake: Option<&Handshake>
     if cause.is_parse() {
         return Failure::new(Cause::ResponseInvalid, format!("the answer of {origin} is not valid HTTP: {cause}"));
     }
-    let never_asked = || handshake.and_then(|handshake| tls::out::explain::never_asked(client, handshake));
+    let never_asked = || handshake.and_then(|handshake| client.never_asked(handshake));
     if wants_http_1_1(cause) {
         let failure = Failure::new(
             Cause::ResponseInvalid,

@@ -446,7 +446,7 @@ impl Way {
 
     /// Why an origin may have refused a request although a client certificate is configured: it never asked for it.
     pub fn never_asked(&self, handshake: Option<&Handshake>) -> Option<&'static str> {
-        crate::tls::out::explain::never_asked(self.upstream.client(), handshake?)
+        self.upstream.client().never_asked(handshake?)
     }
 
     /// True the first time.

@@ -11,7 +11,8 @@ use crate::live::Value;
 use crate::proof::digest::Space;
 use crate::secret::Secret;
 use crate::tls::Problem;
-use crate::tls::out::client::{Client, ClientSpec};
+use crate::tls::out::client::Client;
+use crate::tls::out::client_spec::ClientSpec;
 
 /// Rounds of one dialogue with a proxy: NTLM needs three, a stale nonce one more.
 pub const ROUNDS: u8 = 5;

@@ -11,7 +11,7 @@ use crate::config::{Cidr, UpstreamProxy, Via, ViaScheme};
 use crate::failure::Failure;
 use crate::origin::{Host, Scheme, parse_authority};
 use crate::tls::Problem;
-use crate::tls::out::client::ClientSpec;
+use crate::tls::out::client_spec::ClientSpec;
 use crate::tls::out::trust::Trust;
 
 /// What makes two routes the same.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gatepass::config::Alpn;
-use gatepass::tls::out::client::{Client, ClientSpec};
+use gatepass::tls::out::client::Client;
+use gatepass::tls::out::client_spec::ClientSpec;
 use gatepass::tls::out::trust::Trust;
 
 use crate::support::*;

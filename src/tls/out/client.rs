@@ -2,6 +2,7 @@
 //! a session store of its own. Nothing in it is shared with another, so a session that was opened
 //! with one certificate cannot be resumed for another.
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,45 +15,20 @@ use rustls::{ClientConfig, HandshakeKind, SignatureScheme, SupportedProtocolVers
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
+use super::client_spec::ClientSpec;
+use super::explain::{self, Scene};
 use super::handshake::{self, Asked, Handshake};
-use super::identity::Identity;
+use super::identity::{Identity, choose};
 #[cfg(feature = "openssl")]
 use super::openssl;
+use super::p521;
 use super::stream::TlsStream;
-use super::trust::Trust;
 use super::verify::Verifier;
-use super::{explain, p521};
 use crate::config::{Alpn, Ocsp, TlsBackend, TlsSettings, TlsVersion};
 use crate::failure::{Cause, Failure};
 use crate::origin::Host;
 use crate::tls::Problem;
 use crate::tls::formats::alpn::protocol_id;
-use crate::tls::formats::crl::Crls;
-
-/// All that makes one client differ from another.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct ClientSpec {
-    /// Several: the server's list of acceptable issuers decides, else the first.
-    pub identities: Vec<Arc<Identity>>,
-    pub trust: Arc<Trust>,
-    /// Its `crl` is not looked at: see `crls`.
-    pub settings: TlsSettings,
-    pub accept_invalid_certs: bool,
-    pub crls: Arc<Crls>,
-}
-
-impl ClientSpec {
-    /// No identity, this trust, defaults for the rest.
-    pub fn plain(trust: Arc<Trust>) -> Self {
-        Self::new(Vec::new(), trust, TlsSettings::default(), Arc::default())
-    }
-
-    /// `settings.crl` is emptied: the lists are in `crls`, compared by content, and where the config
-    /// names them must not make two specs differ.
-    pub fn new(identities: Vec<Arc<Identity>>, trust: Arc<Trust>, settings: TlsSettings, crls: Arc<Crls>) -> Self {
-        Self { identities, trust, settings: TlsSettings { crl: None, ..settings }, accept_invalid_certs: false, crls }
-    }
-}
 
 /// What is made from a spec.
 pub struct Client {
@@ -80,7 +56,7 @@ pub struct Secured<IO> {
     pub stream: TlsStream<IO>,
     /// `None`: the server chose none; HTTP/1.1 then.
     pub alpn: Option<Alpn>,
-    /// For [`explain::failure`] when the first read fails: in TLS 1.3 a refused client certificate
+    /// For [`Client::failure`] when the first read fails: in TLS 1.3 a refused client certificate
     /// shows only there.
     pub handshake: Arc<Handshake>,
 }
@@ -139,7 +115,7 @@ impl Client {
     /// # Errors
     /// The host's name is none that TLS can carry (a label that begins with `-`).
     pub fn server_name(&self, host: &Host) -> Result<ServerName<'static>, Failure> {
-        match self.checked_host(host) {
+        match self.spec.checked_host(host) {
             Host::Ip(ip) => Ok(ServerName::IpAddress((*ip).into())),
             Host::Name(name) => ServerName::try_from(name.to_string()).map_err(|_| {
                 Failure::new(Cause::TlsProtocol, format!("{name} cannot be the name of a TLS server"))
@@ -148,15 +124,10 @@ impl Client {
         }
     }
 
-    /// The host that certificates are checked for.
-    pub fn checked_host<'a>(&'a self, host: &'a Host) -> &'a Host {
-        self.spec.settings.server_name.as_ref().unwrap_or(host)
-    }
-
     /// Opens TLS on a connection. The caller sets the time limit.
     ///
     /// # Errors
-    /// Why not, in words; see [`explain`].
+    /// Why not, in words; see [`Client::failure`].
     pub async fn connect<IO>(&self, io: IO, host: &Host, alpn: &[Alpn]) -> Result<Secured<IO>, Failure>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
@@ -165,7 +136,7 @@ impl Client {
         let handshake = Handshake::new();
         let stream = match self.open(io, name, &self.offered(alpn), &handshake).await {
             Ok(stream) => stream,
-            Err(error) => return Err(explain::failure(&error, host, self, &handshake)),
+            Err(error) => return Err(self.failure(&error, host, &handshake)),
         };
         if matches!(handshake.asked(), Asked::Shown(_) | Asked::Nothing { .. }) {
             self.was_asked.store(true, Ordering::Relaxed);
@@ -201,9 +172,24 @@ impl Client {
         }
     }
 
-    /// A server asked for a certificate in some handshake of this client.
-    pub(super) fn was_asked(&self) -> bool {
-        self.was_asked.load(Ordering::Relaxed)
+    /// Why a handshake failed, or the first read after it (where TLS 1.3 servers refuse a client certificate).
+    pub fn failure(&self, error: &io::Error, host: &Host, handshake: &Handshake) -> Failure {
+        self.scene(host, handshake, false).failure(error)
+    }
+
+    /// [`failure`](Self::failure) for an error of another kind (hyper's): `None` when TLS has no part in it.
+    pub fn late_failure(&self, error: &(dyn StdError + 'static), host: &Host, handshake: &Handshake) -> Option<Failure> {
+        self.scene(host, handshake, true).late_failure(error)
+    }
+
+    /// For a 403, or an end of connection in place of an answer: what to do where a certificate is configured and the
+    /// server never asked for it.
+    pub fn never_asked(&self, handshake: &Handshake) -> Option<&'static str> {
+        explain::never_asked(&self.spec, self.was_asked.load(Ordering::Relaxed), handshake)
+    }
+
+    fn scene<'a>(&'a self, host: &'a Host, handshake: &'a Handshake, late: bool) -> Scene<'a> {
+        Scene { host, spec: &self.spec, was_asked: self.was_asked.load(Ordering::Relaxed), handshake, late }
     }
 }
 
@@ -253,18 +239,6 @@ fn versions(settings: &TlsSettings) -> Result<Vec<&'static SupportedProtocolVers
         return Err(Problem::new("tls-settings", None, "`min_version` is above `max_version`").help("leave one of them out"));
     }
     Ok(chosen)
-}
-
-/// Which of several identities to show: the first whose issuers the server names (RFC 8446 §4.2.4), else
-/// the first; in either case one whose key can sign as the server wants.
-pub(super) fn choose<'a>(
-    identities: impl Iterator<Item = &'a Arc<Identity>> + Clone,
-    hints: &[&[u8]],
-    schemes: &[SignatureScheme],
-) -> Option<usize> {
-    let mut fitting = identities.enumerate().filter(|(_, identity)| identity.signs(schemes));
-    let hinted = fitting.clone().find(|(_, identity)| identity.is_below(hints));
-    hinted.or_else(|| fitting.next()).map(|(at, _)| at)
 }
 
 /// Chooses for rustls what to show, and notes that it was asked for.

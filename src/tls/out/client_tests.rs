@@ -1,6 +1,7 @@
 use rustls::HandshakeKind;
 
 use super::*;
+use crate::tls::formats::crl::Crls;
 use crate::tls::out::trust::Trust;
 use crate::tls::testing::*;
 use std::time::SystemTime;

@@ -5,6 +5,7 @@
 //! session store of its own, and [`explain`] says in words why a handshake failed.
 
 pub mod client;
+pub mod client_spec;
 pub mod expiry;
 pub mod explain;
 pub mod handshake;
@@ -15,6 +16,7 @@ mod p521;
 mod raw_key;
 pub mod stream;
 pub mod svid;
+pub mod svid_origin;
 pub mod token;
 pub mod trust;
 pub mod verify;

@@ -2,7 +2,6 @@
 //! SPIFFE ID.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::RootCertStore;
@@ -10,28 +9,20 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::identity::{self, Identity, Parts};
+use super::svid_origin::SvidOrigin;
 use super::trust::Trust;
-use crate::config::{Place, SpiffeId};
+use crate::config::SpiffeId;
 use crate::tls::formats::inspect::Details;
 use crate::tls::formats::key::Key;
 use crate::tls::formats::pem;
 use crate::tls::{Loaded, Problem};
 use crate::workload::{Svid, Update};
 
-/// From which agent something came, and what was asked of it: enough to make it anew.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Origin {
-    pub socket: PathBuf,
-    /// `None`: the agent's first; for trust always.
-    pub id: Option<SpiffeId>,
-    pub place: Place,
-}
-
 /// The identity that was asked for.
 ///
 /// # Errors
 /// The agent has none of that ID, or what it sent cannot be used.
-pub fn identity(update: &Update, origin: &Origin) -> Result<Loaded<Identity>, Problem> {
+pub fn identity(update: &Update, origin: &SvidOrigin) -> Result<Loaded<Identity>, Problem> {
     let agent = origin.socket.display();
     let wanted = |svid: &&Svid| origin.id.as_ref().is_none_or(|id| id.to_string() == svid.id);
     let Some(svid) = update.svids.iter().find(wanted) else {
@@ -65,7 +56,7 @@ pub fn identity(update: &Update, origin: &Origin) -> Result<Loaded<Identity>, Pr
 ///
 /// # Errors
 /// There is no CA among what it sent.
-pub fn trust(update: &Update, origin: &Origin) -> Result<Trust, Problem> {
+pub fn trust(update: &Update, origin: &SvidOrigin) -> Result<Trust, Problem> {
     let mut domains: BTreeMap<String, Vec<(Vec<u8>, Details)>> = BTreeMap::new();
     let own = update.svids.iter().filter_map(|svid| Some((SpiffeId::parse(&svid.id).ok()?.domain, &svid.bundle)));
     let own: Vec<_> = own.collect();

@@ -4,8 +4,8 @@ use rcgen::{ExtendedKeyUsagePurpose, SanType};
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::config::{Alpn, TlsSettings};
-use crate::tls::out::client::ClientSpec;
+use crate::config::{Alpn, Place, TlsSettings};
+use crate::tls::out::client_spec::ClientSpec;
 use crate::tls::testing::{Ca, Issued, client, meet, params, refusal, server, spec};
 
 fn workload(ca: &Ca, id: &str) -> Issued {
@@ -25,8 +25,8 @@ fn svid(ca: &Ca, id: &str) -> Svid {
     }
 }
 
-fn origin(id: Option<&str>) -> Origin {
-    Origin { socket: "/run/agent.sock".into(), id: id.map(|id| SpiffeId::parse(id).unwrap()), place: Place::default() }
+fn origin(id: Option<&str>) -> SvidOrigin {
+    SvidOrigin { socket: "/run/agent.sock".into(), id: id.map(|id| SpiffeId::parse(id).unwrap()), place: Place::default() }
 }
 
 fn expecting(trust: Trust, ids: &[&str]) -> ClientSpec {

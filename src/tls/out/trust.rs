@@ -9,7 +9,8 @@ use std::sync::{Arc, OnceLock};
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 
-use super::{expiry, svid};
+use super::expiry;
+use super::svid_origin::SvidOrigin;
 use crate::config::{BundleSource, Pem, Place};
 use crate::files;
 use crate::tls::formats::inspect::{self, Details};
@@ -30,7 +31,7 @@ pub struct Trust {
     /// agent's own domain.
     domains: BTreeMap<String, Arc<RootCertStore>>,
     /// The agent that it is renewed from.
-    origin: Option<svid::Origin>,
+    origin: Option<SvidOrigin>,
 }
 
 /// The system's roots as certificates, for bundles handed to clients. Empty where a system has none.
@@ -116,7 +117,7 @@ impl Trust {
     pub(super) fn of_domains(
         own: Vec<(Vec<u8>, Details)>,
         domains: BTreeMap<String, Arc<RootCertStore>>,
-        origin: svid::Origin,
+        origin: SvidOrigin,
     ) -> Self {
         let mut trust = Self::new(own, None, Vec::new());
         let digest = |(domain, store): (&String, &Arc<RootCertStore>)| {
@@ -136,7 +137,7 @@ impl Trust {
     }
 
     /// The agent that it came from and is renewed by.
-    pub fn origin(&self) -> Option<&svid::Origin> {
+    pub fn origin(&self) -> Option<&SvidOrigin> {
         self.origin.as_ref()
     }
 

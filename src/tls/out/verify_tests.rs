@@ -10,7 +10,8 @@ use rustls::version::{TLS12, TLS13};
 
 use crate::config::{Alpn, BundleSource, Pem, Place, TlsSettings};
 use crate::tls::formats::crl::Crls;
-use crate::tls::out::client::{Client, ClientSpec};
+use crate::tls::out::client::Client;
+use crate::tls::out::client_spec::ClientSpec;
 use crate::tls::out::trust::Trust;
 use crate::tls::testing::*;
 
@@ -117,10 +118,9 @@ async fn a_short_rsa_key_is_named_and_not_the_ca_blamed() {
     let issued = certificate("rsa1024");
     let details = super::Details::read(&issued).unwrap();
     assert_eq!(details.rsa_bits(), Some(1024));
-    let failure = crate::tls::out::explain::failure(
+    let failure = client(&ca).failure(
         &std::io::Error::other(rustls::Error::InvalidCertificate(rustls::CertificateError::BadSignature)),
         &host("small.test"),
-        &client(&ca),
         &*seen(&issued).await,
     );
     assert!(failure.to_string().contains("RSA key of 1024 bits") && !failure.to_string().contains("of that name"), "{failure}");

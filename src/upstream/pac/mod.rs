@@ -26,7 +26,7 @@ use crate::config::{PacFrom, PacSource, UpstreamProxy, Via, ViaScheme};
 use crate::failure::{Cause, Failure};
 use crate::limits::Limits;
 use crate::origin::{Host, Scheme};
-use crate::tls::out::client::ClientSpec;
+use crate::tls::out::client_spec::ClientSpec;
 use crate::tls::out::trust::Trust;
 
 /// The text of a script, and what it is called in messages.

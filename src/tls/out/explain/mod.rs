@@ -1,36 +1,21 @@
 //! Why TLS toward an upstream failed, in words: what was shown, what is missing, and which line of
 //! the config mends it.
 
+mod certificate;
+
 use std::error::Error as StdError;
 use std::io;
 
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
+use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible};
 
-use super::client::Client;
+use super::client_spec::ClientSpec;
 use super::handshake::{Asked, Handshake};
 use super::token::NotSigned;
-use super::verify::{NoStaple, NotPinned, OtherSpiffeId};
-use crate::config::{SpiffeId, TlsBackend};
+use crate::config::TlsBackend;
 #[cfg(feature = "openssl")]
 use crate::failure::Retry;
 use crate::failure::{Cause, Failure};
 use crate::origin::Host;
-use crate::tls::formats::inspect::{Details, day};
-
-/// The failure of a handshake, or of the first read after it (where TLS 1.3 servers refuse a client
-/// certificate).
-pub fn failure(error: &io::Error, host: &Host, client: &Client, handshake: &Handshake) -> Failure {
-    let scene = Scene { host, client, handshake, late: false };
-    match find(error) {
-        Some(error) => scene.tls(error),
-        None => scene.closed(error),
-    }
-}
-
-/// [`failure`] for an error of another kind (hyper's): `None` when TLS has no part in it.
-pub fn late(error: &(dyn StdError + 'static), host: &Host, client: &Client, handshake: &Handshake) -> Option<Failure> {
-    find(error).map(|error| Scene { host, client, handshake, late: true }.tls(error))
-}
 
 /// The TLS error inside another one (of hyper, of the socket), if there is one.
 pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
@@ -67,13 +52,12 @@ macro_rules! with_openssl {
 /// For a 403, or an end of connection in place of an answer: a certificate is configured and the
 /// server never asked for it in the handshake. Servers that ask later (Apache per location, IIS by
 /// default) are not served by rustls; OpenSSL serves those that ask by renegotiation.
-pub fn never_asked(client: &Client, handshake: &Handshake) -> Option<&'static str> {
-    let spec = client.spec();
+pub(super) fn never_asked(spec: &ClientSpec, was_asked: bool, handshake: &Handshake) -> Option<&'static str> {
     if spec.identities.is_empty() {
         return None;
     }
     match (spec.settings.backend.unwrap_or_default(), handshake.asked()) {
-        (TlsBackend::Rustls, Asked::Resumed) if client.was_asked() => None,
+        (TlsBackend::Rustls, Asked::Resumed) if was_asked => None,
         (TlsBackend::Rustls, Asked::No | Asked::Resumed) => Some(with_openssl!(
             "a client certificate is configured but the server never asked for it in the handshake; one that asks only for some \
              paths (renegotiation in TLS 1.2, post-handshake authentication in TLS 1.3) is served by the OpenSSL backend"
@@ -86,15 +70,35 @@ pub fn never_asked(client: &Client, handshake: &Handshake) -> Option<&'static st
     }
 }
 
-struct Scene<'a> {
-    host: &'a Host,
-    client: &'a Client,
-    handshake: &'a Handshake,
+/// What is known of a connection that failed.
+pub(super) struct Scene<'a> {
+    pub host: &'a Host,
+    pub spec: &'a ClientSpec,
+    /// A server asked for a certificate in some handshake by this spec: what a resumed session does not tell.
+    pub was_asked: bool,
+    pub handshake: &'a Handshake,
     /// The handshake was over when it failed.
-    late: bool,
+    pub late: bool,
 }
 
 impl Scene<'_> {
+    /// Of a handshake, or of the first read after it.
+    pub fn failure(&self, error: &io::Error) -> Failure {
+        match find(error) {
+            Some(error) => self.tls(error),
+            None => self.closed(error),
+        }
+    }
+
+    /// `None` when TLS has no part in it.
+    pub fn late_failure(&self, error: &(dyn StdError + 'static)) -> Option<Failure> {
+        find(error).map(|error| self.tls(error))
+    }
+
+    fn never_asked(&self) -> Option<&'static str> {
+        never_asked(self.spec, self.was_asked, self.handshake)
+    }
+
     fn tls(&self, error: &Error) -> Failure {
         let host = self.host;
         match error {
@@ -131,7 +135,7 @@ impl Scene<'_> {
 
     /// What the server asked for. Where that is not seen, an alert about a certificate means that it asked.
     fn asked(&self) -> Asked {
-        match (self.handshake.asked(), self.client.spec().identities.first()) {
+        match (self.handshake.asked(), self.spec.identities.first()) {
             (Asked::Unseen, Some(first)) => Asked::Shown(first.details().name().to_owned()),
             (Asked::Unseen, None) => Asked::Nothing { unfit: false },
             (other, _) => other,
@@ -140,7 +144,7 @@ impl Scene<'_> {
 
     fn version(&self) -> Failure {
         let host = self.host;
-        let spec = self.client.spec();
+        let spec = self.spec;
         let only_1_2 = spec.settings.backend == Some(TlsBackend::Openssl)
             && spec.settings.max_version.is_none()
             && !spec.identities.is_empty();
@@ -152,7 +156,7 @@ impl Scene<'_> {
 
     /// Server and gatepass have no cipher in common.
     fn no_cipher(&self) -> &'static str {
-        match self.client.spec().settings.backend.unwrap_or_default() {
+        match self.spec.settings.backend.unwrap_or_default() {
             TlsBackend::Rustls => with_openssl!(
                 "it needs TLS 1.2 with ECDHE, or TLS 1.3; one that has only RSA key exchange is served by the OpenSSL backend"
             ),
@@ -163,185 +167,6 @@ impl Scene<'_> {
     fn protocol(&self) -> Failure {
         Failure::new(Cause::TlsProtocol, format!("{} speaks none of the protocols offered (ALPN)", self.host))
             .hint("set `tls: { alpn: [http/1.1] }` or `[h2]`, as the server has it")
-    }
-
-    fn certificate(&self, wrong: &CertificateError) -> Failure {
-        let chain = self.handshake.presented();
-        let (details, hint) = self.certificate_words(wrong, &chain);
-        let failure = Failure::new(Cause::CertificateError, details);
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
-    }
-
-    fn certificate_words(&self, wrong: &CertificateError, chain: &[Details]) -> (String, Option<String>) {
-        use CertificateError as Wrong;
-        let host = self.host;
-        let Some(leaf) = chain.first() else {
-            return (format!("the certificate of {host} does not verify: {wrong}"), None);
-        };
-        match wrong {
-            Wrong::UnknownIssuer => self.unknown_issuer(leaf, chain),
-            Wrong::Expired | Wrong::ExpiredContext { .. } => expired(host, chain),
-            Wrong::NotValidYet | Wrong::NotValidYetContext { .. } => (
-                format!("the certificate of {host} is valid only from {}", day(leaf.not_before)),
-                Some("check this machine's clock".to_owned()),
-            ),
-            Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => self.other_name(leaf),
-            Wrong::Revoked => (self.revoked(), Some("its owner must replace it".to_owned())),
-            Wrong::InvalidPurpose | Wrong::InvalidPurposeContext { .. } => (
-                format!("the certificate of {host} is not meant for servers (no serverAuth)"),
-                Some("its issuer must give it the extended key usage serverAuth".to_owned()),
-            ),
-            Wrong::BadSignature => self.bad_signature(leaf, chain),
-            Wrong::Other(other) if other.0.is::<OtherSpiffeId>() => {
-                self.other_id(other.0.downcast_ref().and_then(|o: &OtherSpiffeId| o.0.as_ref()))
-            }
-            Wrong::Other(other) if other.0.is::<NotPinned>() => not_pinned(host, leaf),
-            Wrong::Other(other) if other.0.is::<NoStaple>() => (
-                format!("{host} does not show that its certificate is not revoked: {}", other.0),
-                Some("it must staple OCSP responses, or take `ocsp: require` out of `tls:`".to_owned()),
-            ),
-            // rustls passes these on without a variant of its own.
-            Wrong::Other(other) if other.0.is::<webpki::Error>() => self.by_webpki(other.0.downcast_ref(), leaf, chain),
-            Wrong::UnsupportedSignatureAlgorithmContext { .. }
-            | Wrong::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => (
-                format!("the certificate of {host} is signed in a way that is not accepted (SHA-1, or an unusual curve)"),
-                Some("its issuer must sign it anew with SHA-256".to_owned()),
-            ),
-            Wrong::BadEncoding => {
-                (format!("the certificate of {host} is damaged, or not as RFC 5280 has it"), Some(self.as_it_is()))
-            }
-            other => (format!("the certificate of {host} does not verify: {}", spaced(&format!("{other:?}"))), None),
-        }
-    }
-
-    fn by_webpki(&self, wrong: Option<&webpki::Error>, leaf: &Details, chain: &[Details]) -> (String, Option<String>) {
-        use webpki::Error as Wrong;
-        let host = self.host;
-        match wrong {
-            Some(Wrong::CaUsedAsEndEntity) => self.ca_as_server(leaf),
-            // One that a trusted CA had signed would have been believed.
-            Some(Wrong::UnsupportedCertVersion) if leaf.self_issued => self.unknown_issuer(leaf, chain),
-            Some(Wrong::UnsupportedCertVersion) => (
-                format!(
-                    "the certificate of {host} is an X.509 version 1 certificate that no trusted CA signed itself (issuer \"{}\")",
-                    leaf.issuer_name()
-                ),
-                Some(format!("add the certificate of \"{}\" to {}, or {}", leaf.issuer_name(), self.bundle(), self.as_it_is())),
-            ),
-            Some(Wrong::UnsupportedCriticalExtension) => (
-                format!("the certificate of {host} has a critical extension that is not understood (RFC 5280 §4.2)"),
-                Some(self.as_it_is()),
-            ),
-            Some(other) => {
-                let why = spaced(&format!("{other:?}"));
-                (format!("the certificate of {host} does not verify: {why}"), Some(self.as_it_is()))
-            }
-            None => (format!("the certificate of {host} does not verify"), None),
-        }
-    }
-
-    /// For a certificate that no check of the chain will ever take.
-    fn as_it_is(&self) -> String {
-        format!("if it is the right one, name that certificate itself as `ca_bundle:` of the rule for {}", self.host)
-    }
-
-    fn bad_signature(&self, leaf: &Details, chain: &[Details]) -> (String, Option<String>) {
-        let issuers = chain.iter().chain(self.client.spec().trust.entries());
-        let keys = std::iter::once(leaf).chain(issuers.filter(|above| above.subject == leaf.issuer));
-        match keys.filter_map(|details| Some((details, details.rsa_bits()?))).find(|(_, bits)| *bits < SMALLEST_RSA) {
-            Some((details, bits)) => (
-                format!(
-                    "the certificate \"{}\" of {} has an RSA key of {bits} bits, too short to be believed; {SMALLEST_RSA} are needed",
-                    details.name(),
-                    self.host
-                ),
-                Some("its owner must make a new key and certificate".to_owned()),
-            ),
-            None => same_name(self.host, leaf),
-        }
-    }
-
-    fn unknown_issuer(&self, leaf: &Details, chain: &[Details]) -> (String, Option<String>) {
-        let host = self.host;
-        if leaf.self_issued {
-            return (
-                format!("{host} shows a certificate that it issued itself ({})", leaf.name()),
-                Some(format!(
-                    "if it is the right one (SHA-256 {}), name that certificate as `ca_bundle:` of the rule for {host}",
-                    leaf.fingerprint_text()
-                )),
-            );
-        }
-        let missing = missing_issuer(chain);
-        (
-            format!("the certificate of {host} is issued by \"{missing}\", which is not trusted"),
-            Some(format!("add the certificate of \"{missing}\" to {}", self.bundle())),
-        )
-    }
-
-    fn revoked(&self) -> String {
-        let host = self.host;
-        match self.client.spec().crls.is_empty() {
-            true => format!("the certificate of {host} is revoked, says the OCSP response that it sends along"),
-            false => format!("the certificate of {host} is revoked, says the list in `tls: {{ crl }}` or its OCSP response"),
-        }
-    }
-
-    /// Where a CA would be added: the file that the rule's bundle names, or the line that would name one.
-    fn bundle(&self) -> String {
-        let files = self.client.spec().trust.files();
-        match files.first().and_then(|file| file.file_name()) {
-            Some(file) => format!("{}, the `ca_bundle:` of the rule for {}", file.to_string_lossy(), self.host),
-            None => format!("a file and name it in the rule for {}: `ca_bundle: FILE`", self.host),
-        }
-    }
-
-    fn ca_as_server(&self, leaf: &Details) -> (String, Option<String>) {
-        let host = self.host;
-        (
-            format!("{host} shows a CA certificate ({}) as its own", leaf.name()),
-            Some(format!("if it is the right one, name that certificate itself as `ca_bundle:` of the rule for {host}")),
-        )
-    }
-
-    fn other_id(&self, shown: Option<&SpiffeId>) -> (String, Option<String>) {
-        let host = self.host;
-        let expected =
-            self.client.spec().settings.spiffe_id.iter().flatten().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-        match shown {
-            Some(id) => (
-                format!("{host} has the SPIFFE ID {id}, and {expected} is expected"),
-                Some(format!("if it is the right server, set `tls: {{ spiffe_id: \"{id}\" }}` in the rule for {host}")),
-            ),
-            None => (
-                format!("the certificate of {host} has no SPIFFE ID, and {expected} is expected"),
-                Some("take `spiffe_id` out of the rule to check its host name instead".to_owned()),
-            ),
-        }
-    }
-
-    fn other_name(&self, leaf: &Details) -> (String, Option<String>) {
-        if let Some(id) = leaf.sans.iter().find_map(|san| san.strip_prefix("uri:").filter(|uri| uri.starts_with("spiffe://"))) {
-            return (
-                format!("the certificate of {} is for the SPIFFE ID {id}, not for a host name", self.host),
-                Some(format!("if it is the right server, set `tls: {{ spiffe_id: \"{id}\" }}` in the rule for {}", self.host)),
-            );
-        }
-        let wanted = self.client.checked_host(self.host);
-        if leaf.sans.is_empty() {
-            let cn = leaf.common_name.as_deref().unwrap_or("none");
-            return (
-                format!("the certificate of {} has no subject alternative name, only the common name {cn}", self.host),
-                Some("reissue it with a subject alternative name, or name the certificate itself as `ca_bundle:`".to_owned()),
-            );
-        }
-        (
-            format!("the certificate of {} is not valid for {wanted}, only for {}", self.host, list(&leaf.sans)),
-            Some("use a host name that it has, or set `tls: { server_name: … }`".to_owned()),
-        )
     }
 
     fn alert(&self, alert: AlertDescription) -> Failure {
@@ -359,14 +184,14 @@ impl Scene<'_> {
             // TLS 1.2 has no certificate_required; OpenSSL and nginx say handshake_failure.
             Alert::HandshakeFailure if !matches!(self.handshake.asked(), Asked::No | Asked::Resumed) => self.refused(alert),
             Alert::HandshakeFailure => {
-                let asks_late = self.late.then(|| never_asked(self.client, self.handshake)).flatten();
+                let asks_late = self.late.then(|| self.never_asked()).flatten();
                 Failure::new(Cause::TlsProtocol, format!("{host} refused the handshake (alert {})", name(alert)))
                     .hint(asks_late.unwrap_or_else(|| self.no_cipher()))
             }
             Alert::ProtocolVersion => self.version(),
             Alert::NoApplicationProtocol => self.protocol(),
             Alert::UnrecognisedName => {
-                let name = self.client.checked_host(host);
+                let name = self.spec.checked_host(host);
                 Failure::new(Cause::TlsProtocol, format!("{host} does not know the name {name} (alert unrecognized_name)"))
                     .hint("check the host, or set `tls: { server_name: … }`")
             }
@@ -394,9 +219,7 @@ impl Scene<'_> {
             ),
             Asked::No | Asked::Resumed | Asked::Unseen => (
                 format!("{host} ended TLS with the alert {alert_name}"),
-                never_asked(self.client, self.handshake)
-                    .unwrap_or("the server speaks of the client certificate: look into its log")
-                    .to_owned(),
+                self.never_asked().unwrap_or("the server speaks of the client certificate: look into its log").to_owned(),
             ),
         };
         Failure::new(Cause::TlsAlert, details).hint(hint)
@@ -431,9 +254,6 @@ impl Scene<'_> {
     }
 }
 
-/// What aws-lc-rs verifies with.
-const SMALLEST_RSA: usize = 2048;
-
 /// The name of an error, without what it holds, as words: `UnsupportedNameType(…)` → `unsupported name type`.
 fn spaced(name: &str) -> String {
     let mut words = String::new();
@@ -449,59 +269,6 @@ fn spaced(name: &str) -> String {
 fn not_signed(host: &Host, why: &str) -> Failure {
     Failure::new(Cause::Credential, format!("no client certificate could be shown to {host}: {why}"))
         .hint("gatepass opens the token again at the next request")
-}
-
-/// The certificate the chain ends below: issuer of the last one that is linked from the leaf.
-fn missing_issuer(chain: &[Details]) -> String {
-    let mut at = &chain[0];
-    // At most one step for each certificate presented.
-    for _ in chain {
-        match chain.iter().find(|above| above.subject == at.issuer && above.fingerprint_sha256 != at.fingerprint_sha256) {
-            Some(above) => at = above,
-            None => break,
-        }
-    }
-    at.issuer_name().to_owned()
-}
-
-fn expired(host: &Host, chain: &[Details]) -> (String, Option<String>) {
-    let now = std::time::SystemTime::now();
-    let whose = chain.iter().position(|c| c.is_expired(now)).unwrap_or(0);
-    let date = day(chain[whose].not_after);
-    match whose {
-        0 => (format!("the certificate of {host} expired on {date}"), Some("its owner must renew it".to_owned())),
-        _ => (
-            format!("the intermediate certificate \"{}\" of {host} expired on {date}", chain[whose].name()),
-            Some("the server must send a new one".to_owned()),
-        ),
-    }
-}
-
-/// A CA that was made anew under its old name: the old one in the bundle matches by name only.
-fn same_name(host: &Host, leaf: &Details) -> (String, Option<String>) {
-    let issuer = leaf.issuer_name();
-    (
-        format!("the certificate of {host} is not signed by the \"{issuer}\" that is trusted, only by one of that name"),
-        Some(format!("if \"{issuer}\" was made anew, put its new certificate into the `ca_bundle:` of the rule for {host}")),
-    )
-}
-
-fn not_pinned(host: &Host, leaf: &Details) -> (String, Option<String>) {
-    use base64::Engine;
-    let pin = base64::engine::general_purpose::STANDARD.encode(leaf.spki_sha256);
-    (
-        format!("no public key in the certificate chain of {host} is one of `tls: {{ pins }}`"),
-        Some(format!("if the server's key was changed on purpose, add the pin of its new certificate: sha256/{pin}")),
-    )
-}
-
-/// At most eight of them: certificates of large sites have hundreds.
-fn list(names: &[String]) -> String {
-    const SHOWN: usize = 8;
-    match names.len() {
-        0..=SHOWN => names.join(", "),
-        more => format!("{} and {} more", names[..SHOWN].join(", "), more - SHOWN),
-    }
 }
 
 /// The alert by its name in RFC 8446 §6.
@@ -520,5 +287,4 @@ fn name(alert: AlertDescription) -> String {
 }
 
 #[cfg(test)]
-#[path = "explain_tests.rs"]
 mod tests;

@@ -13,7 +13,7 @@ fn said(alert: AlertDescription, asked: Option<Asked>, with_identity: bool) -> F
         handshake.watch_now(|| note_asked(asked));
     }
     let error = io::Error::new(io::ErrorKind::InvalidData, Error::AlertReceived(alert));
-    late(&error, &host("api.test"), &client(&spec), &handshake).unwrap()
+    client(&spec).late_failure(&error, &host("api.test"), &handshake).unwrap()
 }
 
 #[test]
@@ -74,6 +74,6 @@ fn a_tls_error_is_found_inside_others() {
     let wrapped = Outer(io::Error::other(inner));
     assert!(matches!(find(&wrapped), Some(Error::AlertReceived(AlertDescription::UnknownCA))));
     let (host, client) = (host("api.test"), client(&spec(Ca::root("Root").trust())));
-    assert!(late(&wrapped, &host, &client, &Handshake::new()).is_some());
+    assert!(client.late_failure(&wrapped, &host, &Handshake::new()).is_some());
     assert!(find(&io::Error::other("else")).is_none());
 }

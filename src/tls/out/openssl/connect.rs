@@ -18,8 +18,8 @@ use super::heard::{Flight, Tap};
 use super::{Card, Connector, Preferred, Verifier, errors};
 use crate::config::Alpn;
 use crate::tls::formats::alpn::{protocol, protocol_id};
-use crate::tls::out::client::choose;
 use crate::tls::out::handshake::{Asked, Handshake, note_asked};
+use crate::tls::out::identity::choose;
 
 /// More renegotiations on one connection than any server needs; each costs us signatures.
 const RENEGOTIATIONS: u32 = 100;

@@ -25,7 +25,7 @@ use rustls::pki_types::ServerName;
 
 pub use connect::{AGAIN, Stream};
 
-use super::client::ClientSpec;
+use super::client_spec::ClientSpec;
 use super::identity::Identity;
 use super::verify::Verifier;
 use crate::config::{Alpn, TlsSettings, TlsVersion};

@@ -8,8 +8,8 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Alpn, TlsBackend, TlsVersion};
 use crate::tls::formats::inspect;
-use crate::tls::out::client::{Client, ClientSpec};
-use crate::tls::out::explain;
+use crate::tls::out::client::Client;
+use crate::tls::out::client_spec::ClientSpec;
 use crate::tls::out::handshake::Asked;
 use crate::tls::testing::*;
 
@@ -48,7 +48,7 @@ async fn meet(client: &Client, name: &str, server: Arc<ServerConfig>) -> Result<
     });
     let host = host(name);
     let mut secured = client.connect(near, &host, BOTH).await.map_err(|failure| failure.to_string())?;
-    let told = |error: std::io::Error| explain::failure(&error, &host, client, &secured.handshake).to_string();
+    let told = |error: std::io::Error| client.failure(&error, &host, &secured.handshake).to_string();
     secured.stream.write_all(&bulk).await.map_err(told)?;
     secured.stream.flush().await.map_err(told)?;
     let mut back = Vec::new();
