@@ -1,5 +1,6 @@
 //! What schemes are made with besides their settings: the network, and certificates by name.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 
 use super::live::Value;
-use super::oauth2::Sessions;
+use super::oauth2::{Session, Sessions};
 use crate::config::shown::forms;
 use crate::config::{self, Decode, Node, Pem};
 use crate::cookie::Jars;
@@ -34,6 +35,8 @@ pub struct Making<'a> {
     /// Captured cookies and tokens of before a reload.
     pub jars: &'a Jars,
     pub sessions: &'a Sessions,
+    /// Put here by a scheme whose tokens a person may have to sign in for.
+    pub sign_in: OnceCell<Arc<Session>>,
 }
 
 impl Making<'_> {

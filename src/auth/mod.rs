@@ -190,11 +190,6 @@ pub trait Authorizer: Send + Sync {
         None
     }
 
-    /// The tokens that a person may have to sign in for.
-    fn session(&self) -> Option<&Arc<oauth2::Session>> {
-        None
-    }
-
     /// Does it take the body of this answer to tell? Then its beginning is read before [`Authorizer::answers_with`].
     fn wants_body(&self, _answer: &Answer<'_>) -> bool {
         false

@@ -1,5 +1,6 @@
 //! For the tests of schemes: settings as they are written, drafts, rounds with a pinned clock and pinned nonces.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -7,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::oauth2::Sessions;
+use super::oauth2::{Session, Sessions};
 use super::{Answer, Authorizer, Making, Round, Scheme, Verdict};
 use crate::config::{Decode, Report, Scope, UpstreamProxy, yaml};
 use crate::cookie::Jars;
@@ -24,8 +25,20 @@ pub fn build(scheme: &Scheme, settings: &str) -> Result<Arc<dyn Authorizer>, Str
     authorizer.ok_or(report)
 }
 
+/// With the tokens that a person may have to sign in for.
+pub fn build_session(scheme: &Scheme, settings: &str) -> (Arc<dyn Authorizer>, Arc<Session>) {
+    let (authorizer, session, report) = built(scheme, settings);
+    (authorizer.unwrap_or_else(|| panic!("{report}")), session.expect("this scheme has a session"))
+}
+
 /// Warnings too.
 pub fn build_with(scheme: &Scheme, settings: &str) -> (Option<Arc<dyn Authorizer>>, String) {
+    let (authorizer, _, report) = built(scheme, settings);
+    (authorizer, report)
+}
+
+/// All that comes of it: the scheme, its session, and the report.
+pub fn built(scheme: &Scheme, settings: &str) -> (Option<Arc<dyn Authorizer>>, Option<Arc<Session>>, String) {
     let mut report = Report::of_settings(scheme.into());
     let file = report.add_file("test.yaml".into(), settings.to_owned());
     let document = yaml::parse(settings, file).unwrap_or_else(|wrong| panic!("{settings}: {}", wrong.message));
@@ -47,10 +60,11 @@ pub fn build_with(scheme: &Scheme, settings: &str) -> (Option<Arc<dyn Authorizer
         state: "".as_ref(),
         jars: &Jars::default(),
         sessions: &Sessions::default(),
+        sign_in: OnceCell::new(),
     };
     let authorizer = (scheme.build)(&document.root, &mut Decode::new(&mut report, &scope), &making);
     assert!(authorizer.is_some() != report.has_errors(), "{}", report.render(false));
-    (authorizer, report.render(false))
+    (authorizer, making.sign_in.into_inner(), report.render(false))
 }
 
 /// A request for a URL, its target byte for byte.

@@ -8,7 +8,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::testing::{build, draft};
+use super::oauth2::Session;
+use super::testing::{build, built, draft};
 use super::{Answer, Authorizer, BodyNeed, Round, SCHEMES, Spot};
 use crate::draft::{Body, Draft};
 use crate::moment::Moment;
@@ -133,8 +134,8 @@ fn spot(spot: &Spot) -> String {
     }
 }
 
-async fn sign(scheme: &dyn Authorizer, draft: &mut Draft) {
-    if let Some(session) = scheme.session() {
+async fn sign(scheme: &dyn Authorizer, session: Option<&Session>, draft: &mut Draft) {
+    if let Some(session) = session {
         let token = super::oauth2::Token { access: Secret::new("ours"), kind: None, life: None, refresh: None, scope: None };
         session.state.fresh.put(token, Duration::from_secs(60));
     }
@@ -159,10 +160,11 @@ async fn every_scheme_changes_what_it_declares_and_nothing_else() {
     for scheme in SCHEMES.iter().filter(|scheme| scheme.name != "negotiate") {
         for settings in examples(scheme.name) {
             let settings = settings.replace("KEY", &format!("{key:?}"));
-            let authorizer = build(scheme, &settings).unwrap_or_else(|report| panic!("{report}"));
+            let (authorizer, session, report) = built(scheme, &settings);
+            let authorizer = authorizer.unwrap_or_else(|| panic!("{report}"));
             for form in [true, false] {
                 let (before, mut draft) = (parts(&client(form)), client(form));
-                sign(&*authorizer, &mut draft).await;
+                sign(&*authorizer, session.as_deref(), &mut draft).await;
                 let after = parts(&draft);
                 let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
                 let changed: Vec<&String> = names.into_iter().filter(|name| before.get(*name) != after.get(*name)).collect();

@@ -33,7 +33,7 @@ pub async fn answer(method: &Method, body: Unread, credential: &str, gate: &Gate
     let token = stand_ins.mint(credential, &Moment::real());
     let mut told = json!({ "access_token": token, "token_type": "Bearer", "expires_in": stand_in::LIFE.as_secs() });
     // OpenID Connect: one who asks for that scope gets an ID token, too; and one whose credential is one.
-    let session = gate.credentials.iter().find(|(name, _)| name == credential).and_then(|(_, bound)| bound.authorizer.session());
+    let session = gate.credentials.iter().find(|(name, _)| name == credential).and_then(|(_, bound)| bound.session.as_ref());
     let openid = |body: &[u8]| body.split(|b| b"=&+ %".contains(b)).any(|word| word == b"openid" || word.ends_with(b"id_token"));
     if session.is_some_and(|session| session.settings.id_token) || openid(&request.to_bytes()) {
         told["id_token"] = stand_ins.mint_id(credential, &Moment::real()).into();

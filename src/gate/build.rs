@@ -3,6 +3,7 @@
 
 pub(super) mod shown;
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
@@ -333,6 +334,7 @@ impl Builder<'_> {
             state: &self.state,
             jars: &self.durable.jars,
             sessions: &self.durable.sessions,
+            sign_in: OnceCell::new(),
         };
         let mut decode = Decode::new(self.report, self.scope);
         let authorizer = (scheme.build)(&credential.settings, &mut decode, &making);
@@ -341,12 +343,12 @@ impl Builder<'_> {
         let around = format!("{} {}", self.world, making.requests);
         let recipe = Recipe::of(credential, self.scope, &read, &around);
         self.files.extend(read);
-        let authorizer = authorizer?;
+        let (authorizer, session) = (authorizer?, making.sign_in.into_inner());
         // What was just made held no token yet and is let go where one of the same making is at work.
         let bound = recipe.and_then(|recipe| self.at_work(recipe)).unwrap_or_else(|| {
             let label = credential.name.as_deref().unwrap_or(scheme.name).into();
             let (needs, spots, clears) = (authorizer.needs(), authorizer.writes(), authorizer.clears());
-            Arc::new(Bound { authorizer, needs, spots, clears, label, kind: scheme.name })
+            Arc::new(Bound { authorizer, session, needs, spots, clears, label, kind: scheme.name })
         });
         if let Some(recipe) = recipe {
             self.kept.authorizers.entry(recipe).or_default().push(bound.clone());

@@ -6,6 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::Gate;
 use crate::auth::live::Value;
+use crate::auth::oauth2::Session;
 use crate::auth::{Authorizer, BodyNeed, Needs, Spot};
 use crate::config::{Action, OnExisting, TlsSettings};
 use crate::draft::Draft;
@@ -18,6 +19,8 @@ use crate::upstream::{Spec, Way};
 /// An authorizer with what the exchange needs to know of it, computed once.
 pub struct Bound {
     pub authorizer: Arc<dyn Authorizer>,
+    /// The tokens that a person may have to sign in for.
+    pub session: Option<Arc<Session>>,
     pub needs: Needs,
     pub spots: Vec<Spot>,
     /// Other places of a client's own credential.

@@ -535,6 +535,7 @@ fn built(yaml: &str, env: &[(&str, &str)]) -> (Option<Arc<dyn Authorizer>>, Stri
         state: std::path::Path::new("."),
         jars: &Default::default(),
         sessions: &Default::default(),
+        sign_in: Default::default(),
     };
     let built = build(&document.root, &mut Decode::new(&mut report, &scope), &making);
     assert_eq!(built.is_none(), report.has_errors());

@@ -120,11 +120,11 @@ mod tests {
 
     use super::*;
     use crate::auth::oauth2::SCHEME;
-    use crate::auth::testing::build;
+    use crate::auth::testing::build_session;
 
     fn read(settings: &str, metadata: Json) -> Result<Endpoints, String> {
-        let scheme = build(&SCHEME, settings).unwrap_or_else(|report| panic!("{report}"));
-        let settings = &scheme.session().unwrap().settings;
+        let (_, session) = build_session(&SCHEME, settings);
+        let settings = &session.settings;
         let text = settings.issuer.clone().unwrap();
         Endpoints::read(settings, &Url::parse(&text).unwrap(), &text, metadata.as_object().unwrap())
     }

@@ -55,7 +55,9 @@ fn build(node: &Node, decode: &mut Decode<'_>, making: &Making<'_>) -> Option<Ar
             return None;
         }
     };
-    Some(Arc::new(OAuth2(Arc::new(Session::new(settings, client, patience(making), making.sessions)))))
+    let session = Arc::new(Session::new(settings, client, patience(making), making.sessions));
+    let _ = making.sign_in.set(session.clone());
+    Some(Arc::new(OAuth2(session)))
 }
 
 struct OAuth2(Arc<Session>);
@@ -150,10 +152,6 @@ impl Authorizer for OAuth2 {
             false => blames_token(&challenges) && self.sent(answer.draft).is_some_and(|token| self.0.refused(&token)),
         };
         if again { Verdict::Again } else { Verdict::Final }
-    }
-
-    fn session(&self) -> Option<&Arc<Session>> {
-        Some(&self.0)
     }
 }
 

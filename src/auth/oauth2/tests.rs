@@ -15,7 +15,7 @@ use super::request::{AtHand, Form};
 use super::*;
 use crate::auth::fetch::Fetched;
 use crate::auth::jose::thumbprint;
-use crate::auth::testing::{answered, at, build, build_with, draft};
+use crate::auth::testing::{answered, at, build, build_session, build_with, draft};
 use crate::config::Text;
 use crate::moment::{Moment, NonceKind};
 
@@ -23,14 +23,14 @@ const VECTORS: &str = include_str!("../../../tests/vectors/oauth2.json");
 const PROOFS: &str = include_str!("../../../tests/vectors/dpop.json");
 
 /// The scheme by its settings, `token_url` and what the grant needs besides filled in.
-fn scheme(settings: Json) -> Arc<dyn Authorizer> {
+fn scheme(settings: Json) -> (Arc<dyn Authorizer>, Arc<Session>) {
     let mut all = json!({ "token_url": "https://server.example.com/token" });
     all.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
-    build(&SCHEME, &all.to_string()).unwrap_or_else(|report| panic!("{report}"))
+    build_session(&SCHEME, &all.to_string())
 }
 
 fn session(settings: Json) -> Arc<Session> {
-    scheme(settings).session().unwrap().clone()
+    scheme(settings).1
 }
 
 fn with_secrets<T>(session: &Session, work: impl FnOnce(&AtHand<'_>) -> T) -> T {
@@ -138,8 +138,8 @@ fn every_published_message_is_reproduced_or_understood() {
             "bearer-header" | "bearer-query" => {
                 let token = "mF_9.B5f-4.1JqM";
                 let place = if id == "bearer-query" { "query" } else { "header" };
-                let scheme = scheme(json!({ "client_id": id, "in": place }));
-                scheme.session().unwrap().state.fresh.put(issued(token), std::time::Duration::from_secs(60));
+                let (scheme, session) = scheme(json!({ "client_id": id, "in": place }));
+                session.state.fresh.put(issued(token), std::time::Duration::from_secs(60));
                 let mut draft = draft("GET", "https://server.example.com/resource", &[], None);
                 at(0, &[], 0, |round| scheme.sign(&mut draft, round)).unwrap();
                 match expected["target"].as_str() {
@@ -151,9 +151,9 @@ fn every_published_message_is_reproduced_or_understood() {
                 }
             }
             "bearer-expired" | "bearer-insufficient-scope" => {
-                let scheme = scheme(json!({ "client_id": id }));
+                let (scheme, session) = scheme(json!({ "client_id": id }));
                 let mut draft = draft("GET", "https://server.example.com/resource", &[], None);
-                scheme.session().unwrap().state.fresh.put(issued("old"), std::time::Duration::from_secs(60));
+                session.state.fresh.put(issued("old"), std::time::Duration::from_secs(60));
                 at(0, &[], 0, |round| scheme.sign(&mut draft, round)).unwrap();
                 let field = inputs["headers"][0][1].as_str().unwrap();
                 let verdict =
@@ -419,8 +419,8 @@ fn a_nonce_that_a_server_wants_is_in_the_next_proof_and_asked_for_once() {
         .iter()
         .map(|f| (f[0].as_str().unwrap(), f[1].as_str().unwrap()))
         .collect();
-    let scheme = scheme(json!({ "client_id": "nonce", "dpop": true }));
-    scheme.session().unwrap().state.fresh.put(issued("t"), std::time::Duration::from_secs(60));
+    let (scheme, session) = scheme(json!({ "client_id": "nonce", "dpop": true }));
+    session.state.fresh.put(issued("t"), std::time::Duration::from_secs(60));
     let mut draft = draft("GET", "https://resource.example.org/r?x=1", &[], None);
     at(0, &[], 0, |round| scheme.sign(&mut draft, round)).unwrap();
     assert_eq!(draft.headers[header::AUTHORIZATION], "DPoP t");

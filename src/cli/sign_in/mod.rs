@@ -100,7 +100,7 @@ pub async fn status(common: &Common, args: &StatusArgs) -> Result<ExitCode, Erro
     let built = super::build(&super::request(common)).await?;
     let mut rows = Vec::new();
     for (name, bound) in &built.gate.credentials {
-        if let Some(session) = bound.authorizer.session() {
+        if let Some(session) = &bound.session {
             rows.push((name.clone(), session.settings.grant, session.kept().map_err(told)?));
         }
     }
@@ -151,7 +151,7 @@ fn json_row(row: &Row) -> serde_json::Value {
 }
 
 fn session(built: &Built, name: &str) -> Result<Arc<Session>, Error> {
-    let named = |bound: &crate::gate::Bound| bound.authorizer.session().cloned();
+    let named = |bound: &crate::gate::Bound| bound.session.clone();
     match built.gate.credentials.iter().find(|(own, _)| own == name) {
         Some((_, bound)) => {
             named(bound).ok_or_else(|| Error::new(format!("credential `{name}` is of type {}, which has no sign-in", bound.kind)))
