@@ -124,6 +124,24 @@ fn what_outlives_a_gate_has_an_owner() {
 }
 
 #[test]
+fn what_a_scheme_must_say_is_little_and_what_it_keeps_has_a_type() {
+    let text = code(&root().join("src/auth/attempt.rs"));
+    let count = |name: &str| {
+        let from = text.find(&format!("pub trait {name}:")).unwrap_or_else(|| panic!("no trait {name}"));
+        let body = &text[from..from + text[from..].find("\n}\n").unwrap()];
+        body.lines().filter(|line| line.starts_with("    fn ")).count()
+    };
+    let (authorizer, attempt) = (count("Authorizer"), count("Attempt"));
+    assert!(authorizer > 2 && attempt > 3 && authorizer + attempt < 12, "{authorizer} and {attempt} methods");
+    let untyped: Vec<String> = sources(&root().join("src"))
+        .iter()
+        .filter(|path| code(path).contains("dyn Any"))
+        .map(|path| path.display().to_string())
+        .collect();
+    assert!(untyped.is_empty(), "`dyn Any` in {}", untyped.join(", "));
+}
+
+#[test]
 fn files_are_short_enough_to_read_in_one_sitting() {
     let long: Vec<String> = sources(&root().join("src"))
         .iter()

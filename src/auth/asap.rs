@@ -9,7 +9,10 @@ use serde_json::Value as Json;
 
 use super::bearer::ACCESS_TOKEN;
 use super::jose::{Algorithm, Part, SigningKey, Template, Token, Words, offset};
-use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, Verdict, header_value, jwt};
+use super::{
+    Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
+    fetched, header_value, jwt,
+};
 use crate::config::{Decode, Node, Place, quoted};
 use crate::draft::Draft;
 use crate::failure::Failure;
@@ -143,30 +146,34 @@ fn sent(draft: &Draft) -> Option<&str> {
 }
 
 impl Authorizer for Asap {
-    fn needs(&self) -> Needs {
-        let answers = self.token.reuse.is_some();
-        let body = if answers { BodyNeed::Spare } else { BodyNeed::None };
-        Needs { prepare: self.token.is_live(), answers, body, own_connection: false }
+    fn facts(&self) -> Facts {
+        Facts { answers: self.token.reuse.is_some(), ..Facts::default() }
     }
-    fn writes(&self) -> Vec<Spot> {
-        vec![Spot::Header(header::AUTHORIZATION)]
+    fn locations(&self) -> Locations {
+        Locations::of([Spot::Header(header::AUTHORIZATION)]).clearing([Spot::Query(ACCESS_TOKEN.to_owned())])
     }
-    fn clears(&self) -> Vec<Spot> {
-        vec![Spot::Query(ACCESS_TOKEN.to_owned())]
+    fn body_need(&self, _: &Draft) -> BodyNeed {
+        if self.token.reuse.is_some() { BodyNeed::Spare } else { BodyNeed::None }
     }
-    fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(self.token.ready())
+    fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
+        Box::new(self)
     }
-    fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure> {
+}
+
+impl Attempt for Arc<Asap> {
+    fn prepare<'a>(&'a mut self, _: &'a Draft, _: &'a Round<'a>) -> Option<Preparation<'a>> {
+        fetched(self.token.values())
+    }
+    fn sign(&mut self, draft: &mut Draft, round: &Round<'_>) -> Result<Signed, Failure> {
         draft.remove_queries(|name| name == ACCESS_TOKEN);
         let token = self.token.take(round.moment)?;
         draft.headers.insert(header::AUTHORIZATION, header_value(&format!("{PREFIX}{}", token.expose()), "token")?);
-        Ok(())
+        Ok(Signed::default())
     }
-    fn answers(&self, answer: &Answer<'_>, round: &Round<'_>) -> Verdict {
+    fn on_response(&mut self, answer: &Answer<'_>, _: &[u8], round: &Round<'_>) -> Verdict {
         jwt::refused(&self.token, answer, round, sent(answer.draft))
     }
-    fn canonical(&self, draft: &Draft, _: &Round<'_>) -> Option<String> {
+    fn canonical(&self, draft: &Draft) -> Option<String> {
         self.token.shown(sent(draft)?)
     }
 }

@@ -28,7 +28,7 @@ fn field(settings: &Json) -> String {
     let vector = vector(0);
     let mut draft = draft("GET", "https://a.example/", &[("authorization", "Bearer old")], None);
     let nonces = [(NonceKind::Jti, vector["nonce_jti"].as_str().unwrap())];
-    signed(&*scheme, &mut draft, vector["clock"].as_u64().unwrap(), &nonces, "authorization")
+    signed(&scheme, &mut draft, vector["clock"].as_u64().unwrap(), &nonces, "authorization")
 }
 
 #[test]
@@ -59,9 +59,9 @@ fn every_request_has_a_token_of_its_own_unless_reuse_is_asked_for() {
     for reuse in [false, true] {
         let scheme = build(&SCHEME, &settings(json!({ "reuse": reuse })).to_string()).unwrap();
         let mut draft = draft("GET", "https://a.example/", &[], None);
-        let first = signed(&*scheme, &mut draft, 1000, &[], "authorization");
-        assert_eq!(signed(&*scheme, &mut draft, 1000, &[], "authorization") == first, reuse);
-        assert_ne!(signed(&*scheme, &mut draft, 1055, &[], "authorization"), first);
+        let first = signed(&scheme, &mut draft, 1000, &[], "authorization");
+        assert_eq!(signed(&scheme, &mut draft, 1000, &[], "authorization") == first, reuse);
+        assert_ne!(signed(&scheme, &mut draft, 1055, &[], "authorization"), first);
     }
 }
 

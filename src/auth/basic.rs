@@ -8,7 +8,7 @@ use http::{HeaderValue, header};
 use zeroize::Zeroizing;
 
 use super::live::Value;
-use super::{Authorizer, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, header_value};
+use super::{Attempt, Authorizer, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, header_value};
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
@@ -82,19 +82,19 @@ struct Basic {
 }
 
 impl Authorizer for Basic {
-    fn needs(&self) -> Needs {
-        Needs { prepare: self.field.is_none(), ..Needs::default() }
+    fn locations(&self) -> Locations {
+        Locations::of([Spot::Header(header::AUTHORIZATION)])
     }
-    fn writes(&self) -> Vec<Spot> {
-        vec![Spot::Header(header::AUTHORIZATION)]
+    fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
+        Box::new(self)
     }
-    fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(async {
-            self.username.ready().await?;
-            self.password.ready().await.map(|_| ())
-        })
+}
+
+impl Attempt for Arc<Basic> {
+    fn prepare<'a>(&'a mut self, _: &'a Draft, _: &'a Round<'a>) -> Option<Preparation<'a>> {
+        fetched([&self.username, &self.password])
     }
-    fn sign(&self, draft: &mut Draft, _: &Round<'_>) -> Result<(), Failure> {
+    fn sign(&mut self, draft: &mut Draft, _: &Round<'_>) -> Result<Signed, Failure> {
         let field = match &self.field {
             Some(field) => field.clone(),
             None => {
@@ -108,6 +108,6 @@ impl Authorizer for Basic {
             }
         };
         draft.headers.insert(header::AUTHORIZATION, field);
-        Ok(())
+        Ok(Signed::default())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, header};
 
 use super::live::Value;
-use super::{Authorizer, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, header_value};
+use super::{Attempt, Authorizer, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, header_value};
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::Failure;
@@ -71,19 +71,20 @@ const FIELD: HeaderName = header::AUTHORIZATION;
 pub const ACCESS_TOKEN: &str = "access_token";
 
 impl Authorizer for Bearer {
-    fn needs(&self) -> Needs {
-        Needs { prepare: self.field.is_none(), ..Needs::default() }
+    fn locations(&self) -> Locations {
+        let other = (self.prefix == "Bearer").then(|| Spot::Query(ACCESS_TOKEN.to_owned()));
+        Locations::of([Spot::Header(FIELD)]).clearing(other)
     }
-    fn writes(&self) -> Vec<Spot> {
-        vec![Spot::Header(FIELD)]
+    fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
+        Box::new(self)
     }
-    fn clears(&self) -> Vec<Spot> {
-        if self.prefix == "Bearer" { vec![Spot::Query(ACCESS_TOKEN.to_owned())] } else { Vec::new() }
+}
+
+impl Attempt for Arc<Bearer> {
+    fn prepare<'a>(&'a mut self, _: &'a Draft, _: &'a Round<'a>) -> Option<Preparation<'a>> {
+        fetched([&self.value])
     }
-    fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(async { self.value.ready().await.map(|_| ()) })
-    }
-    fn sign(&self, draft: &mut Draft, _: &Round<'_>) -> Result<(), Failure> {
+    fn sign(&mut self, draft: &mut Draft, _: &Round<'_>) -> Result<Signed, Failure> {
         let field = match &self.field {
             Some(field) => field.clone(),
             None => header_value(&with_prefix(&self.prefix, super::at_hand(&self.value)?.expose()), "token")?,
@@ -92,6 +93,6 @@ impl Authorizer for Bearer {
             draft.remove_queries(|name| name == ACCESS_TOKEN);
         }
         draft.headers.insert(FIELD, field);
-        Ok(())
+        Ok(Signed::default())
     }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::live::Value;
-use super::{Answer, Authorizer, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, Verdict};
+use super::{
+    Answer, Attempt, Authorizer, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict, fetched,
+};
 use crate::config::{Decode, EXEC_USER, Node};
 use crate::cookie::{self, Jar};
 use crate::draft::Draft;
@@ -119,26 +121,26 @@ struct Cookies {
 }
 
 impl Authorizer for Cookies {
-    fn needs(&self) -> Needs {
-        let live = self.set.iter().any(|(_, value)| value.fixed().is_none());
-        Needs { prepare: live || self.jar.is_some(), answers: self.capture, ..Needs::default() }
+    fn facts(&self) -> Facts {
+        Facts { answers: self.capture, ..Facts::default() }
     }
-    fn writes(&self) -> Vec<Spot> {
+    fn locations(&self) -> Locations {
         let set = self.set.iter().map(|(name, _)| Spot::Cookie(name.clone()));
-        set.chain(self.jar.as_ref().map(|_| Spot::Jar)).collect()
+        Locations::of(set.chain(self.jar.as_ref().map(|_| Spot::Jar)))
     }
-    fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(async {
-            for (_, value) in &self.set {
-                value.ready().await?;
-            }
-            if let Some(jar) = &self.jar {
-                jar.refresh();
-            }
-            Ok(())
-        })
+    fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
+        Box::new(self)
     }
-    fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure> {
+}
+
+impl Attempt for Arc<Cookies> {
+    fn prepare<'a>(&'a mut self, _: &'a Draft, _: &'a Round<'a>) -> Option<Preparation<'a>> {
+        if let Some(jar) = &self.jar {
+            jar.refresh();
+        }
+        fetched(self.set.iter().map(|(_, value)| value))
+    }
+    fn sign(&mut self, draft: &mut Draft, round: &Round<'_>) -> Result<Signed, Failure> {
         let mut ours: Vec<(String, Secret)> = Vec::new();
         for (name, value) in &self.set {
             let secret = super::at_hand(value)?;
@@ -156,7 +158,7 @@ impl Authorizer for Cookies {
             ours.extend(captured.into_iter().filter(|(name, _)| !is_set(name) && !brought(name)));
         }
         if ours.is_empty() {
-            return Ok(());
+            return Ok(Signed::default());
         }
         // What the client wrote stays byte for byte.
         let name = |pair: &[u8]| String::from_utf8_lossy(pair.split(|b| *b == b'=').next().unwrap_or(pair)).trim().to_owned();
@@ -168,9 +170,9 @@ impl Authorizer for Cookies {
             .map_err(|_| Failure::new(Cause::Credential, "a captured cookie holds characters that a header cannot carry"))?;
         field.set_sensitive(true);
         draft.headers.insert(header::COOKIE, field);
-        Ok(())
+        Ok(Signed::default())
     }
-    fn answers(&self, answer: &Answer<'_>, round: &Round<'_>) -> Verdict {
+    fn on_response(&mut self, answer: &Answer<'_>, _: &[u8], round: &Round<'_>) -> Verdict {
         if let Some(jar) = self.jar.as_ref().filter(|_| self.capture) {
             let (origin, path) = (&answer.draft.origin, answer.draft.path());
             let holder = holder(round);

@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::live::Value;
-use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, Verdict};
+use super::{
+    Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
+    fetched,
+};
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
@@ -129,7 +132,7 @@ impl Digest {
     }
 
     /// The server took `nonce`, or names the one it wants next (`nextnonce`, RFC 7616 §3.5): later requests use that.
-    fn learn(&self, answer: &Answer<'_>, nonce: Option<String>) {
+    fn learn(&self, answer: &Answer<'_>, nonce: Option<&str>) {
         let info = answer.headers.get(INFO).and_then(|value| value.to_str().ok());
         if info.is_none() && nonce.is_none() {
             return;
@@ -137,7 +140,7 @@ impl Digest {
         let mut all = self.known();
         let Some(known) = all.get_mut(&answer.draft.origin) else { return };
         if let Some(nonce) = nonce {
-            known.shared = nonce;
+            known.shared = nonce.to_owned();
         }
         let shared = known.shared.clone();
         if let Some(info) = info
@@ -150,49 +153,52 @@ impl Digest {
     }
 }
 
-/// The nonce that this exchange was challenged with: no other request uses it before it has been taken once, so that
-/// counts arrive in their order.
-fn own_nonce(round: &Round<'_>) -> Option<String> {
-    let memory = round.memory.lock().unwrap_or_else(|e| e.into_inner());
-    memory.as_ref()?.downcast_ref::<String>().cloned()
-}
-
-fn keep_nonce(round: &Round<'_>, nonce: &str) {
-    *round.memory.lock().unwrap_or_else(|e| e.into_inner()) = Some(Box::new(nonce.to_owned()));
-}
-
 impl Authorizer for Digest {
-    fn needs(&self) -> Needs {
-        let prepare = self.username.fixed().is_none() || self.password.fixed().is_none();
-        Needs { prepare, answers: true, body: BodyNeed::Repeat, own_connection: false }
+    fn facts(&self) -> Facts {
+        Facts { answers: true, ..Facts::default() }
     }
 
-    fn writes(&self) -> Vec<Spot> {
-        vec![Spot::Header(header::AUTHORIZATION)]
+    fn locations(&self) -> Locations {
+        Locations::of([Spot::Header(header::AUTHORIZATION)])
     }
 
-    fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(async {
-            self.username.ready().await?;
-            self.password.ready().await.map(|_| ())
-        })
+    fn body_need(&self, _: &Draft) -> BodyNeed {
+        BodyNeed::Repeat
     }
 
-    fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure> {
+    fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
+        Box::new(DigestAttempt { scheme: self, own: None })
+    }
+}
+
+struct DigestAttempt {
+    scheme: Arc<Digest>,
+    /// The nonce that this exchange was challenged with: no other request uses it before it has been taken once, so that
+    /// counts arrive in their order.
+    own: Option<String>,
+}
+
+impl Attempt for DigestAttempt {
+    fn prepare<'a>(&'a mut self, _: &'a Draft, _: &'a Round<'a>) -> Option<Preparation<'a>> {
+        fetched([&self.scheme.username, &self.scheme.password])
+    }
+
+    fn sign(&mut self, draft: &mut Draft, round: &Round<'_>) -> Result<Signed, Failure> {
+        let scheme = &self.scheme;
         draft.headers.remove(header::AUTHORIZATION);
-        if round.attempt == 0 && !self.preemptive {
-            return Ok(());
+        if round.attempt == 0 && !scheme.preemptive {
+            return Ok(Signed::default());
         }
         let cnonce = round.moment.nonce(NonceKind::Cnonce, random_hex::<16>);
         // The count is taken under the lock: no two requests use the same one with a nonce.
         let space = {
-            let mut all = self.known();
-            let Some(known) = all.get_mut(&draft.origin) else { return Ok(()) };
-            let nonce = own_nonce(round).unwrap_or_else(|| known.shared.clone());
-            let Some(space) = known.space(&nonce) else { return Ok(()) };
+            let mut all = scheme.known();
+            let Some(known) = all.get_mut(&draft.origin) else { return Ok(Signed::default()) };
+            let nonce = self.own.clone().unwrap_or_else(|| known.shared.clone());
+            let Some(space) = known.space(&nonce) else { return Ok(Signed::default()) };
             space.next(&cnonce)
         };
-        let (username, password) = (super::at_hand(&self.username)?, super::at_hand(&self.password)?);
+        let (username, password) = (super::at_hand(&scheme.username)?, super::at_hand(&scheme.password)?);
         let request = digest::Request { method: draft.method.as_str(), target: draft.target.as_str(), body: &draft.body };
         let text = zeroize::Zeroizing::new(space.answer(username.expose(), password.expose(), &request, &cnonce)?);
         let mut value = HeaderValue::from_bytes(text.as_bytes()).map_err(|_| {
@@ -200,55 +206,52 @@ impl Authorizer for Digest {
         })?;
         value.set_sensitive(true);
         draft.headers.insert(header::AUTHORIZATION, value);
-        Ok(())
+        Ok(Signed::default())
     }
 
-    fn answers(&self, answer: &Answer<'_>, round: &Round<'_>) -> Verdict {
-        let own = own_nonce(round);
-        let (origin, sent) = (&answer.draft.origin, Self::sent(answer.draft));
+    fn on_response(&mut self, answer: &Answer<'_>, _: &[u8], round: &Round<'_>) -> Verdict {
+        let scheme = &self.scheme;
+        let (origin, sent) = (&answer.draft.origin, Digest::sent(answer.draft));
         if answer.status != StatusCode::UNAUTHORIZED {
             if sent.is_some() && !answer.status.is_server_error() {
-                self.accept(origin, true);
+                scheme.accept(origin, true);
             }
-            self.learn(answer, own);
+            scheme.learn(answer, self.own.as_deref());
             return Verdict::Final;
         }
         let challenges = challenge::read(answer.headers, &header::WWW_AUTHENTICATE);
-        let Some(space) = Space::choose(&challenges) else { return Verdict::Final };
+        let Some(space) = Space::choose(&challenges) else {
+            let fate = if sent.is_some() { "was refused" } else { "was not sent" };
+            return Verdict::Explained(format!("{fate}: {}", unanswerable(answer, &challenges)));
+        };
         let again = match &sent {
             None => true,
-            Some(nonce) => self.is_excusable(origin, &challenges, nonce, own.is_some()),
+            Some(nonce) => scheme.is_excusable(origin, &challenges, nonce, self.own.is_some()),
         };
-        keep_nonce(round, space.nonce());
-        self.remember(origin, space);
+        self.own = Some(space.nonce().to_owned());
+        scheme.remember(origin, space);
         if !again {
-            self.accept(origin, false);
+            scheme.accept(origin, false);
         }
         if again && round.attempt < 3 { Verdict::Again } else { Verdict::Final }
     }
+}
 
-    fn explains(&self, answer: &Answer<'_>) -> Option<String> {
-        let challenges = challenge::read(answer.headers, &header::WWW_AUTHENTICATE);
-        if Space::choose(&challenges).is_some() {
-            return None;
-        }
-        let algorithms: Vec<&str> = challenges
-            .iter()
-            .filter(|challenge| challenge.scheme == "digest")
-            .map(|challenge| challenge.get("algorithm").unwrap_or("MD5"))
-            .collect();
-        let why = if !algorithms.is_empty() {
-            let offers = clean(&algorithms.join(", "));
-            format!(
-                "the origin offers Digest in no form that is supported (algorithm {offers}; MD5, SHA-256 and SHA-512-256 are)"
-            )
-        } else if let Some(offers) = challenge::offered(answer.headers, &header::WWW_AUTHENTICATE) {
+/// Why none of the challenges can be answered.
+fn unanswerable(answer: &Answer<'_>, challenges: &[Challenge]) -> String {
+    let digests = challenges.iter().filter(|challenge| challenge.scheme == "digest");
+    let algorithms: Vec<&str> = digests.map(|challenge| challenge.get("algorithm").unwrap_or("MD5")).collect();
+    if !algorithms.is_empty() {
+        let offers = clean(&algorithms.join(", "));
+        return format!(
+            "the origin offers Digest in no form that is supported (algorithm {offers}; MD5, SHA-256 and SHA-512-256 are)"
+        );
+    }
+    match challenge::offered(answer.headers, &header::WWW_AUTHENTICATE) {
+        Some(offers) => {
             format!("the origin does not offer Digest, it offers {offers}; give the rule a credential of that type")
-        } else {
-            "the origin answered 401 without naming a way of authenticating".to_owned()
-        };
-        let sent = Self::sent(answer.draft).is_some();
-        Some(format!("{}: {why}", if sent { "was refused" } else { "was not sent" }))
+        }
+        None => "the origin answered 401 without naming a way of authenticating".to_owned(),
     }
 }
 

@@ -1,10 +1,9 @@
-use std::net::IpAddr;
-
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use serde_json::Value as Json;
 
 use super::*;
+use crate::auth::testing::Alone as _;
 use crate::draft::{Body, Held};
 use crate::moment::Moment;
 use crate::origin::{Host, Scheme as UrlScheme};
@@ -12,9 +11,9 @@ use crate::secret::Secret;
 
 const VECTORS: &str = include_str!("../../tests/vectors/digest.json");
 
-fn digest(username: &str, password: &str) -> Digest {
+fn digest(username: &str, password: &str) -> Arc<Digest> {
     let fixed = |text: &str| Value::Fixed(Secret::new(text));
-    Digest::new(fixed(username), fixed(password), true)
+    Arc::new(Digest::new(fixed(username), fixed(password), true))
 }
 
 fn draft(method: &str, target: &str, body: Option<&str>) -> Draft {
@@ -30,22 +29,21 @@ fn draft(method: &str, target: &str, body: Option<&str>) -> Draft {
 /// One exchange's view: attempt and pinned cnonce.
 fn with_round<T>(attempt: u8, cnonce: &str, work: impl FnOnce(&Round<'_>) -> T) -> T {
     let moment = Moment::pinned(None, [(NonceKind::Cnonce, cnonce.to_owned())]);
-    let memory = Mutex::new(None);
-    let peer: Option<IpAddr> = None;
-    work(&Round { moment: &moment, attempt, user: None, peer, channel_binding: None, memory: &memory })
+    work(&Round { moment: &moment, attempt, user: None, peer: None, channel_binding: None })
 }
 
-fn challenged(digest: &Digest, draft: &Draft, fields: &[&str], attempt: u8) -> Verdict {
+fn challenged(digest: &Arc<Digest>, draft: &Draft, fields: &[&str], attempt: u8) -> Verdict {
     let mut headers = HeaderMap::new();
     for field in fields {
         headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_bytes(field.as_bytes()).unwrap());
     }
     with_round(attempt, "c", |round| {
-        digest.answers(&Answer { draft, status: StatusCode::UNAUTHORIZED, headers: &headers }, round)
+        let answer = Answer { draft, status: StatusCode::UNAUTHORIZED, headers: &headers };
+        digest.clone().begin().on_response(&answer, b"", round)
     })
 }
 
-fn signed(digest: &Digest, draft: &mut Draft, attempt: u8, cnonce: &str) -> Challenge {
+fn signed(digest: &Arc<Digest>, draft: &mut Draft, attempt: u8, cnonce: &str) -> Challenge {
     with_round(attempt, cnonce, |round| digest.sign(draft, round).unwrap());
     let text = String::from_utf8(draft.headers[header::AUTHORIZATION].as_bytes().to_vec()).unwrap();
     challenge::parse(&text).remove(0)
@@ -135,7 +133,8 @@ fn a_known_nonce_is_used_at_once_its_count_rises_and_nextnonce_replaces_it() {
     assert_eq!(counts, ["00000001", "00000002", "00000003"]);
     let mut headers = HeaderMap::new();
     headers.insert(INFO, HeaderValue::from_static("nextnonce=\"n9\", qop=auth"));
-    with_round(0, "c", |round| digest.answers(&Answer { draft: &draft, status: StatusCode::OK, headers: &headers }, round));
+    let answer = Answer { draft: &draft, status: StatusCode::OK, headers: &headers };
+    with_round(0, "c", |round| digest.clone().begin().on_response(&answer, b"", round));
     let answer = signed(&digest, &mut draft, 0, "c");
     assert_eq!((answer.get("nonce"), answer.get("nc")), (Some("n9"), Some("00000001")));
 }
@@ -151,14 +150,23 @@ fn a_nonce_that_is_handed_out_again_goes_on_being_counted() {
 }
 
 /// What the server sees and says of one request: its answers until the client gets one of them.
-fn exchange(digest: &Digest, mut judge: impl FnMut(Option<&Challenge>) -> (u16, Option<String>)) -> (u16, Vec<bool>) {
+fn exchange(digest: &Arc<Digest>, judge: impl FnMut(Option<&Challenge>) -> (u16, Option<String>)) -> (u16, Vec<bool>) {
+    let (status, proved, _) = explained(digest, judge);
+    (status, proved)
+}
+
+/// With what the scheme says of the last.
+fn explained(
+    digest: &Arc<Digest>,
+    mut judge: impl FnMut(Option<&Challenge>) -> (u16, Option<String>),
+) -> (u16, Vec<bool>, Option<String>) {
     let moment = Moment::pinned(None, []);
-    let memory = Mutex::new(None);
+    let mut own = digest.clone().begin();
     let mut draft = draft("GET", "/", None);
     let mut proved = Vec::new();
     for attempt in 0..5 {
-        let round = Round { moment: &moment, attempt, user: None, peer: None, channel_binding: None, memory: &memory };
-        digest.sign(&mut draft, &round).unwrap();
+        let round = Round { moment: &moment, attempt, user: None, peer: None, channel_binding: None };
+        own.sign(&mut draft, &round).unwrap();
         let field = draft.headers.get(header::AUTHORIZATION).map(|field| field.to_str().unwrap().to_owned());
         let sent = field.as_deref().map(|field| challenge::parse(field).remove(0));
         proved.push(sent.is_some());
@@ -168,8 +176,10 @@ fn exchange(digest: &Digest, mut judge: impl FnMut(Option<&Challenge>) -> (u16, 
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_str(&field).unwrap());
         }
         let answer = Answer { draft: &draft, status: StatusCode::from_u16(status).unwrap(), headers: &headers };
-        if digest.answers(&answer, &round) == Verdict::Final {
-            return (status, proved);
+        match own.on_response(&answer, b"", &round) {
+            Verdict::Again => {}
+            Verdict::Final => return (status, proved, None),
+            Verdict::Explained(fate) => return (status, proved, Some(fate)),
         }
     }
     panic!("it never ends: {proved:?}")
@@ -223,16 +233,12 @@ fn where_digest_is_not_offered_or_not_understood_the_reason_says_that_and_that_n
         ),
         (None, "was not sent: the origin answered 401 without naming a way"),
     ] {
-        assert_eq!(exchange(&digest, |_| (401, field.map(str::to_owned))), (401, vec![false]));
-        let headers = field.map(|field| (header::WWW_AUTHENTICATE, HeaderValue::from_str(field).unwrap())).into_iter().collect();
-        let draft = draft("GET", "/", None);
-        let answer = Answer { draft: &draft, status: StatusCode::UNAUTHORIZED, headers: &headers };
-        let why = digest.explains(&answer).unwrap();
-        assert!(why.starts_with(words), "{why}");
+        let (status, proved, why) = explained(&digest, |_| (401, field.map(str::to_owned)));
+        assert_eq!((status, proved), (401, vec![false]));
+        assert!(why.as_deref().is_some_and(|why| why.starts_with(words)), "{why:?}");
     }
-    let headers = HeaderMap::from_iter([(header::WWW_AUTHENTICATE, HeaderValue::from_static("Digest realm=r, nonce=n"))]);
-    let draft = draft("GET", "/", None);
-    assert!(digest.explains(&Answer { draft: &draft, status: StatusCode::UNAUTHORIZED, headers: &headers }).is_none());
+    let refuse = |_: Option<&Challenge>| (401, Some("Digest realm=r, nonce=n, qop=auth".to_owned()));
+    assert_eq!(explained(&digest, refuse).2, None, "it was sent, and refused");
 }
 
 #[test]

@@ -10,7 +10,10 @@ use http::{HeaderName, Method, header};
 use time::OffsetDateTime;
 
 use super::live::Value;
-use super::{Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, at_hand, covered, header_value};
+use super::{
+    Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, at_hand, covered, fetched,
+    header_value,
+};
 use crate::config::shown::forms;
 use crate::config::{Decode, Fields, Node, Place, Text, quoted};
 use crate::draft::Draft;
@@ -204,24 +207,22 @@ fn timestamp(at: std::time::SystemTime) -> String {
 }
 
 impl Authorizer for EdgeGrid {
-    fn needs(&self) -> Needs {
-        let all = [&self.client_token, &self.client_secret, &self.access_token];
-        Needs { prepare: all.into_iter().any(|value| value.fixed().is_none()), body: BodyNeed::Hash, ..Needs::default() }
-    }
-    fn writes(&self) -> Vec<Spot> {
-        vec![Spot::Header(header::AUTHORIZATION)]
-    }
-    fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(async {
-            self.client_token.ready().await?;
-            self.client_secret.ready().await?;
-            self.access_token.ready().await.map(|_| ())
-        })
+    fn locations(&self) -> Locations {
+        Locations::of([Spot::Header(header::AUTHORIZATION)])
     }
     fn body_need(&self, draft: &Draft) -> BodyNeed {
         if draft.method == Method::POST { BodyNeed::Hash } else { BodyNeed::None }
     }
-    fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure> {
+    fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
+        Box::new(self)
+    }
+}
+
+impl Attempt for Arc<EdgeGrid> {
+    fn prepare<'a>(&'a mut self, _: &'a Draft, _: &'a Round<'a>) -> Option<Preparation<'a>> {
+        fetched([&self.client_token, &self.client_secret, &self.access_token])
+    }
+    fn sign(&mut self, draft: &mut Draft, round: &Round<'_>) -> Result<Signed, Failure> {
         let timestamp = timestamp(round.moment.now());
         let nonce = round.moment.nonce(NonceKind::Edgegrid, random_uuid);
         let (token, access) = (at_hand(&self.client_token)?, at_hand(&self.access_token)?);
@@ -234,9 +235,9 @@ impl Authorizer for EdgeGrid {
         let key = zeroize::Zeroizing::new(mac(at_hand(&self.client_secret)?.expose().as_bytes(), &timestamp));
         let signature = mac(key.as_bytes(), &(self.data(draft)? + &unsigned));
         draft.headers.insert(header::AUTHORIZATION, header_value(&format!("{unsigned}signature={signature}"), "tokens")?);
-        Ok(())
+        Ok(Signed::default())
     }
-    fn canonical(&self, draft: &Draft, _: &Round<'_>) -> Option<String> {
+    fn canonical(&self, draft: &Draft) -> Option<String> {
         let field = draft.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
         let unsigned = &field[..field.find("signature=")?];
         Some(self.data(draft).ok()? + unsigned)

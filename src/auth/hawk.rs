@@ -11,7 +11,8 @@ use http::{HeaderName, StatusCode, header};
 
 use super::live::Value;
 use super::{
-    Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, Verdict, at_hand, covered, header_value,
+    Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
+    at_hand, covered, fetched, header_value,
 };
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
@@ -231,23 +232,11 @@ fn sent(draft: &Draft) -> Option<Challenge> {
 }
 
 impl Authorizer for Hawk {
-    fn needs(&self) -> Needs {
-        let prepare = self.values().any(|value| value.fixed().is_none());
-        Needs { prepare, answers: true, body: BodyNeed::Repeat, own_connection: false }
+    fn facts(&self) -> Facts {
+        Facts { answers: true, ..Facts::default() }
     }
-    fn writes(&self) -> Vec<Spot> {
-        vec![Spot::Header(header::AUTHORIZATION)]
-    }
-    fn clears(&self) -> Vec<Spot> {
-        vec![Spot::Query(BEWIT.to_owned())]
-    }
-    fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(async {
-            for value in self.values() {
-                value.ready().await?;
-            }
-            Ok(())
-        })
+    fn locations(&self) -> Locations {
+        Locations::of([Spot::Header(header::AUTHORIZATION)]).clearing([Spot::Query(BEWIT.to_owned())])
     }
     fn body_need(&self, draft: &Draft) -> BodyNeed {
         match self.payload_hash {
@@ -257,7 +246,16 @@ impl Authorizer for Hawk {
             false => BodyNeed::Repeat,
         }
     }
-    fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure> {
+    fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
+        Box::new(self)
+    }
+}
+
+impl Attempt for Arc<Hawk> {
+    fn prepare<'a>(&'a mut self, _: &'a Draft, _: &'a Round<'a>) -> Option<Preparation<'a>> {
+        fetched(self.values())
+    }
+    fn sign(&mut self, draft: &mut Draft, round: &Round<'_>) -> Result<Signed, Failure> {
         draft.remove_queries(|name| name == BEWIT);
         let offset = self.clocks().get(&draft.origin).copied().unwrap_or(0);
         let text = |value: &Option<Value>| -> Result<Option<String>, Failure> { value.as_ref().map(checked).transpose() };
@@ -279,9 +277,9 @@ impl Authorizer for Hawk {
             }
         }
         draft.headers.insert(header::AUTHORIZATION, header_value(&field, "id, ext, app or dlg")?);
-        Ok(())
+        Ok(Signed::default())
     }
-    fn answers(&self, answer: &Answer<'_>, round: &Round<'_>) -> Verdict {
+    fn on_response(&mut self, answer: &Answer<'_>, _: &[u8], round: &Round<'_>) -> Verdict {
         if answer.status == StatusCode::UNAUTHORIZED {
             let known = self.clocks().get(&answer.draft.origin).copied().unwrap_or(0);
             let Some(offset) = self.offset(answer, round).filter(|offset| *offset != known) else { return Verdict::Final };
@@ -296,7 +294,7 @@ impl Authorizer for Hawk {
         }
         Verdict::Final
     }
-    fn canonical(&self, draft: &Draft, _: &Round<'_>) -> Option<String> {
+    fn canonical(&self, draft: &Draft) -> Option<String> {
         Some(Artifacts::read(&sent(draft)?).normalized("header", draft))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use super::live::Value;
-use super::{Authorizer, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, header_value};
+use super::{Attempt, Authorizer, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, header_value};
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::Failure;
@@ -42,21 +42,19 @@ struct Headers {
 }
 
 impl Authorizer for Headers {
-    fn needs(&self) -> Needs {
-        Needs { prepare: self.fields.iter().any(|(_, _, field)| field.is_none()), ..Needs::default() }
+    fn locations(&self) -> Locations {
+        Locations::of(self.fields.iter().map(|(name, ..)| Spot::Header(name.clone())))
     }
-    fn writes(&self) -> Vec<Spot> {
-        self.fields.iter().map(|(name, ..)| Spot::Header(name.clone())).collect()
+    fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
+        Box::new(self)
     }
-    fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(async {
-            for (_, value, _) in &self.fields {
-                value.ready().await?;
-            }
-            Ok(())
-        })
+}
+
+impl Attempt for Arc<Headers> {
+    fn prepare<'a>(&'a mut self, _: &'a Draft, _: &'a Round<'a>) -> Option<Preparation<'a>> {
+        fetched(self.fields.iter().map(|(_, value, _)| value))
     }
-    fn sign(&self, draft: &mut Draft, _: &Round<'_>) -> Result<(), Failure> {
+    fn sign(&mut self, draft: &mut Draft, _: &Round<'_>) -> Result<Signed, Failure> {
         for (name, value, field) in &self.fields {
             let field = match field {
                 Some(field) => field.clone(),
@@ -64,6 +62,6 @@ impl Authorizer for Headers {
             };
             draft.headers.insert(name, field);
         }
-        Ok(())
+        Ok(Signed::default())
     }
 }

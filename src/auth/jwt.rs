@@ -7,7 +7,10 @@ use http::{HeaderName, StatusCode, header};
 
 use super::bearer::ACCESS_TOKEN;
 use super::jose::{Algorithm, Part, SigningKey, Template, Token, encodings, offset};
-use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, Verdict, header_value};
+use super::{
+    Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
+    fetched, header_value,
+};
 use crate::config::{Decode, Fields, Node};
 use crate::draft::Draft;
 use crate::failure::Failure;
@@ -143,22 +146,29 @@ impl Jwt {
 }
 
 impl Authorizer for Jwt {
-    fn needs(&self) -> Needs {
-        Needs { prepare: self.token.is_live(), answers: true, body: BodyNeed::Spare, own_connection: false }
+    fn facts(&self) -> Facts {
+        Facts { answers: true, ..Facts::default() }
     }
-    fn writes(&self) -> Vec<Spot> {
-        vec![match &self.at {
+    fn locations(&self) -> Locations {
+        let written = match &self.at {
             Where::Header(name, _) => Spot::Header(name.clone()),
             Where::Query(name) => Spot::Query(name.clone()),
-        }]
+        };
+        Locations::of([written]).clearing(self.is_bearer().then(|| Spot::Query(ACCESS_TOKEN.to_owned())))
     }
-    fn clears(&self) -> Vec<Spot> {
-        if self.is_bearer() { vec![Spot::Query(ACCESS_TOKEN.to_owned())] } else { Vec::new() }
+    fn body_need(&self, _: &Draft) -> BodyNeed {
+        BodyNeed::Spare
     }
-    fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(self.token.ready())
+    fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
+        Box::new(self)
     }
-    fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure> {
+}
+
+impl Attempt for Arc<Jwt> {
+    fn prepare<'a>(&'a mut self, _: &'a Draft, _: &'a Round<'a>) -> Option<Preparation<'a>> {
+        fetched(self.token.values())
+    }
+    fn sign(&mut self, draft: &mut Draft, round: &Round<'_>) -> Result<Signed, Failure> {
         let token = self.token.take(round.moment)?;
         if self.is_bearer() {
             draft.remove_queries(|name| name == ACCESS_TOKEN);
@@ -169,12 +179,12 @@ impl Authorizer for Jwt {
             }
             Where::Query(name) => draft.set_query(name, token.expose()),
         }
-        Ok(())
+        Ok(Signed::default())
     }
-    fn answers(&self, answer: &Answer<'_>, round: &Round<'_>) -> Verdict {
+    fn on_response(&mut self, answer: &Answer<'_>, _: &[u8], round: &Round<'_>) -> Verdict {
         refused(&self.token, answer, round, self.sent(answer.draft))
     }
-    fn canonical(&self, draft: &Draft, _: &Round<'_>) -> Option<String> {
+    fn canonical(&self, draft: &Draft) -> Option<String> {
         self.token.shown(self.sent(draft)?)
     }
 }

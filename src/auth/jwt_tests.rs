@@ -1,7 +1,7 @@
 use serde_json::Value as Json;
 
 use super::*;
-use crate::auth::testing::{answered, at, build, build_with, draft, signed};
+use crate::auth::testing::{Alone as _, answered, at, build, build_with, draft, sign_ready, signed};
 use crate::moment::NonceKind;
 
 const VECTORS: &str = include_str!("../../tests/vectors/jwt.json");
@@ -11,7 +11,7 @@ fn jwt(settings: &Json) -> Arc<dyn Authorizer> {
 }
 
 /// The token that leaves, its header and its claims.
-fn token(scheme: &dyn Authorizer, unix: u64) -> (String, Json, Json) {
+fn token(scheme: &Arc<dyn Authorizer>, unix: u64) -> (String, Json, Json) {
     let mut draft = draft("GET", "https://a.example/", &[], None);
     let field = signed(scheme, &mut draft, unix, &[(NonceKind::Jti, "id-1")], "authorization");
     let token = field.strip_prefix("Bearer ").unwrap().to_owned();
@@ -49,7 +49,7 @@ fn vectors_are_reproduced_from_settings() {
                 settings["key_encoding"] = "base64".into();
             }
         }
-        let (token, ..) = token(&*jwt(&settings), 1_300_815_790);
+        let (token, ..) = token(&jwt(&settings), 1_300_815_790);
         let wanted = vector["expected_compact"].as_str().unwrap_or_else(|| text("one_valid_compact"));
         match vector["deterministic"] == true {
             true => assert_eq!(token, wanted, "{}", vector["id"]),
@@ -63,7 +63,7 @@ const HS: &str = "0123456789abcdef0123456789abcdef";
 
 #[test]
 fn times_and_an_id_are_added_unless_given_and_null_leaves_one_out() {
-    let with = |claims: Json| token(&*jwt(&serde_json::json!({ "key": HS, "claims": claims })), 1000).2.to_string();
+    let with = |claims: Json| token(&jwt(&serde_json::json!({ "key": HS, "claims": claims })), 1000).2.to_string();
     assert_eq!(with(serde_json::json!({})), r#"{"iat":1000,"exp":1300,"jti":"id-1"}"#);
     assert_eq!(
         with(serde_json::json!({ "z": [1, { "a": "now" }], "nbf": "now-10", "exp": "now+1h", "jti": null, "a": "now" })),
@@ -74,7 +74,7 @@ fn times_and_an_id_are_added_unless_given_and_null_leaves_one_out() {
 #[test]
 fn headers_are_laid_over_and_the_key_brings_its_id_and_algorithm() {
     let jwk = r#"{"kty":"oct","k":"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow","kid":"k7","alg":"HS512"}"#;
-    let header = |settings: Json| token(&*jwt(&settings), 1000).1.to_string();
+    let header = |settings: Json| token(&jwt(&settings), 1000).1.to_string();
     assert_eq!(header(serde_json::json!({ "key": jwk })), r#"{"alg":"HS512","typ":"JWT","kid":"k7"}"#);
     assert_eq!(
         header(
@@ -88,22 +88,22 @@ fn headers_are_laid_over_and_the_key_brings_its_id_and_algorithm() {
 #[test]
 fn a_token_is_used_until_near_its_end_and_made_anew_once_after_a_refusal() {
     let scheme = jwt(&serde_json::json!({ "key": HS, "lifetime": "100s" }));
-    let (first, ..) = token(&*scheme, 1000);
-    assert_eq!(token(&*scheme, 1089).0, first);
-    let (second, ..) = token(&*scheme, 1090);
+    let (first, ..) = token(&scheme, 1000);
+    assert_eq!(token(&scheme, 1089).0, first);
+    let (second, ..) = token(&scheme, 1090);
     assert_ne!(second, first);
-    assert_ne!(token(&*scheme, 900).0, second, "the clock went back");
+    assert_ne!(token(&scheme, 900).0, second, "the clock went back");
 
     let scheme = jwt(&serde_json::json!({ "key": HS }));
     let mut draft = draft("GET", "https://a.example/", &[], None);
-    signed(&*scheme, &mut draft, 1000, &[], "authorization");
-    assert_eq!(answered(&*scheme, &draft, 1000, 0, 401, &[]), Verdict::Final, "it was fresh");
-    signed(&*scheme, &mut draft, 1001, &[], "authorization");
-    assert_eq!(answered(&*scheme, &draft, 1001, 0, 200, &[]), Verdict::Final);
-    signed(&*scheme, &mut draft, 1001, &[], "authorization");
-    assert_eq!(answered(&*scheme, &draft, 1001, 0, 401, &[]), Verdict::Again, "it had been used");
-    signed(&*scheme, &mut draft, 1001, &[], "authorization");
-    assert_eq!(answered(&*scheme, &draft, 1001, 1, 401, &[]), Verdict::Final);
+    signed(&scheme, &mut draft, 1000, &[], "authorization");
+    assert_eq!(answered(&scheme, &draft, 1000, 0, 401, &[]), Verdict::Final, "it was fresh");
+    signed(&scheme, &mut draft, 1001, &[], "authorization");
+    assert_eq!(answered(&scheme, &draft, 1001, 0, 200, &[]), Verdict::Final);
+    signed(&scheme, &mut draft, 1001, &[], "authorization");
+    assert_eq!(answered(&scheme, &draft, 1001, 0, 401, &[]), Verdict::Again, "it had been used");
+    signed(&scheme, &mut draft, 1001, &[], "authorization");
+    assert_eq!(answered(&scheme, &draft, 1001, 1, 401, &[]), Verdict::Final);
 }
 
 #[test]
@@ -111,16 +111,16 @@ fn it_lands_in_a_named_header_or_the_query_in_place_of_the_clients() {
     let sign = |settings: Json, url: &str| {
         let scheme = jwt(&settings);
         let mut draft = draft("GET", url, &[("x-token", "old")], None);
-        signed(&*scheme, &mut draft, 1000, &[], "x-token");
+        signed(&scheme, &mut draft, 1000, &[], "x-token");
         (scheme, draft)
     };
     let (scheme, draft) = sign(serde_json::json!({ "key": HS, "name": "X-Token", "prefix": "" }), "https://a.example/?a=%20b");
     assert!(draft.headers["x-token"].to_str().unwrap().starts_with("ey"));
-    assert_eq!(scheme.writes(), [Spot::Header(HeaderName::from_static("x-token"))]);
+    assert_eq!(scheme.locations().writes, [Spot::Header(HeaderName::from_static("x-token"))]);
     let (scheme, draft) = sign(serde_json::json!({ "key": HS, "in": "query" }), "https://a.example/?a=%20b&token=old&c");
     assert!(draft.query().unwrap().starts_with("a=%20b&c&token=ey"), "{:?}", draft.query());
-    assert_eq!(scheme.writes(), [Spot::Query("token".to_owned())]);
-    assert!(at(1000, &[], 0, |round| scheme.canonical(&draft, round)).unwrap().contains(r#"{"alg":"HS256","typ":"JWT"}"#));
+    assert_eq!(scheme.locations().writes, [Spot::Query("token".to_owned())]);
+    assert!(scheme.canonical(&draft).unwrap().contains(r#"{"alg":"HS256","typ":"JWT"}"#));
 }
 
 #[tokio::test]
@@ -129,17 +129,14 @@ async fn keys_and_claims_may_come_from_commands() {
         "key": { "exec": ["echo", HS] },
         "claims": { "pin": { "exec": ["echo", "t0p"] }, "iat": null, "exp": null, "jti": null },
     }));
-    assert!(scheme.needs().prepare);
     let mut draft = draft("GET", "https://a.example/", &[], None);
     assert!(at(1000, &[], 0, |round| scheme.sign(&mut draft, round)).is_err(), "nothing is signed without its secrets");
     let moment = crate::moment::Moment::real();
-    let memory = std::sync::Mutex::new(None);
-    let round = Round { moment: &moment, attempt: 0, user: None, peer: None, channel_binding: None, memory: &memory };
-    scheme.prepare_for(&draft, &round).await.unwrap();
+    let round = Round { moment: &moment, attempt: 0, user: None, peer: None, channel_binding: None };
+    sign_ready(&mut *scheme.clone().begin(), &mut draft, &round).await.unwrap();
     let fixed = jwt(&serde_json::json!({ "key": HS, "claims": { "pin": "t0p", "iat": null, "exp": null, "jti": null } }));
-    assert_eq!(token(&*scheme, 1000).0, token(&*fixed, 1000).0);
-    scheme.sign(&mut draft, &round).unwrap();
-    let shown = scheme.canonical(&draft, &round).unwrap();
+    assert_eq!(token(&scheme, 1000).0, token(&fixed, 1000).0);
+    let shown = scheme.canonical(&draft).unwrap();
     assert!(shown.contains(r#""pin":"…""#) && !shown.contains("t0p"), "{shown}");
 }
 
@@ -169,7 +166,7 @@ fn numbers_in_claims_leave_as_they_are_written() {
     let settings = "{ algorithm: HS256, key: abcdefghijklmnopqrstuvwxyz012345, claims: { a: 12345678901234567890123, b: 1.10, c: [1e5, { d: 0.10 }], e: 9007199254740993 } }";
     let jwt = build(&SCHEME, settings).unwrap();
     let mut draft = draft("GET", "https://a.example/", &[], None);
-    let token = signed(&*jwt, &mut draft, 1_000, &[(NonceKind::Jti, "j")], "authorization");
+    let token = signed(&jwt, &mut draft, 1_000, &[(NonceKind::Jti, "j")], "authorization");
     let engine = &base64::prelude::BASE64_URL_SAFE_NO_PAD;
     let claims = base64::Engine::decode(engine, token.split('.').nth(1).unwrap()).unwrap();
     let claims = String::from_utf8(claims).unwrap();

@@ -1,15 +1,17 @@
 //! `negotiate` (RFC 4559): the user's Kerberos ticket, as SPNEGO. A token goes along with every request, since some servers
 //! ask for one each; others take it for the connection, which is therefore the client's own.
 
-use std::any::Any;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderMap, StatusCode, header};
 use zeroize::Zeroizing;
 
-use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, Verdict, header_value};
+use super::{
+    Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
+    header_value,
+};
 use crate::config::{Decode, NEGOTIATE, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
@@ -61,16 +63,6 @@ struct Begun {
     failure: Option<Failure>,
 }
 
-type Memory<'a> = MutexGuard<'a, Option<Box<dyn Any + Send>>>;
-
-fn memory<'a>(round: &Round<'a>) -> Memory<'a> {
-    round.memory.lock().unwrap_or_else(|e| e.into_inner())
-}
-
-fn begun<'m>(memory: &'m mut Memory<'_>) -> Option<&'m mut Begun> {
-    memory.as_mut()?.downcast_mut()
-}
-
 /// The server's token; `Some(None)`: it offers the scheme without one.
 fn token(headers: &HeaderMap) -> Option<Option<Vec<u8>>> {
     let challenges = challenge::read(headers, &header::WWW_AUTHENTICATE);
@@ -88,48 +80,62 @@ impl Negotiate {
 }
 
 impl Authorizer for Negotiate {
-    fn needs(&self) -> Needs {
-        Needs { prepare: true, answers: true, body: BodyNeed::Spare, own_connection: true }
+    fn facts(&self) -> Facts {
+        Facts { answers: true, own_connection: true, ..Facts::default() }
     }
 
-    fn writes(&self) -> Vec<Spot> {
-        vec![Spot::Header(header::AUTHORIZATION)]
+    fn locations(&self) -> Locations {
+        Locations::of([Spot::Header(header::AUTHORIZATION)])
     }
 
-    fn prepare_for<'a>(&'a self, draft: &'a Draft, round: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(async move {
-            if begun(&mut memory(round)).is_some_and(|begun| begun.token.is_some() || begun.failure.is_some()) {
-                return Ok(());
-            }
+    fn body_need(&self, _: &Draft) -> BodyNeed {
+        BodyNeed::Spare
+    }
+
+    fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
+        Box::new(NegotiateAttempt { scheme: self, begun: None })
+    }
+}
+
+/// One connection.
+struct NegotiateAttempt {
+    scheme: Arc<Negotiate>,
+    begun: Option<Begun>,
+}
+
+impl Attempt for NegotiateAttempt {
+    fn prepare<'a>(&'a mut self, draft: &'a Draft, round: &'a Round<'a>) -> Option<Preparation<'a>> {
+        if self.begun.as_ref().is_some_and(|begun| begun.token.is_some() || begun.failure.is_some()) {
+            return None;
+        }
+        Some(Box::pin(async move {
             let certificate = round.channel_binding.map(<[u8]>::to_vec);
-            let wish = Wish { service: self.service(draft), delegate: self.delegate, certificate };
+            let wish = Wish { service: self.scheme.service(draft), delegate: self.scheme.delegate, certificate };
             let (context, token) = gss::begin(wish).await?;
-            *memory(round) = Some(Box::new(Begun { context, token: Some(token), continued: false, failure: None }));
+            self.begun = Some(Begun { context, token: Some(token), continued: false, failure: None });
             Ok(())
-        })
+        }))
     }
 
-    fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure> {
+    fn sign(&mut self, draft: &mut Draft, _: &Round<'_>) -> Result<Signed, Failure> {
         draft.headers.remove(header::AUTHORIZATION);
-        let mut memory = memory(round);
-        let begun =
-            begun(&mut memory).ok_or_else(|| Failure::new(Cause::Credential, "the Kerberos ticket has not been fetched"))?;
+        let begun = self.begun.as_mut();
+        let begun = begun.ok_or_else(|| Failure::new(Cause::Credential, "the Kerberos ticket has not been fetched"))?;
         if let Some(failure) = begun.failure.take() {
             return Err(failure);
         }
         let token = begun.token.take().ok_or_else(|| Failure::new(Cause::Credential, "there is no Kerberos token to send"))?;
         let text = Zeroizing::new(format!("Negotiate {}", BASE64_STANDARD.encode(token)));
         draft.headers.insert(header::AUTHORIZATION, header_value(&text, "Kerberos token")?);
-        Ok(())
+        Ok(Signed::default())
     }
 
     /// A server that lets the user in proves itself, unless it leaves that out.
-    fn verify(&self, answer: &Answer<'_>, round: &Round<'_>) -> Result<(), Failure> {
+    fn verify(&mut self, answer: &Answer<'_>) -> Result<(), Failure> {
         let (Some(Some(token)), false) = (token(answer.headers), answer.status == StatusCode::UNAUTHORIZED) else {
             return Ok(());
         };
-        let mut memory = memory(round);
-        let Some(begun) = begun(&mut memory) else { return Ok(()) };
+        let Some(begun) = &mut self.begun else { return Ok(()) };
         begun.context.answer(&token).map(|_| ()).map_err(|why| {
             let origin = &answer.draft.origin;
             Failure::new(
@@ -140,13 +146,12 @@ impl Authorizer for Negotiate {
         })
     }
 
-    fn answers(&self, answer: &Answer<'_>, round: &Round<'_>) -> Verdict {
+    fn on_response(&mut self, answer: &Answer<'_>, _: &[u8], _: &Round<'_>) -> Verdict {
         if answer.status != StatusCode::UNAUTHORIZED {
             return Verdict::Final;
         }
         let origin = &answer.draft.origin;
-        let mut memory = memory(round);
-        let Some(begun) = begun(&mut memory) else { return Verdict::Final };
+        let Some(begun) = &mut self.begun else { return Verdict::Final };
         match token(answer.headers) {
             None => {
                 let offers = challenge::offered(answer.headers, &header::WWW_AUTHENTICATE)

@@ -1,9 +1,8 @@
 //! `ntlm` (MS-NTHT): the user is proved to a connection, once, in three messages; requests on it that follow need
 //! nothing more. Under the name `NTLM`, or under `Negotiate` where a server offers only that.
 
-use std::any::Any;
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -11,7 +10,10 @@ use http::{HeaderMap, StatusCode, header};
 use zeroize::Zeroizing;
 
 use super::live::Value;
-use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, Verdict, at_hand, header_value};
+use super::{
+    Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
+    at_hand, fetched, header_value,
+};
 use crate::config::{Decode, Node};
 use crate::draft::{Body, Draft};
 use crate::failure::{Cause, Failure};
@@ -81,16 +83,6 @@ enum Stage {
     Failed(Failure),
 }
 
-type Memory<'a> = MutexGuard<'a, Option<Box<dyn Any + Send>>>;
-
-fn memory<'a>(round: &Round<'a>) -> Memory<'a> {
-    round.memory.lock().unwrap_or_else(|e| e.into_inner())
-}
-
-fn stage<'m>(memory: &'m Memory<'_>) -> Option<&'m Stage> {
-    memory.as_ref()?.downcast_ref()
-}
-
 impl Ntlm {
     /// The scheme's name toward this origin.
     fn word(&self, origin: &Origin) -> &'static str {
@@ -148,50 +140,58 @@ fn not_offered(origin: &Origin, headers: &HeaderMap) -> Failure {
 }
 
 impl Authorizer for Ntlm {
-    fn needs(&self) -> Needs {
-        let prepare = self.username.fixed().is_none() || self.password.fixed().is_none();
-        // A connection that was authenticated may have to be so anew; a first body is not sent before that is known.
-        Needs { prepare, answers: true, body: BodyNeed::Spare, own_connection: true }
+    fn facts(&self) -> Facts {
+        Facts { answers: true, own_connection: true, ..Facts::default() }
     }
 
-    fn writes(&self) -> Vec<Spot> {
-        vec![Spot::Header(header::AUTHORIZATION)]
+    fn locations(&self) -> Locations {
+        Locations::of([Spot::Header(header::AUTHORIZATION)])
     }
 
-    fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(async {
-            self.username.ready().await?;
-            self.password.ready().await.map(|_| ())
-        })
+    /// A connection that was authenticated may have to be so anew; a first body is not sent before that is known.
+    fn body_need(&self, _: &Draft) -> BodyNeed {
+        BodyNeed::Spare
     }
 
-    fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure> {
+    fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
+        Box::new(NtlmAttempt { scheme: self, stage: None })
+    }
+}
+
+/// One connection.
+struct NtlmAttempt {
+    scheme: Arc<Ntlm>,
+    stage: Option<Stage>,
+}
+
+impl Attempt for NtlmAttempt {
+    fn prepare<'a>(&'a mut self, _: &'a Draft, _: &'a Round<'a>) -> Option<Preparation<'a>> {
+        fetched([&self.scheme.username, &self.scheme.password])
+    }
+
+    fn sign(&mut self, draft: &mut Draft, round: &Round<'_>) -> Result<Signed, Failure> {
+        let scheme = &self.scheme;
         draft.headers.remove(header::AUTHORIZATION);
-        let mut memory = memory(round);
-        let (message, next) = match stage(&memory) {
-            Some(Stage::Authenticated | Stage::Open) => return Ok(()),
+        let mut withholds_body = false;
+        let (message, next) = match &self.stage {
+            Some(Stage::Authenticated | Stage::Open) => return Ok(Signed::default()),
             Some(Stage::Failed(failure)) => return Err(failure.clone()),
-            Some(Stage::Challenged(challenge)) => (self.last_message(challenge, draft, round)?, Stage::Proved),
+            Some(Stage::Challenged(challenge)) => (scheme.last_message(challenge, draft, round)?, Stage::Proved),
             None | Some(Stage::Asked { .. } | Stage::Proved) => {
-                let withheld = !matches!(draft.body, Body::Empty);
-                (ntlm::negotiate().to_vec(), Stage::Asked { withheld })
+                withholds_body = !matches!(draft.body, Body::Empty);
+                (ntlm::negotiate().to_vec(), Stage::Asked { withheld: withholds_body })
             }
         };
-        let text = Zeroizing::new(format!("{} {}", self.word(&draft.origin), BASE64_STANDARD.encode(message)));
+        let text = Zeroizing::new(format!("{} {}", scheme.word(&draft.origin), BASE64_STANDARD.encode(message)));
         draft.headers.insert(header::AUTHORIZATION, header_value(&text, "NTLM message")?);
-        *memory = Some(Box::new(next));
-        Ok(())
+        self.stage = Some(next);
+        Ok(Signed { withholds_body, ..Signed::default() })
     }
 
-    fn withholds_body(&self, round: &Round<'_>) -> bool {
-        matches!(stage(&memory(round)), Some(Stage::Asked { withheld: true }))
-    }
-
-    fn answers(&self, answer: &Answer<'_>, round: &Round<'_>) -> Verdict {
-        let mut memory = memory(round);
+    fn on_response(&mut self, answer: &Answer<'_>, _: &[u8], _: &Round<'_>) -> Verdict {
         let refused = answer.status == StatusCode::UNAUTHORIZED;
-        let (next, verdict) = match (stage(&memory), refused) {
-            (Some(Stage::Asked { .. }), true) => match self.challenged(answer) {
+        let (next, verdict) = match (&self.stage, refused) {
+            (Some(Stage::Asked { .. }), true) => match self.scheme.challenged(answer) {
                 Some(stage) => (Some(stage), Verdict::Again),
                 None => (None, Verdict::Final),
             },
@@ -202,7 +202,7 @@ impl Authorizer for Ntlm {
             (Some(Stage::Authenticated | Stage::Open), true) => (None, Verdict::Again),
             _ => (None, Verdict::Final),
         };
-        *memory = next.map(|stage| Box::new(stage) as Box<dyn Any + Send>);
+        self.stage = next;
         verdict
     }
 }

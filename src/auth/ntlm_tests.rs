@@ -12,15 +12,15 @@ fn fixed(text: &str) -> Value {
     Value::Fixed(Secret::new(text))
 }
 
-fn ntlm(username: &str, spn: Option<&str>) -> Ntlm {
-    Ntlm {
+fn ntlm(username: &str, spn: Option<&str>) -> Arc<Ntlm> {
+    Arc::new(Ntlm {
         username: fixed(username),
         password: fixed("Password"),
         domain: None,
         workstation: "COMPUTER".to_owned(),
         spn: spn.map(str::to_owned),
         negotiates: Mutex::default(),
-    }
+    })
 }
 
 fn draft(body: Body) -> Draft {
@@ -33,36 +33,39 @@ fn draft(body: Body) -> Draft {
     }
 }
 
-/// One connection: its memory, and what it is bound to.
+/// One connection, and what it is bound to.
 struct Connection {
     moment: Moment,
-    memory: Mutex<Option<Box<dyn Any + Send>>>,
+    attempt: Box<dyn Attempt>,
     certificate: Option<Vec<u8>>,
+    /// What was sent last leaves without its body.
+    withholds_body: bool,
 }
 
 impl Connection {
-    fn new(moment: Moment, certificate: Option<Vec<u8>>) -> Self {
-        Self { moment, memory: Mutex::default(), certificate }
+    fn new(ntlm: &Arc<Ntlm>, moment: Moment, certificate: Option<Vec<u8>>) -> Self {
+        Self { moment, attempt: ntlm.clone().begin(), certificate, withholds_body: false }
     }
 
-    fn round(&self) -> Round<'_> {
+    fn signed(&mut self, draft: &mut Draft) -> Result<Signed, Failure> {
         let channel_binding = self.certificate.as_deref();
-        Round { moment: &self.moment, attempt: 0, user: None, peer: None, channel_binding, memory: &self.memory }
+        self.attempt.sign(draft, &Round { moment: &self.moment, attempt: 0, user: None, peer: None, channel_binding })
     }
 
     /// What is sent; `None`: no credential.
-    fn sent(&self, ntlm: &Ntlm, draft: &mut Draft) -> Option<String> {
-        ntlm.sign(draft, &self.round()).unwrap();
+    fn sent(&mut self, draft: &mut Draft) -> Option<String> {
+        self.withholds_body = self.signed(draft).unwrap().withholds_body;
         draft.headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned())
     }
 
-    fn answered(&self, ntlm: &Ntlm, draft: &Draft, status: u16, offers: &[&str]) -> Verdict {
+    fn answered(&mut self, draft: &Draft, status: u16, offers: &[&str]) -> Verdict {
         let mut headers = HeaderMap::new();
         for offer in offers {
             headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_str(offer).unwrap());
         }
         let status = StatusCode::from_u16(status).unwrap();
-        ntlm.answers(&Answer { draft, status, headers: &headers }, &self.round())
+        let round = Round { moment: &self.moment, attempt: 0, user: None, peer: None, channel_binding: None };
+        self.attempt.on_response(&Answer { draft, status, headers: &headers }, b"", &round)
     }
 }
 
@@ -81,13 +84,13 @@ fn pinned() -> Moment {
 }
 
 /// The last message to a challenge, by the way every request takes.
-fn last_message(ntlm: &Ntlm, challenge: &Json, certificate: Option<Vec<u8>>) -> String {
-    let connection = Connection::new(pinned(), certificate);
+fn last_message(ntlm: &Arc<Ntlm>, challenge: &Json, certificate: Option<Vec<u8>>) -> String {
+    let mut connection = Connection::new(ntlm, pinned(), certificate);
     let mut draft = draft(Body::Empty);
-    connection.sent(ntlm, &mut draft).unwrap();
+    connection.sent(&mut draft).unwrap();
     let challenge = format!("NTLM {}", base64(challenge));
-    assert_eq!(connection.answered(ntlm, &draft, 401, &[&challenge]), Verdict::Again);
-    connection.sent(ntlm, &mut draft).unwrap()
+    assert_eq!(connection.answered(&draft, 401, &[&challenge]), Verdict::Again);
+    connection.sent(&mut draft).unwrap()
 }
 
 #[test]
@@ -127,54 +130,58 @@ fn challenge() -> String {
 
 #[test]
 fn a_body_is_kept_back_until_the_challenge_and_an_authenticated_connection_needs_nothing_more() {
-    let (ntlm, connection) = (ntlm("User", None), Connection::new(Moment::real(), None));
+    let ntlm = ntlm("User", None);
+    let mut connection = Connection::new(&ntlm, Moment::real(), None);
     let mut draft = draft(Body::Streamed(Some(1 << 30)));
-    connection.sent(&ntlm, &mut draft).unwrap();
-    assert!(ntlm.withholds_body(&connection.round()));
-    connection.answered(&ntlm, &draft, 401, &[&format!("NTLM {}", challenge())]);
-    connection.sent(&ntlm, &mut draft).unwrap();
-    assert!(!ntlm.withholds_body(&connection.round()));
-    assert_eq!(connection.answered(&ntlm, &draft, 200, &[]), Verdict::Final);
-    assert_eq!(connection.sent(&ntlm, &mut draft), None);
+    connection.sent(&mut draft).unwrap();
+    assert!(connection.withholds_body);
+    connection.answered(&draft, 401, &[&format!("NTLM {}", challenge())]);
+    connection.sent(&mut draft).unwrap();
+    assert!(!connection.withholds_body);
+    assert_eq!(connection.answered(&draft, 200, &[]), Verdict::Final);
+    assert_eq!(connection.sent(&mut draft), None);
     // The server asks anew: from the start.
-    assert_eq!(connection.answered(&ntlm, &draft, 401, &["NTLM"]), Verdict::Again);
-    assert!(connection.sent(&ntlm, &mut draft).unwrap().starts_with("NTLM TlRMTVNTUAAB"));
+    assert_eq!(connection.answered(&draft, 401, &["NTLM"]), Verdict::Again);
+    assert!(connection.sent(&mut draft).unwrap().starts_with("NTLM TlRMTVNTUAAB"));
 }
 
 #[test]
 fn a_path_that_asks_nothing_gets_the_body_without_a_credential() {
-    let (ntlm, connection) = (ntlm("User", None), Connection::new(Moment::real(), None));
+    let ntlm = ntlm("User", None);
+    let mut connection = Connection::new(&ntlm, Moment::real(), None);
     let mut draft = draft(Body::Streamed(None));
-    connection.sent(&ntlm, &mut draft).unwrap();
-    assert_eq!(connection.answered(&ntlm, &draft, 200, &[]), Verdict::Again);
-    assert_eq!(connection.sent(&ntlm, &mut draft), None);
-    assert!(!ntlm.withholds_body(&connection.round()));
-    assert_eq!(connection.answered(&ntlm, &draft, 200, &[]), Verdict::Final);
+    connection.sent(&mut draft).unwrap();
+    assert_eq!(connection.answered(&draft, 200, &[]), Verdict::Again);
+    assert_eq!(connection.sent(&mut draft), None);
+    assert!(!connection.withholds_body);
+    assert_eq!(connection.answered(&draft, 200, &[]), Verdict::Final);
 }
 
 #[test]
 fn a_refused_password_ends_it_and_a_server_without_ntlm_is_named_with_what_it_offers() {
-    let (ntlm, connection) = (ntlm("User", None), Connection::new(Moment::real(), None));
+    let ntlm = ntlm("User", None);
+    let mut connection = Connection::new(&ntlm, Moment::real(), None);
     let mut draft = draft(Body::Empty);
-    connection.sent(&ntlm, &mut draft).unwrap();
-    connection.answered(&ntlm, &draft, 401, &[&format!("NTLM {}", challenge())]);
-    connection.sent(&ntlm, &mut draft).unwrap();
-    assert_eq!(connection.answered(&ntlm, &draft, 401, &["NTLM"]), Verdict::Final);
-    connection.sent(&ntlm, &mut draft).unwrap();
-    assert_eq!(connection.answered(&ntlm, &draft, 401, &["Basic realm=x, Digest realm=x, nonce=n"]), Verdict::Again);
-    let failure = ntlm.sign(&mut draft, &connection.round()).unwrap_err();
+    connection.sent(&mut draft).unwrap();
+    connection.answered(&draft, 401, &[&format!("NTLM {}", challenge())]);
+    connection.sent(&mut draft).unwrap();
+    assert_eq!(connection.answered(&draft, 401, &["NTLM"]), Verdict::Final);
+    connection.sent(&mut draft).unwrap();
+    assert_eq!(connection.answered(&draft, 401, &["Basic realm=x, Digest realm=x, nonce=n"]), Verdict::Again);
+    let failure = connection.signed(&mut draft).err().unwrap();
     assert!(failure.details.contains("does not offer NTLM; it offers Basic, Digest"), "{failure}");
 }
 
 #[test]
 fn a_server_that_only_negotiates_gets_the_same_messages_under_that_name() {
-    let (ntlm, connection) = (ntlm("User", None), Connection::new(Moment::real(), None));
+    let ntlm = ntlm("User", None);
+    let mut connection = Connection::new(&ntlm, Moment::real(), None);
     let mut draft = draft(Body::Empty);
-    assert!(connection.sent(&ntlm, &mut draft).unwrap().starts_with("NTLM "));
-    assert_eq!(connection.answered(&ntlm, &draft, 401, &["Negotiate"]), Verdict::Again);
-    assert!(connection.sent(&ntlm, &mut draft).unwrap().starts_with("Negotiate TlRMTVNTUAAB"));
-    connection.answered(&ntlm, &draft, 401, &[&format!("Negotiate {}", challenge())]);
-    assert!(connection.sent(&ntlm, &mut draft).unwrap().starts_with("Negotiate TlRMTVNTUAAD"));
-    let next = Connection::new(Moment::real(), None);
-    assert!(next.sent(&ntlm, &mut draft).unwrap().starts_with("Negotiate TlRMTVNTUAAB"), "it is remembered");
+    assert!(connection.sent(&mut draft).unwrap().starts_with("NTLM "));
+    assert_eq!(connection.answered(&draft, 401, &["Negotiate"]), Verdict::Again);
+    assert!(connection.sent(&mut draft).unwrap().starts_with("Negotiate TlRMTVNTUAAB"));
+    connection.answered(&draft, 401, &[&format!("Negotiate {}", challenge())]);
+    assert!(connection.sent(&mut draft).unwrap().starts_with("Negotiate TlRMTVNTUAAD"));
+    let mut next = Connection::new(&ntlm, Moment::real(), None);
+    assert!(next.sent(&mut draft).unwrap().starts_with("Negotiate TlRMTVNTUAAB"), "it is remembered");
 }

@@ -2,17 +2,18 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::oauth2::{Session, Sessions};
-use super::{Answer, Authorizer, Making, Round, Scheme, Verdict};
+use super::{Answer, Attempt, Authorizer, Making, Round, Scheme, Signed, Verdict};
 use crate::config::{Decode, Report, Scope, UpstreamProxy, yaml};
 use crate::cookie::Jars;
 use crate::draft::{Body, Draft, Held};
+use crate::failure::Failure;
 use crate::limits::Limits;
 use crate::moment::{Moment, NonceKind};
 use crate::origin::{Origin, Scheme as UrlScheme, parse_authority};
@@ -91,26 +92,63 @@ pub fn draft(method: &str, url: &str, headers: &[(&str, &str)], body: Option<&[u
     }
 }
 
+/// A scheme by itself, in an attempt of its own each time.
+pub trait Alone {
+    fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<Signed, Failure>;
+    fn canonical(&self, draft: &Draft) -> Option<String>;
+}
+
+impl<A: Authorizer + ?Sized> Alone for Arc<A> {
+    /// Without waiting: what is not at hand is not there.
+    fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<Signed, Failure> {
+        let mut attempt = self.clone().begin();
+        drop(attempt.prepare(draft, round));
+        attempt.sign(draft, round)
+    }
+
+    fn canonical(&self, draft: &Draft) -> Option<String> {
+        self.clone().begin().canonical(draft)
+    }
+}
+
+/// Signs with what has to be waited for.
+pub async fn sign_ready(attempt: &mut dyn Attempt, draft: &mut Draft, round: &Round<'_>) -> Result<Signed, Failure> {
+    if let Some(preparation) = attempt.prepare(draft, round) {
+        preparation.await?;
+    }
+    attempt.sign(draft, round)
+}
+
 /// At so many seconds since 1970, with given nonces.
 pub fn at<T>(unix: u64, nonces: &[(NonceKind, &str)], attempt: u8, work: impl FnOnce(&Round<'_>) -> T) -> T {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(unix);
     let moment = Moment::pinned(Some(time), nonces.iter().map(|(kind, text)| (*kind, (*text).to_owned())));
-    let memory = Mutex::new(None);
-    work(&Round { moment: &moment, attempt, user: None, peer: None, channel_binding: None, memory: &memory })
+    work(&Round { moment: &moment, attempt, user: None, peer: None, channel_binding: None })
 }
 
 /// Signs, and tells the field of that name.
-pub fn signed(scheme: &dyn Authorizer, draft: &mut Draft, unix: u64, nonces: &[(NonceKind, &str)], field: &str) -> String {
+pub fn signed(scheme: &Arc<dyn Authorizer>, draft: &mut Draft, unix: u64, nonces: &[(NonceKind, &str)], field: &str) -> String {
     at(unix, nonces, 0, |round| scheme.sign(draft, round)).unwrap_or_else(|failure| panic!("{failure}"));
     draft.headers.get(field).map_or_else(String::new, |value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
-/// What the scheme makes of an answer.
-pub fn answered(scheme: &dyn Authorizer, draft: &Draft, unix: u64, attempt: u8, status: u16, fields: &[(&str, &str)]) -> Verdict {
+/// What the scheme makes of an answer to a draft that it signed.
+pub fn answered(
+    scheme: &Arc<dyn Authorizer>,
+    draft: &Draft,
+    unix: u64,
+    attempt: u8,
+    status: u16,
+    fields: &[(&str, &str)],
+) -> Verdict {
     let headers: HeaderMap = fields
         .iter()
         .map(|(name, value)| (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap()))
         .collect();
     let answer = Answer { draft, status: StatusCode::from_u16(status).unwrap(), headers: &headers };
-    at(unix, &[], attempt, |round| scheme.answers(&answer, round))
+    at(unix, &[], attempt, |round| {
+        let mut attempt = scheme.clone().begin();
+        drop(attempt.prepare(draft, round));
+        attempt.on_response(&answer, b"", round)
+    })
 }

@@ -2,6 +2,7 @@
 //! on that. And a client's own credential of the same kind does not stay beside ours, wherever it stands.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -9,8 +10,8 @@ use base64::prelude::BASE64_STANDARD;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::oauth2::Session;
-use super::testing::{build, built, draft};
-use super::{Answer, Authorizer, BodyNeed, Round, SCHEMES, Spot};
+use super::testing::{Alone as _, build, built, draft, sign_ready};
+use super::{Answer, Authorizer, BodyNeed, Locations, Round, SCHEMES, Spot};
 use crate::draft::{Body, Draft};
 use crate::moment::Moment;
 use crate::secret::Secret;
@@ -134,22 +135,20 @@ fn spot(spot: &Spot) -> String {
     }
 }
 
-async fn sign(scheme: &dyn Authorizer, session: Option<&Session>, draft: &mut Draft) {
+async fn sign(scheme: &Arc<dyn Authorizer>, session: Option<&Session>, draft: &mut Draft) {
     if let Some(session) = session {
         let token = super::oauth2::Token { access: Secret::new("ours"), kind: None, life: None, refresh: None, scope: None };
         session.state.fresh.put(token, Duration::from_secs(60));
     }
-    let moment = Moment::real();
-    let memory = std::sync::Mutex::new(None);
-    let round = |attempt| Round { moment: &moment, attempt, user: None, peer: None, channel_binding: None, memory: &memory };
-    scheme.prepare_for(draft, &round(0)).await.unwrap_or_else(|failure| panic!("{failure}"));
-    scheme.sign(draft, &round(0)).unwrap_or_else(|failure| panic!("{failure}"));
+    let (moment, need) = (Moment::real(), scheme.body_need(draft));
+    let round = |attempt| Round { moment: &moment, attempt, user: None, peer: None, channel_binding: None };
+    let mut own = scheme.clone().begin();
+    sign_ready(&mut *own, draft, &round(0)).await.unwrap_or_else(|failure| panic!("{failure}"));
     let challenge = HeaderValue::from_static("Digest realm=r, nonce=n, qop=auth");
     let headers = HeaderMap::from_iter([(header::WWW_AUTHENTICATE, challenge)]);
-    let answer = Answer { draft, status: StatusCode::UNAUTHORIZED, headers: &headers };
-    scheme.answers(&answer, &round(0));
-    if !draft.headers.contains_key(header::AUTHORIZATION) && scheme.needs().body == BodyNeed::Repeat {
-        scheme.sign(draft, &round(1)).unwrap();
+    own.on_response(&Answer { draft, status: StatusCode::UNAUTHORIZED, headers: &headers }, b"", &round(0));
+    if !draft.headers.contains_key(header::AUTHORIZATION) && need == BodyNeed::Repeat {
+        own.sign(draft, &round(1)).unwrap();
     }
 }
 
@@ -164,12 +163,12 @@ async fn every_scheme_changes_what_it_declares_and_nothing_else() {
             let authorizer = authorizer.unwrap_or_else(|| panic!("{report}"));
             for form in [true, false] {
                 let (before, mut draft) = (parts(&client(form)), client(form));
-                sign(&*authorizer, session.as_deref(), &mut draft).await;
+                sign(&authorizer, session.as_deref(), &mut draft).await;
                 let after = parts(&draft);
                 let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
                 let changed: Vec<&String> = names.into_iter().filter(|name| before.get(*name) != after.get(*name)).collect();
-                let declared: Vec<Spot> = authorizer.writes().into_iter().chain(authorizer.clears()).collect();
-                let words: Vec<String> = declared.iter().map(spot).collect();
+                let Locations { writes, clears } = authorizer.locations();
+                let words: Vec<String> = writes.iter().chain(&clears).map(spot).collect();
                 let body_changed = changed.iter().any(|name| name.starts_with("body "));
                 for name in &changed {
                     let of_body =
@@ -180,7 +179,7 @@ async fn every_scheme_changes_what_it_declares_and_nothing_else() {
                     let fits = words.contains(name) || (of_body && body_changed) || of_version_2 || of_dummy;
                     assert!(fits, "{} {settings} changes {name}, and declares {words:?}", scheme.name);
                 }
-                for cleared in authorizer.clears().iter().map(spot) {
+                for cleared in clears.iter().map(spot) {
                     assert!(!after.contains_key(&cleared), "{} {settings} leaves the client's {cleared}", scheme.name);
                 }
                 assert!(scheme.name == "none" || !changed.is_empty(), "{} {settings} adds nothing", scheme.name);

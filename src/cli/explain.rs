@@ -314,7 +314,7 @@ impl Told<'_> {
     fn additions(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for bound in &self.decision.auth {
-            let spots: Vec<String> = bound.spots.iter().map(spot).collect();
+            let spots: Vec<String> = bound.locations.writes.iter().map(spot).collect();
             let name = if *bound.label == *bound.kind { String::new() } else { format!(" `{}`", bound.label) };
             lines.push(format!("{}{name}: {}", bound.kind, spots.join(", ")));
         }
@@ -414,7 +414,7 @@ impl Told<'_> {
         let listed = |items: Vec<Value>| if carried { items } else { Vec::new() };
         let auth = self.decision.auth.iter().map(|bound| {
             let mut auth = settings::credential(bound);
-            auth["writes"] = bound.spots.iter().map(spot).collect();
+            auth["writes"] = bound.locations.writes.iter().map(spot).collect();
             auth
         });
         let identities = &self.decision.way.upstream().spec().tls.identities;

@@ -1,15 +1,14 @@
 //! The authorizers of a decision in one exchange: they sign each attempt, and hear what is answered to it.
 
-use std::any::Any;
 use std::net::IpAddr;
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use super::peeked::Peeked;
-use crate::auth::{Answer, Round, Spot, Verdict};
+use crate::auth::{Answer, Attempt, Round, Spot, Verdict};
 use crate::config::OnExisting;
 use crate::draft::{Draft, Recoding};
 use crate::failure::{Cause, Failure};
@@ -23,23 +22,77 @@ pub const ROUNDS: u8 = 5;
 /// How long the beginning of an answer's body may take where it is looked at.
 const PEEK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What authorizers keep from attempt to attempt: of one exchange, or of one connection where that is what they
-/// authenticate.
-pub type Memory = Mutex<Option<Box<dyn Any + Send>>>;
+/// The parts of a decision's authorizers in its order, `None` for those that are suppressed: of one exchange, or of one
+/// connection where that is what they authenticate. Nearly always there is one.
+pub enum Memory {
+    One(Option<Box<dyn Attempt>>),
+    Many(Vec<Option<Box<dyn Attempt>>>),
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Memory::Many(Vec::new())
+    }
+}
+
+impl Memory {
+    fn begin(decision: &Decision, suppressed: &[usize]) -> Self {
+        let begin = |(at, bound): (usize, &Arc<Bound>)| (!suppressed.contains(&at)).then(|| bound.authorizer.clone().begin());
+        match &decision.auth[..] {
+            [bound] => Memory::One(begin((0, bound))),
+            all => Memory::Many(all.iter().enumerate().map(begin).collect()),
+        }
+    }
+
+    fn attempts(&self) -> &[Option<Box<dyn Attempt>>] {
+        match self {
+            Memory::One(one) => std::slice::from_ref(one),
+            Memory::Many(all) => all,
+        }
+    }
+
+    fn attempts_mut(&mut self) -> &mut [Option<Box<dyn Attempt>>] {
+        match self {
+            Memory::One(one) => std::slice::from_mut(one),
+            Memory::Many(all) => all,
+        }
+    }
+}
 
 /// The attempts of one exchange to have its request accepted.
 pub struct Attempts<'a> {
     decision: &'a Decision,
-    user: Option<&'a str>,
-    peer: Option<IpAddr>,
-    moment: Moment,
     /// Positions in the decision's authorizers of those that add nothing, since the client brought its own credential.
     suppressed: Vec<usize>,
     memory: Memory,
+    now: Now<'a>,
+    /// The attempt just signed leaves without its body.
+    withholds_body: bool,
+    /// What became of the credential, as a scheme said of the last answer.
+    explained: Option<String>,
+}
+
+/// The attempt that is being made.
+struct Now<'a> {
+    user: Option<&'a str>,
+    peer: Option<IpAddr>,
+    moment: Moment,
     /// 0 for the first.
     attempt: u8,
-    /// The certificate (DER) of the connection that the attempt leaves by.
+    /// The certificate (DER) of the connection that it leaves by.
     channel_binding: Option<Vec<u8>>,
+}
+
+impl Now<'_> {
+    fn round(&self) -> Round<'_> {
+        Round {
+            moment: &self.moment,
+            attempt: self.attempt,
+            user: self.user,
+            peer: self.peer,
+            channel_binding: self.channel_binding.as_deref(),
+        }
+    }
 }
 
 impl<'a> Attempts<'a> {
@@ -49,8 +102,10 @@ impl<'a> Attempts<'a> {
     /// The client brought a credential of its own, and `on_existing_auth: reject`.
     pub fn new(decision: &'a Decision, draft: &Draft, caller: &'a Caller, moment: Moment) -> Result<Self, Failure> {
         let suppressed = suppressed(draft, decision)?;
+        let memory = Memory::begin(decision, &suppressed);
         let (user, peer) = (caller.user.as_deref(), caller.address);
-        Ok(Self { decision, user, peer, moment, suppressed, memory: Mutex::default(), attempt: 0, channel_binding: None })
+        let now = Now { user, peer, moment, attempt: 0, channel_binding: None };
+        Ok(Self { decision, suppressed, memory, now, withholds_body: false, explained: None })
     }
 
     pub fn suppressed(&self) -> &[usize] {
@@ -59,17 +114,24 @@ impl<'a> Attempts<'a> {
 
     /// This attempt leaves by a connection with that certificate of the origin's (RFC 5929).
     pub fn bind(&mut self, certificate: Option<Vec<u8>>) {
-        self.channel_binding = certificate;
+        self.now.channel_binding = certificate;
     }
 
-    /// Goes on with what is known of an authenticated connection.
+    /// Goes on with what is known of an authenticated connection, which was made for the same authorizers. The others'
+    /// parts begin anew.
     pub fn recall(&mut self, memory: Memory) {
-        self.memory = memory;
+        let Self { decision, memory: own, .. } = self;
+        let mut known = memory;
+        for ((bound, own), known) in decision.auth.iter().zip(own.attempts_mut()).zip(known.attempts_mut()) {
+            if bound.facts.own_connection {
+                *own = known.take();
+            }
+        }
     }
 
     /// The connection that something is known of is gone.
     pub fn forget(&mut self) {
-        self.memory = Mutex::default();
+        self.memory = Memory::begin(self.decision, &self.suppressed);
     }
 
     pub fn into_memory(self) -> Memory {
@@ -78,41 +140,31 @@ impl<'a> Attempts<'a> {
 
     /// Turns to the next attempt; false: there have been enough.
     pub fn advance(&mut self) -> bool {
-        self.attempt += 1;
-        self.attempt < ROUNDS
-    }
-
-    fn round(&self) -> Round<'_> {
-        Round {
-            moment: &self.moment,
-            attempt: self.attempt,
-            user: self.user,
-            peer: self.peer,
-            channel_binding: self.channel_binding.as_deref(),
-            memory: &self.memory,
-        }
+        self.now.attempt += 1;
+        self.now.attempt < ROUNDS
     }
 
     /// Those that sign, in their order.
-    fn active(&self) -> impl Iterator<Item = &'a Bound> {
-        let suppressed = &self.suppressed;
-        let all = self.decision.auth.iter().enumerate();
-        all.filter(|(at, _)| !suppressed.contains(at)).map(|(_, bound)| &**bound)
+    fn active(&self) -> impl Iterator<Item = (&'a Bound, &dyn Attempt)> {
+        let all = self.decision.auth.iter().zip(self.memory.attempts());
+        all.filter_map(|(bound, attempt)| Some((&**bound, attempt.as_deref()?)))
     }
 
     /// Adds the credentials to the draft, and says how the body is changed on its way out.
     ///
     /// # Errors
     /// A credential cannot be had or added; the request must not leave then.
-    pub async fn sign(&self, draft: &mut Draft) -> Result<Vec<Recoding>, Failure> {
-        let round = self.round();
+    pub async fn sign(&mut self, draft: &mut Draft) -> Result<Vec<Recoding>, Failure> {
+        let round = self.now.round();
         let mut recodings = Vec::new();
-        for bound in self.active() {
-            if bound.needs.prepare {
-                bound.authorizer.prepare_for(draft, &round).await?;
+        self.withholds_body = false;
+        for attempt in self.memory.attempts_mut().iter_mut().flatten() {
+            if let Some(preparation) = attempt.prepare(draft, &round) {
+                preparation.await?;
             }
-            bound.authorizer.sign(draft, &round)?;
-            recodings.extend(bound.authorizer.recode(draft, &round)?);
+            let signed = attempt.sign(draft, &round)?;
+            recodings.extend(signed.transform);
+            self.withholds_body |= signed.withholds_body;
         }
         Ok(recodings)
     }
@@ -123,41 +175,45 @@ impl<'a> Attempts<'a> {
     /// A credential cannot be had; the request must not leave then.
     pub fn masks(&self, draft: &Draft) -> Result<Vec<Pair>, Failure> {
         let mut pairs = Vec::new();
-        for bound in self.active() {
-            pairs.extend(bound.authorizer.mask(draft)?);
+        for (_, attempt) in self.active() {
+            pairs.extend(attempt.masks(draft)?);
         }
         Ok(pairs)
     }
 
     /// Does this attempt leave without its body, since it is only there to be challenged?
     pub fn withholds_body(&self) -> bool {
-        let round = self.round();
-        self.active().any(|bound| bound.authorizer.withholds_body(&round))
+        self.withholds_body
     }
 
     /// Does the answer come from whom it should?
     ///
     /// # Errors
     /// It does not; the client does not get it.
-    pub fn verify(&self, answer: &Answer<'_>) -> Result<(), Failure> {
-        let round = self.round();
-        self.active().try_for_each(|bound| bound.authorizer.verify(answer, &round))
+    pub fn verify(&mut self, answer: &Answer<'_>) -> Result<(), Failure> {
+        self.memory.attempts_mut().iter_mut().flatten().try_for_each(|attempt| attempt.verify(answer))
     }
 
     /// The beginning of the answer's body, where one of them wants to see it.
-    pub async fn peek(&self, response: &mut Response<Incoming>, draft: &Draft) -> Peeked {
-        let answer = Answer { draft, status: response.status(), headers: response.headers() };
-        let wanted = self.active().any(|bound| bound.needs.answers && bound.authorizer.wants_body(&answer));
+    pub async fn peek(&mut self, response: &mut Response<Incoming>) -> Peeked {
+        let status = response.status();
+        let wanted = self.active().any(|(bound, _)| bound.facts.reads_bodies_of.contains(&status));
         if wanted { Peeked::read(response.body_mut(), PEEK_PATIENCE).await } else { Peeked::default() }
     }
 
     /// Every authorizer that signed hears the answer, since each may learn from it. Those that are suppressed do not: the
     /// credential in it was the client's own.
-    pub fn wants_another_round(&self, answer: &Answer<'_>, body: &[u8]) -> bool {
-        let round = self.round();
+    pub fn wants_another_round(&mut self, answer: &Answer<'_>, body: &[u8]) -> bool {
+        let round = self.now.round();
         let mut again = false;
-        for bound in self.active().filter(|bound| bound.needs.answers) {
-            again |= bound.authorizer.answers_with(answer, body, &round) == Verdict::Again;
+        self.explained = None;
+        for (bound, attempt) in self.decision.auth.iter().zip(self.memory.attempts_mut()) {
+            let Some(attempt) = attempt.as_mut().filter(|_| bound.facts.answers) else { continue };
+            match attempt.on_response(answer, body, &round) {
+                Verdict::Again => again = true,
+                Verdict::Explained(fate) => self.explained = self.explained.take().or(Some(fate)),
+                Verdict::Final => {}
+            }
         }
         again
     }
@@ -170,13 +226,12 @@ impl<'a> Attempts<'a> {
         if self.suppressed.len() == self.decision.auth.len() {
             return Some("was not sent: the client brought its own, which `on_existing_auth: keep` leaves as it is".to_owned());
         }
-        self.active().find_map(|bound| bound.authorizer.explains(answer))
+        self.explained.clone()
     }
 
     /// What each signature was computed over, secrets left out.
     pub fn canonical(&self, draft: &Draft) -> Vec<String> {
-        let round = self.round();
-        self.active().filter_map(|bound| bound.authorizer.canonical(draft, &round)).collect()
+        self.active().filter_map(|(_, attempt)| attempt.canonical(draft)).collect()
     }
 
     /// The types that have added nothing to the draft yet, since they wait for a challenge.
@@ -185,7 +240,8 @@ impl<'a> Attempts<'a> {
             Spot::Header(name) => draft.headers.contains_key(name),
             _ => true,
         };
-        self.active().filter(move |bound| bound.needs.answers && !bound.spots.iter().any(placed)).map(|bound| bound.kind)
+        let waits = move |bound: &Bound| bound.facts.answers && !bound.locations.writes.iter().any(placed);
+        self.active().map(|(bound, _)| bound).filter(move |bound| waits(bound)).map(|bound| bound.kind)
     }
 }
 
@@ -201,7 +257,7 @@ fn suppressed(draft: &Draft, decision: &Decision) -> Result<Vec<usize>, Failure>
     let elsewhere = brought_elsewhere(draft, decision);
     for (at, bound) in decision.auth.iter().enumerate() {
         let reject = decision.on_existing == OnExisting::Reject;
-        let mut ours = bound.spots.iter().chain(&bound.clears);
+        let mut ours = bound.locations.writes.iter().chain(&bound.locations.clears);
         let brought = ours.find(|spot| has(draft, spot, reject)).or(elsewhere.as_ref());
         match brought {
             Some(spot) if reject => return Err(refused(spot, draft)),
@@ -230,7 +286,7 @@ const CUSTOMARY_PARAMETERS: [&str; 4] = ["access_token", "api_key", "apikey", "X
 
 /// A credential of the client's own in a place that the rule's credential does not write.
 fn brought_elsewhere(draft: &Draft, decision: &Decision) -> Option<Spot> {
-    let spots = || decision.auth.iter().flat_map(|bound| &bound.spots);
+    let spots = || decision.auth.iter().flat_map(|bound| &bound.locations.writes);
     // A placeholder is no credential, and what a rule sets is not the client's.
     let dummy = |value: &HeaderValue| {
         let text = String::from_utf8_lossy(value.as_bytes());

@@ -129,7 +129,7 @@ pub async fn carry(
         *used = true;
         body_left |= !withheld;
         remark(&mut response, lease);
-        let peeked = attempts.peek(&mut response, &kept).await;
+        let peeked = attempts.peek(&mut response).await;
         let answer = Answer { draft: &kept, status: response.status(), headers: response.headers() };
         attempts.verify(&answer)?;
         let again = attempts.wants_another_round(&answer, &peeked.bytes());

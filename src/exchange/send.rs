@@ -40,7 +40,7 @@ pub async fn carry(case: &Case<'_>, mut draft: Draft, payload: &mut Payload, led
         let again = decision.wants_answers.then(|| copy(&draft));
         let (mut response, lease) = dispatch(case, draft, payload, &recodings, ledger).await?;
         let Some(next) = again else { return finish(response, Peeked::default(), lease) };
-        let peeked = attempts.peek(&mut response, &next).await;
+        let peeked = attempts.peek(&mut response).await;
         let answer = Answer { draft: &next, status: response.status(), headers: response.headers() };
         // They learn from it also where nothing can be sent again.
         let wanted = attempts.wants_another_round(&answer, &peeked.bytes()) && attempts.advance();

@@ -163,7 +163,7 @@ pub async fn carry(
         if switched(&upgrade, &response, key.as_ref())? {
             return Ok(hand_over(upgrade, response, lease, gate));
         }
-        let peeked = attempts.peek(&mut response, &draft).await;
+        let peeked = attempts.peek(&mut response).await;
         let answer = Answer { draft: &draft, status: response.status(), headers: response.headers() };
         let again = attempts.wants_another_round(&answer, &peeked.bytes());
         if !again || !payload.is_repeatable() {

@@ -347,8 +347,8 @@ impl Builder<'_> {
         // What was just made held no token yet and is let go where one of the same making is at work.
         let bound = recipe.and_then(|recipe| self.at_work(recipe)).unwrap_or_else(|| {
             let label = credential.name.as_deref().unwrap_or(scheme.name).into();
-            let (needs, spots, clears) = (authorizer.needs(), authorizer.writes(), authorizer.clears());
-            Arc::new(Bound { authorizer, session, needs, spots, clears, label, kind: scheme.name })
+            let (facts, locations) = (authorizer.facts(), authorizer.locations());
+            Arc::new(Bound { authorizer, session, facts, locations, label, kind: scheme.name })
         });
         if let Some(recipe) = recipe {
             self.kept.authorizers.entry(recipe).or_default().push(bound.clone());
@@ -514,14 +514,14 @@ fn certificate_label(rule: &Rule, identities: Option<&[Arc<Identity>]>) -> Arc<s
 fn shared_spot(a: &Bound, b: &Bound) -> Option<String> {
     let overlap = |spot: &auth::Spot| match spot {
         // Of two placeholders, one in the other, it could not be said which was meant.
-        auth::Spot::Placeholder(text) => b.spots.iter().any(|other| match other {
+        auth::Spot::Placeholder(text) => b.locations.writes.iter().any(|other| match other {
             auth::Spot::Placeholder(other) => text.contains(other.as_str()) || other.contains(text.as_str()),
             _ => false,
         }),
         auth::Spot::Aside(_) => false,
-        spot => b.spots.contains(spot),
+        spot => b.locations.writes.contains(spot),
     };
-    let spot = a.spots.iter().find(|spot| overlap(spot))?;
+    let spot = a.locations.writes.iter().find(|spot| overlap(spot))?;
     Some(match spot {
         auth::Spot::Header(name) | auth::Spot::Aside(name) => format!("the header `{name}`"),
         auth::Spot::Query(name) => format!("the query parameter `{name}`"),

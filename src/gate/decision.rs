@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use super::Gate;
 use crate::auth::live::Value;
 use crate::auth::oauth2::Session;
-use crate::auth::{Authorizer, BodyNeed, Needs, Spot};
+use crate::auth::{Authorizer, BodyNeed, Facts, Locations, Spot};
 use crate::config::{Action, OnExisting, TlsSettings};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
@@ -21,10 +21,8 @@ pub struct Bound {
     pub authorizer: Arc<dyn Authorizer>,
     /// The tokens that a person may have to sign in for.
     pub session: Option<Arc<Session>>,
-    pub needs: Needs,
-    pub spots: Vec<Spot>,
-    /// Other places of a client's own credential.
-    pub clears: Vec<Spot>,
+    pub facts: Facts,
+    pub locations: Locations,
     /// Its name, or its type when written inline.
     pub label: Arc<str>,
     pub kind: &'static str,
@@ -170,8 +168,8 @@ fn merge_for(gate: &Gate, origin: &Arc<Origin>, rules: &[usize], gives: Gives) -
         action: action.unwrap_or(Action::Allow),
         on_existing: on_existing.unwrap_or_default(),
         token_endpoint,
-        own_connection: auth.iter().any(|bound| bound.needs.own_connection),
-        wants_answers: auth.iter().any(|bound| bound.needs.answers),
+        own_connection: auth.iter().any(|bound| bound.facts.own_connection),
+        wants_answers: auth.iter().any(|bound| bound.facts.answers),
         injected: injected(gate, auth, &headers),
         gives_nothing: !rules.iter().any(|at| gate.rules[*at].gives()),
         sets_query: query
@@ -240,7 +238,7 @@ fn later(settings: &mut TlsSettings, said: &TlsSettings) {
 }
 
 fn injected(gate: &Gate, auth: &[Arc<Bound>], headers: &[(usize, usize)]) -> Vec<HeaderName> {
-    let from_auth = auth.iter().flat_map(|bound| &bound.spots).filter_map(|spot| match spot {
+    let from_auth = auth.iter().flat_map(|bound| &bound.locations.writes).filter_map(|spot| match spot {
         Spot::Header(name) | Spot::Aside(name) => Some(name.clone()),
         _ => None,
     });

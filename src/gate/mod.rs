@@ -329,7 +329,7 @@ impl LiveRule {
 
     /// Does it authenticate by connection?
     fn owns_connection(&self) -> bool {
-        self.auth.iter().flatten().any(|bound| bound.needs.own_connection)
+        self.auth.iter().flatten().any(|bound| bound.facts.own_connection)
     }
 
     pub fn header(&self, at: usize) -> &LiveHeader {

@@ -49,6 +49,14 @@ impl Value {
         }
     }
 
+    /// Can it be had without waiting?
+    pub fn is_at_hand(&self) -> bool {
+        match self {
+            Value::Fixed(_) => true,
+            Value::Live(source) => matches!(source.fresh.at_hand(), Some(Ok(_))),
+        }
+    }
+
     pub fn fixed(&self) -> Option<&Secret> {
         match self {
             Value::Fixed(secret) => Some(secret),

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 
 use super::live::Value;
-use super::{Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, header_value};
+use super::{
+    Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, header_value,
+};
 use crate::config::{Decode, Node};
 use crate::draft::{Body, Draft};
 use crate::failure::{Cause, Failure};
@@ -80,25 +82,30 @@ struct ApiKey {
 }
 
 impl Authorizer for ApiKey {
-    fn needs(&self) -> Needs {
-        let body = if matches!(self.at, Where::Body) { BodyNeed::Rewrite } else { BodyNeed::None };
-        Needs { prepare: self.value.fixed().is_none(), body, ..Needs::default() }
-    }
-    fn writes(&self) -> Vec<Spot> {
-        vec![match &self.at {
+    fn locations(&self) -> Locations {
+        Locations::of([match &self.at {
             Where::Header(name, _) => Spot::Header(name.clone()),
             Where::Query => Spot::Query(self.name.clone()),
             Where::Cookie => Spot::Cookie(self.name.clone()),
             Where::Body => Spot::BodyField(self.name.clone()),
-        }]
+        }])
     }
-    fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(async { self.value.ready().await.map(|_| ()) })
+    fn body_need(&self, _: &Draft) -> BodyNeed {
+        if matches!(self.at, Where::Body) { BodyNeed::Rewrite } else { BodyNeed::None }
     }
-    fn sign(&self, draft: &mut Draft, _: &Round<'_>) -> Result<(), Failure> {
+    fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
+        Box::new(self)
+    }
+}
+
+impl Attempt for Arc<ApiKey> {
+    fn prepare<'a>(&'a mut self, _: &'a Draft, _: &'a Round<'a>) -> Option<Preparation<'a>> {
+        fetched([&self.value])
+    }
+    fn sign(&mut self, draft: &mut Draft, _: &Round<'_>) -> Result<Signed, Failure> {
         if let Where::Header(name, Some(field)) = &self.at {
             draft.headers.insert(name, field.clone());
-            return Ok(());
+            return Ok(Signed::default());
         }
         let secret = super::at_hand(&self.value)?;
         match &self.at {
@@ -119,7 +126,7 @@ impl Authorizer for ApiKey {
                 draft.replace_body(body);
             }
         }
-        Ok(())
+        Ok(Signed::default())
     }
 }
 
@@ -157,7 +164,7 @@ impl ApiKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::testing::{build, draft, signed};
+    use crate::auth::testing::{Alone as _, build, draft, signed};
 
     const KEY: &str = "{name: k, value: v, in: body}";
 
@@ -175,7 +182,7 @@ mod tests {
         ];
         let mut draft = draft("PATCH", "https://a.example/", &fields, Some(b"{\"a\":1.0}"));
         for _ in 0..2 {
-            signed(&*key, &mut draft, 0, &[], "x");
+            signed(&key, &mut draft, 0, &[], "x");
         }
         let Body::Held(held) = &draft.body else { panic!() };
         assert_eq!(held.bytes().unwrap(), "{\"a\":1.0,\"k\":\"v\"}");
@@ -190,7 +197,7 @@ mod tests {
         let key = build(&SCHEME, KEY).unwrap();
         let refusal = |method: &str, fields: &[(&str, &str)], body: Option<&[u8]>| {
             let mut draft = draft(method, "https://a.example/", fields, body);
-            crate::auth::testing::at(0, &[], 0, |round| key.sign(&mut draft, round)).unwrap_err().to_string()
+            crate::auth::testing::at(0, &[], 0, |round| key.sign(&mut draft, round)).err().unwrap().to_string()
         };
         let json = ("content-type", "application/json");
         assert!(

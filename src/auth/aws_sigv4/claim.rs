@@ -8,13 +8,11 @@ use crate::draft::Draft;
 
 pub struct Claim {
     pub access_key: String,
-    pub day: String,
     /// 4A has none in its scope.
     pub region: Option<String>,
     pub service: String,
     pub scope: String,
     pub signed: Vec<String>,
-    pub signature: String,
     pub time: String,
 }
 
@@ -29,7 +27,8 @@ impl Claim {
                     parts.split(',').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
                 };
                 let time = draft.headers.get(DATE).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
-                Self::of(&part("Credential")?, &part("SignedHeaders")?, part("Signature")?, time)
+                part("Signature")?;
+                Self::of(&part("Credential")?, &part("SignedHeaders")?, time)
             }
             None => {
                 let query = draft.query()?;
@@ -37,28 +36,26 @@ impl Claim {
                     let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
                     percent_decode_str(value).decode_utf8().ok().map(|text| text.into_owned())
                 };
-                let signature = part("X-Amz-Signature")?;
-                Self::of(&part("X-Amz-Credential")?, &part("X-Amz-SignedHeaders")?, signature, part("X-Amz-Date")?)
+                part("X-Amz-Signature")?;
+                Self::of(&part("X-Amz-Credential")?, &part("X-Amz-SignedHeaders")?, part("X-Amz-Date")?)
             }
         }
     }
 
-    fn of(credential: &str, signed: &str, signature: String, time: String) -> Option<Self> {
+    fn of(credential: &str, signed: &str, time: String) -> Option<Self> {
         let (access_key, scope) = credential.split_once('/')?;
         let parts: Vec<&str> = scope.split('/').collect();
-        let (day, region, service) = match parts[..] {
-            [day, region, service, "aws4_request"] => (day, Some(region.to_owned()), service),
-            [day, service, "aws4_request"] => (day, None, service),
+        let (region, service) = match parts[..] {
+            [_, region, service, "aws4_request"] => (Some(region.to_owned()), service),
+            [_, service, "aws4_request"] => (None, service),
             _ => return None,
         };
         Some(Self {
             access_key: access_key.to_owned(),
-            day: day.to_owned(),
             region,
             service: service.to_owned(),
             scope: scope.to_owned(),
             signed: signed.split(';').map(str::to_owned).collect(),
-            signature,
             time,
         })
     }

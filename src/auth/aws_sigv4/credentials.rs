@@ -10,8 +10,8 @@ use super::network::{Container, Role};
 use crate::auth::exec::formats;
 use crate::auth::helper::Run;
 use crate::auth::live::{Fresh, Value};
-use crate::auth::{Round, at_hand};
-use crate::failure::{Cause, Failure};
+use crate::failure::Failure;
+use crate::moment::Moment;
 use crate::secret::Secret;
 
 #[derive(Clone)]
@@ -22,6 +22,7 @@ pub struct Credentials {
 }
 
 pub enum Source {
+    Known(Arc<Credentials>),
     Given { access_key: Value, secret_key: Value, session_token: Option<Value> },
     Fetched(Box<Fetched>),
 }
@@ -50,97 +51,91 @@ const DEFAULT_TTL: Duration = Duration::from_secs(600);
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Source {
-    pub fn is_fixed(&self) -> bool {
-        match self {
-            Source::Given { access_key, secret_key, session_token } => {
-                [Some(access_key), Some(secret_key), session_token.as_ref()]
-                    .into_iter()
-                    .flatten()
-                    .all(|value| value.fixed().is_some())
-            }
-            Source::Fetched(_) => false,
+    /// From settings, each of which may be fetched by a command.
+    pub fn given(access_key: Value, secret_key: Value, session_token: Option<Value>) -> Self {
+        match (access_key.fixed(), secret_key.fixed(), session_token.as_ref().map(Value::fixed)) {
+            (Some(access_key), Some(secret_key), None) => Self::known(access_key, secret_key, None),
+            (Some(access_key), Some(secret_key), Some(Some(token))) => Self::known(access_key, secret_key, Some(token)),
+            _ => Source::Given { access_key, secret_key, session_token },
         }
+    }
+
+    pub fn known(access_key: &Secret, secret_key: &Secret, session_token: Option<&Secret>) -> Self {
+        Source::Known(Arc::new(Credentials {
+            access_key: access_key.expose().to_owned(),
+            secret_key: secret_key.clone(),
+            session_token: session_token.filter(|token| !token.is_empty()).cloned(),
+        }))
     }
 
     pub fn fetched(from: Provider) -> Self {
         Source::Fetched(Box::new(Fetched { from, fresh: Fresh::default() }))
     }
 
-    /// Just these.
-    pub fn of(credentials: &Credentials) -> Self {
-        Source::Given {
-            access_key: Value::Fixed(Secret::new(credentials.access_key.as_str())),
-            secret_key: Value::Fixed(credentials.secret_key.clone()),
-            session_token: credentials.session_token.clone().map(Value::Fixed),
+    /// What [`Source::ready`] would say without fetching.
+    pub fn at_hand(&self) -> Option<Result<Arc<Credentials>, Failure>> {
+        match self {
+            Source::Known(credentials) => Some(Ok(credentials.clone())),
+            Source::Given { .. } => None,
+            Source::Fetched(fetched) => fetched.fresh.at_hand(),
         }
     }
 
     /// # Errors
     /// A program or server that was to give them did not.
-    pub async fn ready(&self, round: &Round<'_>) -> Result<(), Failure> {
+    pub async fn ready(&self, moment: &Moment) -> Result<Arc<Credentials>, Failure> {
         match self {
+            Source::Known(credentials) => Ok(credentials.clone()),
             Source::Given { access_key, secret_key, session_token } => {
-                access_key.ready().await?;
-                secret_key.ready().await?;
-                match session_token {
-                    Some(token) => token.ready().await.map(|_| ()),
-                    None => Ok(()),
-                }
+                let session_token = match session_token {
+                    Some(token) => Some(token.ready().await?),
+                    None => None,
+                };
+                Ok(Arc::new(Credentials {
+                    access_key: access_key.ready().await?.expose().to_owned(),
+                    secret_key: secret_key.ready().await?,
+                    session_token: session_token.filter(|token| !token.is_empty()),
+                }))
             }
-            Source::Fetched(fetched) => fetched.fresh.ready(|| fetched.from.fetch(round)).await.map(|_| ()),
-        }
-    }
-
-    /// # Errors
-    /// [`Source::ready`] was not called.
-    pub fn now(&self) -> Result<Arc<Credentials>, Failure> {
-        match self {
-            Source::Given { access_key, secret_key, session_token } => Ok(Arc::new(Credentials {
-                access_key: at_hand(access_key)?.expose().to_owned(),
-                secret_key: at_hand(secret_key)?,
-                session_token: session_token.as_ref().map(at_hand).transpose()?.filter(|token| !token.is_empty()),
-            })),
-            Source::Fetched(fetched) => {
-                fetched.fresh.now().ok_or_else(|| Failure::new(Cause::Credential, "the AWS credentials have not been fetched"))
-            }
+            Source::Fetched(fetched) => fetched.fresh.ready(|| fetched.from.fetch(moment)).await,
         }
     }
 
     /// A server no longer takes the credentials with this access key: can others be had?
     pub fn forget(&self, access_key: &str) -> bool {
         match self {
-            Source::Given { .. } => false,
+            Source::Known(_) | Source::Given { .. } => false,
             Source::Fetched(fetched) => fetched.fresh.forget(|kept| kept.access_key == access_key),
         }
     }
 }
 
 impl Provider {
-    async fn fetch(&self, round: &Round<'_>) -> Result<(Arc<Credentials>, Duration), Failure> {
+    async fn fetch(&self, moment: &Moment) -> Result<(Arc<Credentials>, Duration), Failure> {
         match self {
-            Provider::Command(command) => command.fetch(round).await,
-            Provider::Role(role) => role.fetch(round).await,
-            Provider::Container(container) => container.fetch(round).await,
+            Provider::Command(command) => command.fetch(moment).await,
+            Provider::Role(role) => role.fetch(moment).await,
+            Provider::Container(container) => container.fetch(moment).await,
         }
     }
 }
 
 impl Command {
-    async fn fetch(&self, round: &Round<'_>) -> Result<(Arc<Credentials>, Duration), Failure> {
+    async fn fetch(&self, moment: &Moment) -> Result<(Arc<Credentials>, Duration), Failure> {
         let Self { argv, directory, timeout, ttl } = self;
         let run = Run { argv, directory, timeout: *timeout, stdin: "", environment: &[] };
         let output = run.output().await?;
-        let (credentials, end) = read(&output, round.moment.now()).map_err(|why| run.failure(&why))?;
-        let life = life(end, *ttl, round).ok_or_else(|| run.failure("the credentials it printed have expired already"))?;
+        let (credentials, end) = read(&output, moment.now()).map_err(|why| run.failure(&why))?;
+        let life = life(end, *ttl, moment).ok_or_else(|| run.failure("the credentials it printed have expired already"))?;
         Ok((Arc::new(credentials), life))
     }
 }
 
 /// How long credentials are kept. `None`: they have expired already.
-pub fn life(end: Option<SystemTime>, ttl: Option<Duration>, round: &Round<'_>) -> Option<Duration> {
+pub fn life(end: Option<SystemTime>, ttl: Option<Duration>, moment: &Moment) -> Option<Duration> {
     match end {
         None => Some(ttl.unwrap_or(DEFAULT_TTL)),
-        Some(end) => end.duration_since(round.moment.now()).ok().map(|left| ttl.map_or(left, |ttl| left.min(ttl))),
+        Some(end) => end.duration_since(moment.now()).ok().map(|left| ttl.map_or(left, |ttl| left.min(ttl))),
     }
 }
 

@@ -24,9 +24,10 @@ use self::chunks::{Chunks, Seal};
 use self::claim::Claim;
 use self::credentials::{Credentials, Provider, Source};
 use self::keys::{Algorithm, Signer};
-use super::{Answer, Authorizer, BodyNeed, BoxFuture, Needs, Round, Spot, Verdict, header_value};
+use super::{Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Preparation, Round, Signed, Spot, Verdict, header_value};
 use crate::draft::{Body, Draft, Recode, Recoding};
 use crate::failure::{Cause, Failure};
+use crate::moment::Moment;
 use crate::origin::{Origin, Scheme as UrlScheme};
 
 use self::settings::{Form, Payload, Settings};
@@ -226,7 +227,7 @@ impl AwsSigv4 {
         target: &Target,
         payload: &str,
         time: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<String, Failure> {
         let Target { algorithm, region, service } = target;
         draft.headers.insert(DATE, header_value(time, "time")?);
         if let Some(token) = &credentials.session_token {
@@ -243,7 +244,7 @@ impl AwsSigv4 {
         let (name, access_key, signed) = (algorithm.name(), &credentials.access_key, signed.join(";"));
         let value = format!("{name} Credential={access_key}/{scope}, SignedHeaders={signed}, Signature={signature}");
         draft.headers.insert(header::AUTHORIZATION, header_value(&value, "access key")?);
-        Ok(())
+        Ok(signature)
     }
 
     fn in_query(
@@ -253,7 +254,7 @@ impl AwsSigv4 {
         target: &Target,
         payload: &str,
         time: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<String, Failure> {
         let Target { algorithm, region, service } = target;
         let scope = algorithm.scope(day(time), region, service);
         let signed = self.signed(draft);
@@ -278,45 +279,11 @@ impl AwsSigv4 {
         if let (Some(token), true) = (token, late) {
             draft.set_query("X-Amz-Security-Token", token);
         }
-        Ok(())
-    }
-}
-
-impl Authorizer for AwsSigv4 {
-    fn needs(&self) -> Needs {
-        Needs { prepare: !self.source.is_fixed(), answers: true, body: BodyNeed::Hash, own_connection: false }
+        Ok(signature)
     }
 
-    fn writes(&self) -> Vec<Spot> {
-        let aside = [DATE, CONTENT, REGIONS].map(Spot::Aside);
-        let (headers, query) = places();
-        let own = if self.settings.form == Form::Header { headers } else { query };
-        own.into_iter().chain(aside).collect()
-    }
-
-    fn clears(&self) -> Vec<Spot> {
-        let (headers, query) = places();
-        let mut others = if self.settings.form == Form::Header { query } else { headers };
-        others.extend([KEY_OF_V2, SESSION.as_str()].map(|name| Spot::Query(name.to_owned())));
-        others.push(Spot::Header(SESSION));
-        others
-    }
-
-    fn prepare<'a>(&'a self, round: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(self.source.ready(round))
-    }
-
-    fn body_need(&self, draft: &Draft) -> BodyNeed {
-        let said = self.target(draft).and_then(|target| self.said(draft, &target.service));
-        match said {
-            Ok(Said::Hash) => BodyNeed::Hash,
-            // A retry, for a wrong clock or an expired token, is worth some memory. A mistake is told when signing.
-            Ok(_) | Err(_) => BodyNeed::Spare,
-        }
-    }
-
-    fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure> {
-        let credentials = self.source.now()?;
+    /// Puts a signature by these credentials in place of the client's.
+    fn sign(&self, draft: &mut Draft, credentials: &Credentials, moment: &Moment) -> Result<Signed, Failure> {
         let learned = self.lock().get(&draft.origin).copied().unwrap_or_default();
         let target = self.target(draft)?;
         let said = self.said(draft, &target.service)?;
@@ -333,65 +300,123 @@ impl Authorizer for AwsSigv4 {
         if learned.plus_is_space {
             space_out(draft);
         }
-        let time = time(round.moment.now(), learned.ahead);
-        match self.settings.form {
-            Form::Header => self.in_header(draft, &credentials, &target, &payload, &time),
-            Form::Query => self.in_query(draft, &credentials, &target, &payload, &time),
+        let time = time(moment.now(), learned.ahead);
+        let signature = match self.settings.form {
+            Form::Header => self.in_header(draft, credentials, &target, &payload, &time),
+            Form::Query => self.in_query(draft, credentials, &target, &payload, &time),
+        }?;
+        let transform = match said {
+            Said::Chunks(trailer) => Some(chunked(draft, credentials, &target, time, signature, trailer)?),
+            _ => None,
+        };
+        Ok(Signed { transform, ..Signed::default() })
+    }
+}
+
+/// The chunks of the body signed anew, the request's own signature being the first.
+fn chunked(
+    draft: &Draft,
+    credentials: &Credentials,
+    target: &Target,
+    time: String,
+    signature: String,
+    trailer: bool,
+) -> Result<Recoding, Failure> {
+    let Target { algorithm, region, service } = target;
+    let text = |name| draft.headers.get(name).and_then(|value| value.to_str().ok());
+    let seal = Arc::new(Seal {
+        algorithm: *algorithm,
+        signer: Signer::new(*algorithm, credentials, day(&time), region, service)?,
+        scope: algorithm.scope(day(&time), region, service),
+        time,
+        seed: signature,
+        trailer,
+        decoded: text(DECODED).and_then(|text| text.trim().parse().ok()),
+        trailer_length: text(TRAILER).and_then(chunks::trailer_length),
+    });
+    Ok(Arc::new(move || Box::new(Chunks::new(seal.clone())) as Box<dyn Recode>))
+}
+
+/// Refusals that say in their body why.
+const TELLING: &[StatusCode] = &[StatusCode::BAD_REQUEST, StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
+
+impl Authorizer for AwsSigv4 {
+    fn facts(&self) -> Facts {
+        Facts { answers: true, reads_bodies_of: TELLING, ..Facts::default() }
+    }
+
+    fn locations(&self) -> Locations {
+        let aside = [DATE, CONTENT, REGIONS].map(Spot::Aside);
+        let (headers, query) = places();
+        let (own, other) = if self.settings.form == Form::Header { (headers, query) } else { (query, headers) };
+        let others = [KEY_OF_V2, SESSION.as_str()].map(|name| Spot::Query(name.to_owned()));
+        Locations::of(own.into_iter().chain(aside)).clearing(other.into_iter().chain(others).chain([Spot::Header(SESSION)]))
+    }
+
+    fn body_need(&self, draft: &Draft) -> BodyNeed {
+        let said = self.target(draft).and_then(|target| self.said(draft, &target.service));
+        match said {
+            Ok(Said::Hash) => BodyNeed::Hash,
+            // A retry, for a wrong clock or an expired token, is worth some memory. A mistake is told when signing.
+            Ok(_) | Err(_) => BodyNeed::Spare,
         }
     }
 
-    fn recode(&self, draft: &Draft, _: &Round<'_>) -> Result<Option<Recoding>, Failure> {
-        if !content(draft).is_some_and(|said| said.starts_with("STREAMING-AWS4-")) {
-            return Ok(None);
+    fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
+        Box::new(AwsAttempt { scheme: self, credentials: None })
+    }
+}
+
+struct AwsAttempt {
+    scheme: Arc<AwsSigv4>,
+    /// What the request is signed with; others may be fetched meanwhile.
+    credentials: Option<Arc<Credentials>>,
+}
+
+impl Attempt for AwsAttempt {
+    fn prepare<'a>(&'a mut self, _: &'a Draft, round: &'a Round<'a>) -> Option<Preparation<'a>> {
+        let Self { scheme, credentials } = self;
+        if let Some(Ok(known)) = scheme.source.at_hand() {
+            *credentials = Some(known);
+            return None;
         }
-        let (claim, credentials, target) = (Claim::read(draft), self.source.now()?, self.target(draft)?);
-        let claim = claim.filter(|claim| claim.access_key == credentials.access_key);
-        let claim =
-            claim.ok_or_else(|| Failure::new(Cause::Credential, "the AWS credentials changed while a request was signed"))?;
-        let Target { algorithm, region, service } = &target;
-        let text = |name| draft.headers.get(name).and_then(|value| value.to_str().ok());
-        let trailer = content(draft).is_some_and(|said| said.ends_with("-TRAILER"));
-        let seal = Arc::new(Seal {
-            algorithm: *algorithm,
-            signer: Signer::new(*algorithm, &credentials, &claim.day, region, service)?,
-            scope: algorithm.scope(&claim.day, region, service),
-            time: claim.time,
-            seed: claim.signature,
-            trailer,
-            decoded: text(DECODED).and_then(|text| text.trim().parse().ok()),
-            trailer_length: text(TRAILER).and_then(chunks::trailer_length),
-        });
-        Ok(Some(Arc::new(move || Box::new(Chunks::new(seal.clone())) as Box<dyn Recode>)))
+        Some(Box::pin(async move {
+            *credentials = Some(scheme.source.ready(round.moment).await?);
+            Ok(())
+        }))
     }
 
-    fn wants_body(&self, answer: &Answer<'_>) -> bool {
-        matches!(answer.status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+    fn sign(&mut self, draft: &mut Draft, round: &Round<'_>) -> Result<Signed, Failure> {
+        let credentials = self.credentials.as_ref();
+        let missing = || Failure::new(Cause::Credential, "the AWS credentials have not been fetched");
+        self.scheme.sign(draft, credentials.ok_or_else(missing)?, round.moment)
     }
 
-    fn answers_with(&self, answer: &Answer<'_>, body: &[u8], round: &Round<'_>) -> Verdict {
+    fn on_response(&mut self, answer: &Answer<'_>, body: &[u8], round: &Round<'_>) -> Verdict {
+        let scheme = &self.scheme;
         // Each reason once, all in all; the first round may be another scheme's.
-        if !self.wants_body(answer) || round.attempt > 1 {
+        if !TELLING.contains(&answer.status) || round.attempt > 1 {
             return Verdict::Final;
         }
         let text = String::from_utf8_lossy(body);
         let kind = answer.headers.get(ERROR).and_then(|value| value.to_str().ok()).unwrap_or("");
         let is = |codes: &[&str]| codes.iter().any(|code| kind.contains(code) || text.contains(code));
         let Some(claim) = Claim::read(answer.draft) else { return Verdict::Final };
-        if is(EXPIRED) && self.source.forget(&claim.access_key) {
+        if is(EXPIRED) && scheme.source.forget(&claim.access_key) {
             return Verdict::Again;
         }
         let skew = ahead(answer, round.moment.now());
-        let known = self.lock().get(&answer.draft.origin).copied().unwrap_or_default();
+        let known = scheme.lock().get(&answer.draft.origin).copied().unwrap_or_default();
         // A mere refusal is looked at only where the clocks differ by what servers object to.
         let doubt = if is(SKEWED) { 30 } else { 240 };
         if let Some(ahead) = skew.filter(|ahead| (ahead - known.ahead).abs() >= doubt) {
             tracing::warn!(origin = %answer.draft.origin, seconds = ahead, "the server's clock is ahead of ours by so much (behind, if negative); signing by its clock");
-            self.learn(&answer.draft.origin, |learned| learned.ahead = ahead);
+            scheme.learn(&answer.draft.origin, |learned| learned.ahead = ahead);
             return Verdict::Again;
         }
         if is(WRONG) {
             if answer.draft.query().is_some_and(|query| query.contains('+')) && !known.plus_is_space {
-                self.learn(&answer.draft.origin, |learned| learned.plus_is_space = true);
+                scheme.learn(&answer.draft.origin, |learned| learned.plus_is_space = true);
                 return Verdict::Again;
             }
             tracing::warn!(origin = %answer.draft.origin, access_key = %claim.access_key, scope = %claim.scope, "the server refuses the signature: check secret_key, and region and service if they are set");
@@ -399,16 +424,17 @@ impl Authorizer for AwsSigv4 {
         Verdict::Final
     }
 
-    fn canonical(&self, draft: &Draft, _: &Round<'_>) -> Option<String> {
-        let (claim, target) = (Claim::read(draft)?, self.target(draft).ok()?);
-        let said = self.said(draft, &target.service).ok()?;
+    fn canonical(&self, draft: &Draft) -> Option<String> {
+        let scheme = &self.scheme;
+        let (claim, target) = (Claim::read(draft)?, scheme.target(draft).ok()?);
+        let said = scheme.said(draft, &target.service).ok()?;
         let payload = match content(draft) {
             Some(shown) => shown.to_owned(),
-            None => self.payload(&said, target.algorithm, draft).ok()?,
+            None => scheme.payload(&said, target.algorithm, draft).ok()?,
         };
-        let request = canonical::request(draft, &claim.signed, &payload, self.style(&target.service));
+        let request = canonical::request(draft, &claim.signed, &payload, scheme.style(&target.service));
         let text = canonical::string_to_sign(target.algorithm.name(), &claim.time, &claim.scope, &request);
-        let request = match self.source.now().ok()?.session_token.clone() {
+        let request = match &self.credentials.as_ref()?.session_token {
             Some(token) => hide(&request, token.expose()),
             None => request,
         };

@@ -61,12 +61,11 @@ fn given(fields: &Fields<'_>, decode: &mut Decode<'_>) -> Option<Source> {
             return None;
         }
     }
-    Some(Source::Given { access_key, secret_key, session_token })
+    Some(Source::given(access_key, secret_key, session_token))
 }
 
 fn keys(access_key: &str, secret_key: &str, session_token: Option<&str>) -> Source {
-    let fixed = |text: &str| Value::Fixed(Secret::new(text));
-    Source::Given { access_key: fixed(access_key), secret_key: fixed(secret_key), session_token: session_token.map(fixed) }
+    Source::known(&Secret::new(access_key), &Secret::new(secret_key), session_token.map(Secret::new).as_ref())
 }
 
 struct Finder<'a, 'd, 'm> {

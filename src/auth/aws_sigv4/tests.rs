@@ -9,6 +9,7 @@ use super::settings::build;
 use super::*;
 use crate::auth::Making;
 use crate::auth::live::Value;
+use crate::auth::testing::sign_ready;
 use crate::config::{Decode, Report, Scope};
 use crate::draft::Held;
 use crate::moment::Moment;
@@ -21,11 +22,8 @@ const WIRE: &str = include_str!("../../../tests/vectors/aws_sigv4_wire.json");
 
 fn given(credential: &Json) -> Source {
     let fixed = |name: &str| credential[name].as_str().map(|text| Value::Fixed(Secret::new(text)));
-    Source::Given {
-        access_key: fixed("access_key_id").unwrap(),
-        secret_key: fixed("secret_access_key").unwrap(),
-        session_token: fixed("session_token").or_else(|| fixed("token")),
-    }
+    let session_token = fixed("session_token").or_else(|| fixed("token"));
+    Source::given(fixed("access_key_id").unwrap(), fixed("secret_access_key").unwrap(), session_token)
 }
 
 fn draft(method: &str, host: &str, target: &str, body: &[u8]) -> Draft {
@@ -42,19 +40,32 @@ fn draft(method: &str, host: &str, target: &str, body: &[u8]) -> Draft {
 
 fn with_round<T>(at: SystemTime, attempt: u8, work: impl FnOnce(&Round<'_>) -> T) -> T {
     let moment = Moment::pinned(Some(at), []);
-    let memory = Mutex::new(None);
-    work(&Round { moment: &moment, attempt, user: None, peer: None, channel_binding: None, memory: &memory })
+    work(&Round { moment: &moment, attempt, user: None, peer: None, channel_binding: None })
 }
 
 fn clock(text: &str) -> SystemTime {
     OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).unwrap().into()
 }
 
-fn sign(aws: &AwsSigv4, draft: &mut Draft, at: SystemTime) -> (String, Claim) {
+fn signed(aws: &AwsSigv4, draft: &mut Draft, at: SystemTime) -> Result<Signed, Failure> {
+    let credentials = aws.source.at_hand().unwrap()?;
+    aws.sign(draft, &credentials, &Moment::pinned(Some(at), []))
+}
+
+fn sign(aws: &Arc<AwsSigv4>, draft: &mut Draft, at: SystemTime) -> (String, Claim) {
+    let mut attempt = aws.clone().begin();
     with_round(at, 0, |round| {
-        aws.sign(draft, round).unwrap();
-        (aws.canonical(draft, round).unwrap(), Claim::read(draft).unwrap())
+        assert!(attempt.prepare(draft, round).is_none());
+        attempt.sign(draft, round).unwrap();
+        (attempt.canonical(draft).unwrap(), Claim::read(draft).unwrap())
     })
+}
+
+/// As it stands in the head or the query.
+fn signature(draft: &Draft) -> String {
+    let field = draft.headers.get(header::AUTHORIZATION).map_or("", |field| field.to_str().unwrap());
+    let all = format!("{field} {}", draft.target);
+    all.split("Signature=").nth(1).unwrap().split(['&', ' ']).next().unwrap().to_owned()
 }
 
 /// Why a vector cannot be had from what stands on a wire.
@@ -75,7 +86,7 @@ fn skipped(id: &str) -> Option<&'static str> {
 
 /// A vector's request as it would come, and an authorizer of its settings. Names of signed headers are those of the
 /// vector, since the suite signs all.
-fn case(vector: &Json, form: Form, algorithm: Algorithm) -> (AwsSigv4, Draft) {
+fn case(vector: &Json, form: Form, algorithm: Algorithm) -> (Arc<AwsSigv4>, Draft) {
     let request = &vector["request"];
     let headers: Vec<(&str, &str)> = request["headers"]
         .as_array()
@@ -102,7 +113,7 @@ fn case(vector: &Json, form: Form, algorithm: Algorithm) -> (AwsSigv4, Draft) {
         extra: headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect(),
         fallback: None,
     };
-    (AwsSigv4::new(given(&vector["credential"]), settings), draft)
+    (Arc::new(AwsSigv4::new(given(&vector["credential"]), settings)), draft)
 }
 
 /// What `-v` shows of the expected texts: all but the session token.
@@ -133,10 +144,10 @@ fn every_vector_of_version_4_is_reproduced() {
                 continue;
             }
             let (aws, mut draft) = case(vector, form, Algorithm::V4);
-            let (canonical, claim) = sign(&aws, &mut draft, clock(vector["clock"].as_str().unwrap()));
+            let (canonical, _) = sign(&aws, &mut draft, clock(vector["clock"].as_str().unwrap()));
             assert_eq!(canonical, shown(vector, expected), "{id} {name}");
             if let Some(signature) = expected["signature"].as_str() {
-                assert_eq!(claim.signature, signature, "{id} {name}");
+                assert_eq!(self::signature(&draft), signature, "{id} {name}");
             }
             if let Some(authorization) = expected["authorization"].as_str() {
                 let squeezed = draft.headers[header::AUTHORIZATION].to_str().unwrap().replace(", ", ",");
@@ -170,11 +181,11 @@ fn every_vector_of_version_4a_is_reproduced_but_for_its_random_number() {
             }
             let expected = &vector["expected"][name];
             let (aws, mut draft) = case(vector, form, Algorithm::V4a);
-            let (canonical, claim) = sign(&aws, &mut draft, clock(vector["clock"].as_str().unwrap()));
+            let (canonical, _) = sign(&aws, &mut draft, clock(vector["clock"].as_str().unwrap()));
             assert_eq!(canonical, shown(vector, expected), "{id} {name}");
             let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &point);
             let text = expected["string_to_sign"].as_str().unwrap();
-            key.verify(text.as_bytes(), &bytes(&claim.signature)).unwrap();
+            key.verify(text.as_bytes(), &bytes(&signature(&draft))).unwrap();
             key.verify(text.as_bytes(), &bytes(expected["one_valid_signature_der_hex"].as_str().unwrap())).unwrap();
             done += 1;
         }
@@ -194,7 +205,7 @@ fn what_stands_on_the_wire_is_signed_as_botocore_does() {
             service: Some(text("service").to_owned()),
             ..Settings::default()
         };
-        let aws = AwsSigv4::new(given(&file["credential"]), settings);
+        let aws = Arc::new(AwsSigv4::new(given(&file["credential"]), settings));
         let mut draft = draft("GET", file["host"].as_str().unwrap(), text("wire_target"), b"");
         let (canonical, _) = sign(&aws, &mut draft, clock("2015-08-30T12:36:00Z"));
         let lines: Vec<&str> = canonical.lines().collect();
@@ -242,11 +253,11 @@ fn the_documented_chunked_upload_is_reproduced_however_its_client_cut_it() {
     draft.body = Body::Streamed(Some(66824));
     assert_eq!(aws.body_need(&draft), BodyNeed::Spare);
     let at = clock(vector["clock"].as_str().unwrap());
-    let (canonical, claim) = sign(&aws, &mut draft, at);
+    let recoding = signed(&aws, &mut draft, at).unwrap().transform.unwrap();
+    let (canonical, _) = sign(&aws, &mut draft, at);
     let expected = &vector["expected"];
     assert_eq!(canonical.split("\n\n---").next(), expected["seed_canonical_request"].as_str());
-    assert_eq!(claim.signature, expected["seed_signature"].as_str().unwrap());
-    let recoding = with_round(at, 0, |round| aws.recode(&draft, round)).unwrap().unwrap();
+    assert_eq!(signature(&draft), expected["seed_signature"].as_str().unwrap());
     let wanted: Vec<&str> =
         expected["chunks"].as_array().unwrap().iter().map(|chunk| chunk["signature"].as_str().unwrap()).collect();
     for (sizes, piece) in [(vec![65536, 1024], 66824), (vec![65536, 1024], 1), (vec![66560], 1000), (vec![8192; 8], 70000)] {
@@ -257,9 +268,9 @@ fn the_documented_chunked_upload_is_reproduced_however_its_client_cut_it() {
     }
 }
 
-fn upload(algorithm: Algorithm, content: &str, decoded: usize, trailer: Option<&str>) -> (AwsSigv4, Draft) {
+fn upload(algorithm: Algorithm, content: &str, decoded: usize, trailer: Option<&str>) -> (Arc<AwsSigv4>, Draft) {
     let credential = serde_json::json!({ "access_key_id": "AK", "secret_access_key": "sk" });
-    let aws = AwsSigv4::new(given(&credential), Settings { algorithm: Some(algorithm), ..Settings::default() });
+    let aws = Arc::new(AwsSigv4::new(given(&credential), Settings { algorithm: Some(algorithm), ..Settings::default() }));
     let mut draft = draft("PUT", "b.s3.eu-west-1.amazonaws.com", "/k", b"");
     draft.body = Body::Streamed(None);
     draft.headers.insert(CONTENT, content.parse().unwrap());
@@ -278,9 +289,8 @@ fn trailers_are_signed_and_lengths_are_known_beforehand_for_both_algorithms() {
         // Whichever the client had, its own dummy algorithm is replaced.
         let (aws, mut draft) =
             upload(algorithm, "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER", 200_000, Some("x-amz-checksum-crc32"));
-        sign(&aws, &mut draft, clock(NOW));
+        let recoding = signed(&aws, &mut draft, clock(NOW)).unwrap().transform.unwrap();
         assert_eq!(content(&draft), Some(format!("STREAMING-{}-PAYLOAD-TRAILER", algorithm.name()).as_str()));
-        let recoding = with_round(clock(NOW), 0, |round| aws.recode(&draft, round)).unwrap().unwrap();
         let body = client_chunks(&[200_000], "x-amz-checksum-crc32:AAAAAA==\r\nx-amz-trailer-signature:0\r\n");
         let (made, length) = recoded(&recoding, &body, 7000).unwrap();
         assert_eq!(length, Some(made.len() as u64));
@@ -299,12 +309,11 @@ fn trailers_are_signed_and_lengths_are_known_beforehand_for_both_algorithms() {
 #[test]
 fn each_chunk_of_version_4a_is_signed_over_the_one_before() {
     let (aws, mut draft) = upload(Algorithm::V4a, "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", 70_000, None);
-    let (_, claim) = sign(&aws, &mut draft, clock(NOW));
-    let recoding = with_round(clock(NOW), 0, |round| aws.recode(&draft, round)).unwrap().unwrap();
+    let recoding = signed(&aws, &mut draft, clock(NOW)).unwrap().transform.unwrap();
     let (made, _) = recoded(&recoding, &client_chunks(&[70_000], ""), 9999).unwrap();
     let pair = keys::derive("AK", "sk").unwrap();
     let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, pair.public_key().as_ref());
-    let mut previous = claim.signature;
+    let mut previous = signature(&draft);
     for (signature, size) in signatures(&made).iter().zip([65536, 70_000 - 65536, 0]) {
         let signature = signature.trim_end_matches('*');
         let hash = canonical::sha256(&[&vec![b'a'; size]]);
@@ -321,8 +330,7 @@ fn each_chunk_of_version_4a_is_signed_over_the_one_before() {
 #[test]
 fn a_body_that_is_not_aws_chunked_is_broken_off_with_the_reason() {
     let (aws, mut draft) = upload(Algorithm::V4, "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", 10, None);
-    sign(&aws, &mut draft, clock(NOW));
-    let recoding = with_round(clock(NOW), 0, |round| aws.recode(&draft, round)).unwrap().unwrap();
+    let recoding = signed(&aws, &mut draft, clock(NOW)).unwrap().transform.unwrap();
     let cases: [(&[u8], &str); 7] = [
         (b"plain text\r\n", "does not begin with its size"),
         (b"a;chunk-signature=0\r\n0123456789", "ends before its last chunk"),
@@ -339,9 +347,9 @@ fn a_body_that_is_not_aws_chunked_is_broken_off_with_the_reason() {
     }
 }
 
-fn keyed(settings: Settings) -> AwsSigv4 {
+fn keyed(settings: Settings) -> Arc<AwsSigv4> {
     let credential = serde_json::json!({ "access_key_id": "AK", "secret_access_key": "sk", "session_token": "t/+k" });
-    AwsSigv4::new(given(&credential), settings)
+    Arc::new(AwsSigv4::new(given(&credential), settings))
 }
 
 #[test]
@@ -398,7 +406,7 @@ fn what_is_said_of_the_body_depends_on_service_scheme_setting_and_client() {
         }
         assert_eq!(aws.body_need(&draft), need, "{host} {client}");
         draft.body = Body::Streamed(Some(3));
-        let outcome = with_round(clock(NOW), 0, |round| aws.sign(&mut draft, round));
+        let outcome = signed(&aws, &mut draft, clock(NOW));
         match streamed {
             Some(said) => assert_eq!(content(&draft), Some(said), "{host}"),
             None => assert!(outcome.is_err(), "{host} {client}"),
@@ -406,7 +414,7 @@ fn what_is_said_of_the_body_depends_on_service_scheme_setting_and_client() {
     }
     let mut events = draft("POST", "transcribestreaming.us-east-1.amazonaws.com", "/", b"");
     events.headers.insert(CONTENT, "STREAMING-AWS4-HMAC-SHA256-EVENTS".parse().unwrap());
-    let failure = with_round(clock(NOW), 0, |round| keyed(Settings::default()).sign(&mut events, round)).err().unwrap();
+    let failure = signed(&keyed(Settings::default()), &mut events, clock(NOW)).err().unwrap();
     assert!(failure.details.contains("not supported"), "{failure}");
 }
 
@@ -414,22 +422,22 @@ fn what_is_said_of_the_body_depends_on_service_scheme_setting_and_client() {
 fn a_host_that_tells_nothing_is_a_failure_that_names_the_setting() {
     let mut draft = draft("GET", "api.example.com", "/", b"");
     let aws = keyed(Settings::default());
-    let failure = with_round(clock(NOW), 0, |round| aws.sign(&mut draft, round)).err().unwrap();
+    let failure = signed(&aws, &mut draft, clock(NOW)).err().unwrap();
     assert!(failure.to_string().contains("set `service` in `aws_sigv4`"), "{failure}");
     let aws = keyed(Settings { service: Some("execute-api".into()), ..Settings::default() });
-    let failure = with_round(clock(NOW), 0, |round| aws.sign(&mut draft, round)).err().unwrap();
+    let failure = signed(&aws, &mut draft, clock(NOW)).err().unwrap();
     assert!(failure.to_string().contains("set `region` in `aws_sigv4`"), "{failure}");
     assert!(!draft.headers.contains_key(header::AUTHORIZATION));
 }
 
-fn answered(aws: &AwsSigv4, draft: &Draft, fields: &[(HeaderName, &str)], body: &str, attempt: u8) -> Verdict {
+fn answered(aws: &Arc<AwsSigv4>, draft: &Draft, fields: &[(HeaderName, &str)], body: &str, attempt: u8) -> Verdict {
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
         headers.insert(name, value.parse().unwrap());
     }
     let answer = Answer { draft, status: StatusCode::FORBIDDEN, headers: &headers };
-    assert!(aws.wants_body(&answer));
-    with_round(clock(NOW), attempt, |round| aws.answers_with(&answer, body.as_bytes(), round))
+    assert!(aws.facts().reads_bodies_of.contains(&answer.status));
+    with_round(clock(NOW), attempt, |round| aws.clone().begin().on_response(&answer, body.as_bytes(), round))
 }
 
 #[test]
@@ -467,21 +475,18 @@ async fn expired_credentials_are_fetched_anew_once_and_renewed_before_their_end(
     let script = "n=$(cat n 2>/dev/null || echo 0); n=$((n+1)); echo $n > n; echo \"{\\\"Version\\\":1,\\\"AccessKeyId\\\":\\\"AK$n\\\",\\\"SecretAccessKey\\\":\\\"s\\\",\\\"Expiration\\\":\\\"2099-01-01T00:00:00Z\\\"}\"";
     let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
     let command = Command { argv, directory: dir.path().to_owned(), timeout: Duration::from_secs(5), ttl: None };
-    let aws = AwsSigv4::new(Source::fetched(Provider::Command(command)), Settings::default());
+    let aws = Arc::new(AwsSigv4::new(Source::fetched(Provider::Command(command)), Settings::default()));
     let moment = Moment::real();
-    let memory = Mutex::new(None);
-    let round = Round { moment: &moment, attempt: 0, user: None, peer: None, channel_binding: None, memory: &memory };
+    let round = Round { moment: &moment, attempt: 0, user: None, peer: None, channel_binding: None };
     let mut draft = draft("GET", "sqs.us-east-1.amazonaws.com", "/", b"");
     for _ in 0..3 {
-        aws.prepare(&round).await.unwrap();
-        aws.sign(&mut draft, &round).unwrap();
+        sign_ready(&mut *aws.clone().begin(), &mut draft, &round).await.unwrap();
     }
     assert_eq!(Claim::read(&draft).unwrap().access_key, "AK1");
     let kind = [(ERROR, "ExpiredTokenException:http://internal.amazon.com/")];
     assert_eq!(answered(&aws, &draft, &[], "<Code>AccessDenied</Code>", 0), Verdict::Final);
     assert_eq!(answered(&aws, &draft, &kind, "", 0), Verdict::Again);
-    aws.prepare(&round).await.unwrap();
-    aws.sign(&mut draft, &round).unwrap();
+    sign_ready(&mut *aws.clone().begin(), &mut draft, &round).await.unwrap();
     assert_eq!(Claim::read(&draft).unwrap().access_key, "AK2");
     assert_eq!(answered(&aws, &draft, &kind, "", 1), Verdict::Final);
 }
@@ -610,11 +615,9 @@ async fn access_key(yaml: &str, env: &[(&str, &str)]) -> Result<String, Failure>
     let (built, told) = built(yaml, env);
     let aws = built.unwrap_or_else(|| panic!("{told}"));
     let moment = Moment::real();
-    let memory = Mutex::new(None);
-    let round = Round { moment: &moment, attempt: 0, user: None, peer: None, channel_binding: None, memory: &memory };
+    let round = Round { moment: &moment, attempt: 0, user: None, peer: None, channel_binding: None };
     let mut draft = draft("GET", "sqs.us-east-1.amazonaws.com", "/", b"");
-    aws.prepare(&round).await?;
-    aws.sign(&mut draft, &round)?;
+    sign_ready(&mut *aws.begin(), &mut draft, &round).await?;
     Ok(Claim::read(&draft).unwrap().access_key)
 }
 

@@ -13,7 +13,9 @@ use self::formats::Format;
 use super::aws_sigv4;
 use super::helper::Run;
 use super::live::Fresh;
-use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, Verdict};
+use super::{
+    Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
+};
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
@@ -148,25 +150,46 @@ fn repository(path: &str) -> Option<&str> {
 }
 
 impl Authorizer for Exec {
-    fn needs(&self) -> Needs {
-        Needs { prepare: true, answers: true, body: BodyNeed::Spare, own_connection: false }
+    fn facts(&self) -> Facts {
+        Facts { answers: true, ..Facts::default() }
     }
 
-    fn writes(&self) -> Vec<Spot> {
-        vec![Spot::Header(header::AUTHORIZATION)]
+    fn locations(&self) -> Locations {
+        Locations::of([Spot::Header(header::AUTHORIZATION)])
     }
 
-    fn prepare_for<'a>(&'a self, draft: &'a Draft, round: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(async move {
-            let (question, fresh) = self.fresh(draft);
-            fresh.ready(|| self.fetch(&question, round)).await.map(|_| ())
-        })
+    fn body_need(&self, _: &Draft) -> BodyNeed {
+        BodyNeed::Spare
     }
 
-    fn sign(&self, draft: &mut Draft, _: &Round<'_>) -> Result<(), Failure> {
-        let fields = self.fresh(draft).1.now();
+    fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
+        Box::new(ExecAttempt { scheme: self, fields: None })
+    }
+}
+
+struct ExecAttempt {
+    scheme: Arc<Exec>,
+    /// What the request is sent with; the helper may be run again meanwhile.
+    fields: Option<Fields>,
+}
+
+impl Attempt for ExecAttempt {
+    fn prepare<'a>(&'a mut self, draft: &'a Draft, round: &'a Round<'a>) -> Option<Preparation<'a>> {
+        let (question, fresh) = self.scheme.fresh(draft);
+        if let Some(Ok(fields)) = fresh.at_hand() {
+            self.fields = Some(fields);
+            return None;
+        }
+        Some(Box::pin(async move {
+            self.fields = Some(fresh.ready(|| self.scheme.fetch(&question, round)).await?);
+            Ok(())
+        }))
+    }
+
+    fn sign(&mut self, draft: &mut Draft, _: &Round<'_>) -> Result<Signed, Failure> {
+        let fields = self.fields.as_ref();
         let fields = fields.ok_or_else(|| Failure::new(Cause::Credential, "the credential helper has not been run"))?;
-        if self.format == Format::Headers {
+        if self.scheme.format == Format::Headers {
             draft.headers.remove(header::AUTHORIZATION);
         }
         for (name, _) in fields.iter() {
@@ -176,17 +199,16 @@ impl Authorizer for Exec {
             draft.drop_look_alikes(name);
             draft.headers.append(name, value.clone());
         }
-        Ok(())
+        Ok(Signed::default())
     }
 
-    fn answers(&self, answer: &Answer<'_>, round: &Round<'_>) -> Verdict {
+    fn on_response(&mut self, answer: &Answer<'_>, _: &[u8], round: &Round<'_>) -> Verdict {
         if answer.status != StatusCode::UNAUTHORIZED {
             return Verdict::Final;
         }
-        let sent =
-            |fields: &Fields| fields.iter().all(|(name, value)| answer.draft.headers.get_all(name).iter().any(|v| v == value));
-        let fresh = self.fresh(answer.draft).1;
-        if fresh.forget(sent) && round.attempt == 0 { Verdict::Again } else { Verdict::Final }
+        let fresh = self.scheme.fresh(answer.draft).1;
+        let refused = fresh.forget(|kept| self.fields.as_ref() == Some(kept));
+        if refused && round.attempt == 0 { Verdict::Again } else { Verdict::Final }
     }
 }
 

@@ -3,6 +3,7 @@ use std::time::SystemTime;
 use http::HeaderMap;
 
 use super::*;
+use crate::auth::testing::sign_ready;
 use crate::draft::Body;
 use crate::moment::Moment;
 use crate::origin::{Host, Origin, Scheme as UrlScheme};
@@ -81,8 +82,8 @@ fn what_is_not_understood_is_refused_and_never_shown() {
     }
 }
 
-fn exec(script: &str, format: Format) -> Exec {
-    Exec::new(["sh", "-c", script, "helper"].map(str::to_owned).to_vec(), std::env::temp_dir(), format)
+fn exec(script: &str, format: Format) -> Arc<Exec> {
+    Arc::new(Exec::new(["sh", "-c", script, "helper"].map(str::to_owned).to_vec(), std::env::temp_dir(), format))
 }
 
 fn draft(url: &str) -> Draft {
@@ -97,18 +98,29 @@ fn draft(url: &str) -> Draft {
     }
 }
 
-async fn signed(exec: &Exec, draft: &mut Draft, attempt: u8) -> Result<String, Failure> {
-    let (moment, memory) = (Moment::pinned(Some(now()), []), Mutex::new(None));
-    let round = Round { moment: &moment, attempt, user: None, peer: None, channel_binding: None, memory: &memory };
-    exec.prepare_for(draft, &round).await?;
-    exec.sign(draft, &round)?;
-    Ok(draft.headers[header::AUTHORIZATION].to_str().unwrap().to_owned())
+/// One request of one that is under way.
+struct Exchange {
+    draft: Draft,
+    own: Box<dyn Attempt>,
 }
 
-fn answered(exec: &Exec, draft: &Draft, status: u16, attempt: u8) -> Verdict {
-    let (moment, memory) = (Moment::real(), Mutex::new(None));
-    let round = Round { moment: &moment, attempt, user: None, peer: None, channel_binding: None, memory: &memory };
-    exec.answers(&Answer { draft, status: StatusCode::from_u16(status).unwrap(), headers: &HeaderMap::new() }, &round)
+impl Exchange {
+    fn new(exec: &Arc<Exec>, url: &str) -> Self {
+        Self { draft: draft(url), own: exec.clone().begin() }
+    }
+
+    async fn signed(&mut self, attempt: u8) -> Result<String, Failure> {
+        let moment = Moment::pinned(Some(now()), []);
+        let round = Round { moment: &moment, attempt, user: None, peer: None, channel_binding: None };
+        sign_ready(&mut *self.own, &mut self.draft, &round).await?;
+        Ok(self.draft.headers[header::AUTHORIZATION].to_str().unwrap().to_owned())
+    }
+
+    fn answered(&mut self, status: u16, attempt: u8) -> Verdict {
+        let (moment, status, headers) = (Moment::real(), StatusCode::from_u16(status).unwrap(), HeaderMap::new());
+        let round = Round { moment: &moment, attempt, user: None, peer: None, channel_binding: None };
+        self.own.on_response(&Answer { draft: &self.draft, status, headers: &headers }, b"", &round)
+    }
 }
 
 #[tokio::test]
@@ -116,34 +128,32 @@ async fn a_401_has_the_helper_run_again_once() {
     let dir = tempfile::tempdir().unwrap();
     let script = format!("cd {}; echo x >> runs; echo token$(wc -l < runs)", dir.path().display());
     let exec = exec(&script, Format::Raw);
-    let mut first = draft("a.example/");
-    assert_eq!(signed(&exec, &mut first, 0).await.ok().unwrap(), "Bearer token1");
-    assert_eq!(signed(&exec, &mut draft("b.example/"), 0).await.ok().unwrap(), "Bearer token1");
-    assert_eq!(answered(&exec, &first, 200, 0), Verdict::Final);
-    assert_eq!(answered(&exec, &first, 403, 0), Verdict::Final);
-    assert_eq!(answered(&exec, &first, 401, 0), Verdict::Again);
-    assert_eq!(signed(&exec, &mut first, 1).await.ok().unwrap(), "Bearer token2");
-    assert_eq!(answered(&exec, &first, 401, 1), Verdict::Final);
+    let (mut first, mut late) = (Exchange::new(&exec, "a.example/"), Exchange::new(&exec, "b.example/"));
+    assert_eq!(first.signed(0).await.ok().unwrap(), "Bearer token1");
+    assert_eq!(late.signed(0).await.ok().unwrap(), "Bearer token1");
+    assert_eq!(first.answered(200, 0), Verdict::Final);
+    assert_eq!(first.answered(403, 0), Verdict::Final);
+    assert_eq!(first.answered(401, 0), Verdict::Again);
+    assert_eq!(first.signed(1).await.ok().unwrap(), "Bearer token2");
     // A request that was on its way with the old token does not take the new one away.
-    let mut late = draft("a.example/");
-    late.headers.insert(header::AUTHORIZATION, "Bearer token1".parse().unwrap());
-    assert_eq!(answered(&exec, &late, 401, 0), Verdict::Final);
-    assert_eq!(signed(&exec, &mut late, 0).await.ok().unwrap(), "Bearer token2");
+    assert_eq!(late.answered(401, 0), Verdict::Final);
+    assert_eq!(late.signed(0).await.ok().unwrap(), "Bearer token2");
+    assert_eq!(first.answered(401, 1), Verdict::Final);
 }
 
 #[tokio::test]
 async fn a_git_helper_is_asked_for_each_origin_by_itself() {
     let script = r#"test "$1" = get || exit 1; input=$(cat); echo username=u; printf 'password=%s\n' "$(echo $input)""#;
     let mut exec = exec(script, Format::Git);
-    let answer = async |exec: &Exec, url: &str| {
+    let answer = async |exec: &Arc<Exec>, url: &str| {
         use base64::Engine;
-        let text = signed(exec, &mut draft(url), 0).await.ok().unwrap();
+        let text = Exchange::new(exec, url).signed(0).await.ok().unwrap();
         let pair = base64::prelude::BASE64_STANDARD.decode(text.strip_prefix("Basic ").unwrap()).unwrap();
         String::from_utf8(pair).unwrap()
     };
     assert_eq!(answer(&exec, "git.example/o/r.git/info/refs").await, "u:capability[]=authtype protocol=https host=git.example");
     assert_eq!(answer(&exec, "git.example:8443/").await, "u:capability[]=authtype protocol=https host=git.example:8443");
-    exec.use_path = true;
+    Arc::get_mut(&mut exec).unwrap().use_path = true;
     let asked = "u:capability[]=authtype protocol=https host=git.example path=o/r.git";
     assert_eq!(answer(&exec, "git.example/o/r.git/info/refs?service=git-upload-pack").await, asked);
     assert_eq!(answer(&exec, "git.example/o/r.git/git-receive-pack").await, asked);
@@ -153,12 +163,12 @@ async fn a_git_helper_is_asked_for_each_origin_by_itself() {
 async fn a_kubernetes_plugin_is_told_which_version_to_print() {
     let script = r#"printf '%s' "$KUBERNETES_EXEC_INFO" | grep -q '"apiVersion":"client.authentication.k8s.io/v1"' || exit 1
         echo '{"kind":"ExecCredential","status":{"token":"t0k"}}'"#;
-    assert_eq!(signed(&exec(script, Format::Kubernetes), &mut draft("k.example/"), 0).await.ok().unwrap(), "Bearer t0k");
+    assert_eq!(Exchange::new(&exec(script, Format::Kubernetes), "k.example/").signed(0).await.ok().unwrap(), "Bearer t0k");
 }
 
 #[tokio::test]
 async fn output_that_has_expired_is_not_used() {
     let script = r#"echo '{"token":"s3cret","expires_at":"2030-03-17T17:46:39Z"}'"#;
-    let failure = signed(&exec(script, Format::Json), &mut draft("a.example/"), 0).await.err().unwrap();
+    let failure = Exchange::new(&exec(script, Format::Json), "a.example/").signed(0).await.err().unwrap();
     assert!(failure.details.contains("has expired already") && !failure.to_string().contains("s3cret"), "{failure}");
 }

@@ -12,7 +12,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use self::component::{Component, members, quoted};
 use super::jose::{Algorithm, SigningKey, Words, encodings};
-use super::{Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, covered, header_value};
+use super::{
+    Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, covered, fetched,
+    header_value,
+};
 use crate::config::{Decode, Fields, Node};
 use crate::draft::{Body, Draft};
 use crate::failure::{Cause, Failure};
@@ -281,18 +284,23 @@ fn set_member(headers: &mut HeaderMap, name: &HeaderName, label: &str, value: &s
 }
 
 impl Authorizer for HttpSignature {
-    fn needs(&self) -> Needs {
-        let body = if self.content_digest.is_some() { BodyNeed::Hash } else { BodyNeed::None };
-        Needs { prepare: self.key.is_live(), body, ..Needs::default() }
-    }
-    fn writes(&self) -> Vec<Spot> {
+    fn locations(&self) -> Locations {
         let digest = self.content_digest.map(|_| Spot::Aside(DIGEST));
-        [Spot::Header(INPUT), Spot::Header(SIGNATURE)].into_iter().chain(digest).collect()
+        Locations::of([Spot::Header(INPUT), Spot::Header(SIGNATURE)].into_iter().chain(digest))
     }
-    fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(self.key.ready())
+    fn body_need(&self, _: &Draft) -> BodyNeed {
+        if self.content_digest.is_some() { BodyNeed::Hash } else { BodyNeed::None }
     }
-    fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure> {
+    fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
+        Box::new(self)
+    }
+}
+
+impl Attempt for Arc<HttpSignature> {
+    fn prepare<'a>(&'a mut self, _: &'a Draft, _: &'a Round<'a>) -> Option<Preparation<'a>> {
+        fetched(self.key.values())
+    }
+    fn sign(&mut self, draft: &mut Draft, round: &Round<'_>) -> Result<Signed, Failure> {
         if !draft.headers.contains_key(INPUT) {
             // What no `Signature-Input` speaks of is a signature of another kind, older than RFC 9421.
             draft.headers.remove(SIGNATURE);
@@ -304,9 +312,10 @@ impl Authorizer for HttpSignature {
         let parameters = self.parameters(&lines, round, signer.algorithm(), id);
         let signature = BASE64_STANDARD.encode(signer.sign(base(&lines, &parameters).as_bytes())?);
         set_member(&mut draft.headers, &INPUT, &self.label, &parameters)?;
-        set_member(&mut draft.headers, &SIGNATURE, &self.label, &format!(":{signature}:"))
+        set_member(&mut draft.headers, &SIGNATURE, &self.label, &format!(":{signature}:"))?;
+        Ok(Signed::default())
     }
-    fn canonical(&self, draft: &Draft, _: &Round<'_>) -> Option<String> {
+    fn canonical(&self, draft: &Draft) -> Option<String> {
         Some(base(&self.lines(draft).ok()?, &self.sent(draft)?))
     }
 }

@@ -118,19 +118,14 @@ impl SigningKey {
         }
     }
 
-    /// [`SigningKey::ready`] must be awaited before [`SigningKey::now`].
+    /// Texts of it are fetched when needed.
     pub fn is_live(&self) -> bool {
-        self.text.fixed().is_none() || self.passphrase.as_ref().is_some_and(|value| value.fixed().is_none())
+        self.values().any(|value| value.fixed().is_none())
     }
 
-    /// # Errors
-    /// A command that prints the key or its passphrase fails.
-    pub async fn ready(&self) -> Result<(), Failure> {
-        self.text.ready().await?;
-        if let Some(passphrase) = &self.passphrase {
-            passphrase.ready().await?;
-        }
-        Ok(())
+    /// All that must be at hand before [`SigningKey::now`].
+    pub fn values(&self) -> impl Iterator<Item = &Value> {
+        std::iter::once(&self.text).chain(&self.passphrase)
     }
 
     /// # Errors

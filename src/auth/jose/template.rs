@@ -8,7 +8,6 @@ use crate::auth::live::Value;
 use crate::config::{self, Decode, Node, parse_duration};
 use crate::failure::Failure;
 use crate::moment::{Moment, NonceKind, random_hex};
-use crate::secret::Secret;
 
 /// Members of a JSON object, in order.
 #[derive(Clone, Default)]
@@ -71,25 +70,9 @@ impl Template {
         self.secrets().map(|(name, _)| name)
     }
 
-    pub fn is_live(&self) -> bool {
-        self.secrets().any(|(_, value)| value.fixed().is_none())
-    }
-
-    /// # Errors
-    /// A secret cannot be had.
-    pub async fn ready(&self) -> Result<(), Failure> {
-        for (_, value) in self.secrets() {
-            value.ready().await?;
-        }
-        Ok(())
-    }
-
-    /// The secrets as they are now.
-    ///
-    /// # Errors
-    /// One has not been fetched.
-    pub fn values(&self) -> Result<Vec<Secret>, Failure> {
-        self.secrets().map(|(_, value)| crate::auth::at_hand(value)).collect()
+    /// The secrets among the members.
+    pub fn values(&self) -> impl Iterator<Item = &Value> {
+        self.secrets().map(|(_, value)| value)
     }
 
     /// The object, at a moment.

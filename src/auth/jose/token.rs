@@ -9,6 +9,8 @@ use serde_json::{Map, Value as Json};
 
 use super::template::Template;
 use super::{Signer, SigningKey};
+use crate::auth::at_hand;
+use crate::auth::live::Value;
 use crate::failure::Failure;
 use crate::moment::Moment;
 use crate::secret::Secret;
@@ -43,16 +45,9 @@ impl Token {
         Self { key, header, claims, reuse, kept: Mutex::default() }
     }
 
-    pub fn is_live(&self) -> bool {
-        self.key.is_live() || self.claims.is_live() || self.header.is_live()
-    }
-
-    /// # Errors
-    /// The key or a claim cannot be had.
-    pub async fn ready(&self) -> Result<(), Failure> {
-        self.key.ready().await?;
-        self.header.ready().await?;
-        self.claims.ready().await
+    /// All that must be at hand before [`Token::take`].
+    pub fn values(&self) -> impl Iterator<Item = &Value> {
+        self.key.values().chain(self.header.values()).chain(self.claims.values())
     }
 
     /// The token: one made before while it lives, else a new one.
@@ -62,8 +57,8 @@ impl Token {
     pub fn take(&self, moment: &Moment) -> Result<Secret, Failure> {
         let signer = self.key.now()?;
         let Some(bound) = self.reuse else { return self.make(&signer, moment).map(|(token, _)| token) };
-        let (now, mut values) = (moment.now(), self.claims.values()?);
-        values.extend(self.header.values()?);
+        let now = moment.now();
+        let values: Vec<Secret> = self.claims.values().chain(self.header.values()).map(at_hand).collect::<Result<_, _>>()?;
         let mut kept = self.kept.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(kept) = &mut *kept
             && kept.values == values

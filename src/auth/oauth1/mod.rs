@@ -19,7 +19,10 @@ use self::base::Pair;
 use self::sha1::Sha1Key;
 use super::jose::{Algorithm, SigningKey, Words};
 use super::live::Value;
-use super::{Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot, at_hand, covered, header_value};
+use super::{
+    Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, at_hand, covered, fetched,
+    header_value,
+};
 use crate::config::{Decode, Fields, Node};
 use crate::draft::{Body, Draft, UNRESERVED};
 use crate::failure::{Cause, Failure};
@@ -115,17 +118,10 @@ enum RsaKey {
 }
 
 impl RsaKey {
-    fn is_live(&self) -> bool {
+    fn values(&self) -> Vec<&Value> {
         match self {
-            RsaKey::Jose(key) => key.is_live(),
-            RsaKey::Sha1(key) => key.is_live(),
-        }
-    }
-
-    async fn ready(&self) -> Result<(), Failure> {
-        match self {
-            RsaKey::Jose(key) => key.ready().await,
-            RsaKey::Sha1(key) => key.ready().await,
+            RsaKey::Jose(key) => key.values().collect(),
+            RsaKey::Sha1(key) => key.values().collect(),
         }
     }
 
@@ -245,7 +241,7 @@ fn form(draft: &Draft) -> Result<Vec<u8>, Failure> {
 impl OAuth1 {
     fn values(&self) -> impl Iterator<Item = &Value> {
         let rest = [&self.consumer_secret, &self.token, &self.token_secret].into_iter().filter_map(Option::as_ref);
-        std::iter::once(&self.consumer_key).chain(rest)
+        std::iter::once(&self.consumer_key).chain(rest).chain(self.private_key.iter().flat_map(RsaKey::values))
     }
 
     /// The parameters that are added, and replaced where the client sent them.
@@ -378,39 +374,15 @@ fn encoded(text: &str) -> String {
 }
 
 impl Authorizer for OAuth1 {
-    fn needs(&self) -> Needs {
-        let live = self.values().any(|value| value.fixed().is_none()) || self.private_key.as_ref().is_some_and(RsaKey::is_live);
-        Needs { prepare: live, body: if self.at == Where::Body { BodyNeed::Rewrite } else { BodyNeed::Hash }, ..Needs::default() }
-    }
-    fn writes(&self) -> Vec<Spot> {
-        match self.at {
-            Where::Header => vec![Spot::Header(header::AUTHORIZATION)],
-            Where::Query => self.names().map(|name| Spot::Query(name.to_owned())).collect(),
-            Where::Body => {
-                let fields = self.names().map(|name| Spot::BodyField(name.to_owned()));
-                fields.chain([Spot::Header(header::AUTHORIZATION)]).collect()
-            }
-        }
-    }
-    fn clears(&self) -> Vec<Spot> {
+    fn locations(&self) -> Locations {
+        let header = [Spot::Header(header::AUTHORIZATION)];
         let query = self.names().map(|name| Spot::Query(name.to_owned()));
         let body = self.names().map(|name| Spot::BodyField(name.to_owned()));
         match self.at {
-            Where::Header => query.chain(body).collect(),
-            Where::Query => body.chain([Spot::Header(header::AUTHORIZATION)]).collect(),
-            Where::Body => query.collect(),
+            Where::Header => Locations::of(header).clearing(query.chain(body)),
+            Where::Query => Locations::of(query).clearing(body.chain(header)),
+            Where::Body => Locations::of(body.chain(header)).clearing(query),
         }
-    }
-    fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(async {
-            for value in self.values() {
-                value.ready().await?;
-            }
-            match &self.private_key {
-                Some(key) => key.ready().await,
-                None => Ok(()),
-            }
-        })
     }
     fn body_need(&self, draft: &Draft) -> BodyNeed {
         match (is_form(&draft.headers), self.at) {
@@ -420,14 +392,24 @@ impl Authorizer for OAuth1 {
             (false, _) => BodyNeed::None,
         }
     }
-    fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure> {
+    fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
+        Box::new(self)
+    }
+}
+
+impl Attempt for Arc<OAuth1> {
+    fn prepare<'a>(&'a mut self, _: &'a Draft, _: &'a Round<'a>) -> Option<Preparation<'a>> {
+        fetched(self.values())
+    }
+    fn sign(&mut self, draft: &mut Draft, round: &Round<'_>) -> Result<Signed, Failure> {
         self.clear(draft)?;
         let mut parameters = self.parameters(draft, round)?;
         let signature = self.signature(&self.base_string(draft, &parameters)?)?;
         parameters.push(Pair::new("oauth_signature", &signature));
-        self.place(draft, &parameters)
+        self.place(draft, &parameters)?;
+        Ok(Signed::default())
     }
-    fn canonical(&self, draft: &Draft, _: &Round<'_>) -> Option<String> {
+    fn canonical(&self, draft: &Draft) -> Option<String> {
         // The parameters stand in the draft already; a form body that carries them was signed without them.
         self.base_string(draft, &self.sent(draft)?).ok()
     }

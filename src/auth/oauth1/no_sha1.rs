@@ -1,5 +1,6 @@
 //! RSA-SHA1 in builds without OpenSSL: refused, with the build that has it.
 
+use crate::auth::live::Value;
 use crate::config::{Decode, Fields};
 use crate::failure::Failure;
 
@@ -15,13 +16,7 @@ impl Sha1Key {
         None
     }
 
-    pub fn is_live(&self) -> bool {
-        match *self {}
-    }
-
-    /// # Errors
-    /// Never: there is none.
-    pub async fn ready(&self) -> Result<(), Failure> {
+    pub fn values(&self) -> std::iter::Empty<&Value> {
         match *self {}
     }
 

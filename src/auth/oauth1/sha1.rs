@@ -22,7 +22,7 @@ impl Sha1Key {
         let text = Value::from(decode.key_material(node)?);
         let passphrase = fields.get("passphrase").map_or(Some(None), |node| decode.text(node).map(Value::from).map(Some))?;
         let own = Self { text, passphrase };
-        if !own.is_live()
+        if own.values().all(|value| value.fixed().is_some())
             && let Err(failure) = own.sign(b"")
         {
             decode.report.error("private-key", node.place, failure.details).help = failure.hint;
@@ -31,18 +31,9 @@ impl Sha1Key {
         Some(own)
     }
 
-    pub fn is_live(&self) -> bool {
-        self.text.fixed().is_none() || self.passphrase.as_ref().is_some_and(|value| value.fixed().is_none())
-    }
-
-    /// # Errors
-    /// A command that prints the key or its passphrase fails.
-    pub async fn ready(&self) -> Result<(), Failure> {
-        self.text.ready().await?;
-        if let Some(passphrase) = &self.passphrase {
-            passphrase.ready().await?;
-        }
-        Ok(())
+    /// All that must be at hand before [`Sha1Key::sign`].
+    pub fn values(&self) -> impl Iterator<Item = &Value> {
+        std::iter::once(&self.text).chain(&self.passphrase)
     }
 
     /// # Errors

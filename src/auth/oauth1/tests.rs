@@ -1,7 +1,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::*;
-use crate::auth::testing::{at, build, draft, signed};
+use crate::auth::testing::{Alone as _, build, draft, signed};
 
 const VECTORS: &str = include_str!("../../../tests/vectors/oauth1.json");
 
@@ -59,13 +59,13 @@ fn every_vector_is_reproduced_but_those_with_a_key_too_short_for_the_library() {
         let scheme = oauth1(&settings);
         let clock = vector["clock"].as_u64().unwrap_or(1);
         let nonces = [(NonceKind::Oauth1, vector["nonce"].as_str().unwrap_or("n"))];
-        let field = signed(&*scheme, &mut draft, clock, &nonces, "authorization");
+        let field = signed(&scheme, &mut draft, clock, &nonces, "authorization");
         let mut mine = sent(&field);
         if vector["clock"].is_null() {
             // PLAINTEXT may go without them, and servers that want them take it with them.
             mine.retain(|(name, _)| name != "oauth_timestamp" && name != "oauth_nonce");
         } else {
-            let shown = at(clock, &[], 0, |round| scheme.canonical(&draft, round)).unwrap();
+            let shown = scheme.canonical(&draft).unwrap();
             assert_eq!(shown, vector["expected"]["base_string"].as_str().unwrap(), "{}", vector["id"]);
         }
         let mut theirs: Vec<(String, String)> =
@@ -128,8 +128,8 @@ fn rsa_signatures_are_over_the_base_string() {
     ] {
         let scheme = oauth1(&json!({ "consumer_key": "k", "signature_method": method, "private_key": key() }));
         let mut draft = draft("GET", "https://a.example/x?b=%20", &[], None);
-        let field = signed(&*scheme, &mut draft, 1000, &[(NonceKind::Oauth1, "n")], "authorization");
-        let base = at(1000, &[], 0, |round| scheme.canonical(&draft, round)).unwrap();
+        let field = signed(&scheme, &mut draft, 1000, &[(NonceKind::Oauth1, "n")], "authorization");
+        let base = scheme.canonical(&draft).unwrap();
         let signature = sent(&field).into_iter().find(|(name, _)| name == "oauth_signature").unwrap().1;
         let jwk: Map<String, Json> = serde_json::from_str(&key()).unwrap();
         let number =
@@ -149,7 +149,7 @@ fn parameters_land_in_query_or_form_body_and_replace_the_clients() {
     };
     let nonces = [(NonceKind::Oauth1, "n")];
     let mut query = draft("GET", "https://a.example/x?a=%7e&oauth_nonce=old&&b", &[], None);
-    signed(&*with("query"), &mut query, 1000, &nonces, "authorization");
+    signed(&with("query"), &mut query, 1000, &nonces, "authorization");
     let target = query.query().unwrap();
     assert!(target.starts_with("a=%7e&&b&oauth_consumer_key=k&") && target.matches("oauth_nonce").count() == 1, "{target}");
     assert!(target.contains("&oauth_signature=") && !query.headers.contains_key("authorization"));
@@ -158,7 +158,7 @@ fn parameters_land_in_query_or_form_body_and_replace_the_clients() {
     let mut body = draft("POST", "https://a.example/x", &form, Some(b"c=%20+&oauth_token=old&c"));
     let scheme = with("body");
     assert_eq!(scheme.body_need(&body), BodyNeed::Rewrite);
-    signed(&*scheme, &mut body, 1000, &nonces, "authorization");
+    signed(&scheme, &mut body, 1000, &nonces, "authorization");
     let Body::Held(held) = &body.body else { panic!() };
     let text = String::from_utf8(held.bytes().unwrap().to_vec()).unwrap();
     assert!(text.starts_with("c=%20+&c&oauth_consumer_key=k&") && !text.contains("old"), "{text}");
@@ -166,14 +166,14 @@ fn parameters_land_in_query_or_form_body_and_replace_the_clients() {
     // The same request signed for the header has the same signature: where they land is not signed.
     let mut header = draft("POST", "https://a.example/x", &form, Some(b"c=%20+&c"));
     let by_header = with("header");
-    let field = signed(&*by_header, &mut header, 1000, &nonces, "authorization");
+    let field = signed(&by_header, &mut header, 1000, &nonces, "authorization");
     let signature = sent(&field).into_iter().find(|(name, _)| name == "oauth_signature").unwrap().1;
     assert!(text.ends_with(&Pair::new("oauth_signature", &signature).joined()), "{text}");
-    let base = |scheme: &Arc<dyn Authorizer>, draft: &Draft| at(1000, &[], 0, |round| scheme.canonical(draft, round)).unwrap();
+    let base = |scheme: &Arc<dyn Authorizer>, draft: &Draft| scheme.canonical(draft).unwrap();
     assert_eq!(base(&scheme, &body), base(&by_header, &header));
     let mut other = draft("POST", "https://a.example/x", &[("content-type", "application/json")], Some(b"{}"));
     assert_eq!(scheme.body_need(&other), BodyNeed::None);
-    assert!(signed(&*scheme, &mut other, 1000, &nonces, "authorization").starts_with("OAuth "));
+    assert!(signed(&scheme, &mut other, 1000, &nonces, "authorization").starts_with("OAuth "));
 }
 
 #[test]

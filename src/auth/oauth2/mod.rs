@@ -19,7 +19,10 @@ use self::answer::Wrong;
 use self::dpop::{PROOF, Proven};
 use self::settings::Settings;
 use super::fetch::Client;
-use super::{Answer, Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Spot, Verdict, header_value};
+use super::{
+    Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Signed, Spot, Verdict,
+    header_value,
+};
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
@@ -63,82 +66,90 @@ fn build(node: &Node, decode: &mut Decode<'_>, making: &Making<'_>) -> Option<Ar
 struct OAuth2(Arc<Session>);
 
 impl OAuth2 {
-    fn token(&self) -> Result<Token, Failure> {
-        self.0.state.fresh.now().ok_or_else(|| Failure::new(Cause::Credential, "the token has not been fetched"))
-    }
-
     /// The word before the token: with a proof it is `DPoP`, whatever `prefix` says (RFC 9449 §7.1).
     fn field(&self, token: &Secret) -> Result<HeaderValue, Failure> {
         let prefix = if self.0.settings.dpop { "DPoP" } else { &self.0.settings.prefix };
         let text = if prefix.is_empty() { token.expose().to_owned() } else { format!("{prefix} {}", token.expose()) };
         header_value(&text, "token")
     }
-
-    /// The token that a draft was sent with; another one may have been fetched since.
-    fn sent(&self, draft: &Draft) -> Option<Secret> {
-        if self.0.settings.in_query {
-            let pairs = answer::pairs(draft.query()?);
-            return pairs.into_iter().find(|(name, _)| name == PARAMETER).map(|(_, token)| Secret::new(token));
-        }
-        let field = draft.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-        Some(Secret::new(field.rsplit(' ').next().unwrap_or(field)))
-    }
 }
 
 impl Authorizer for OAuth2 {
-    fn needs(&self) -> Needs {
-        Needs { prepare: true, answers: true, body: BodyNeed::Spare, own_connection: false }
+    fn facts(&self) -> Facts {
+        Facts { answers: true, ..Facts::default() }
     }
 
-    fn writes(&self) -> Vec<Spot> {
-        let token = match self.0.settings.in_query {
-            true => Spot::Query(PARAMETER.to_owned()),
-            false => Spot::Header(header::AUTHORIZATION),
+    /// Cleared are the other place of a token, and the proof of a client's own key.
+    fn locations(&self) -> Locations {
+        let (field, parameter) = (Spot::Header(header::AUTHORIZATION), Spot::Query(PARAMETER.to_owned()));
+        let (token, other, uncached) = match self.0.settings.in_query {
+            true => (parameter, field, Some(Spot::Aside(header::CACHE_CONTROL))),
+            false => (field, parameter, None),
         };
-        let proof = self.0.settings.dpop.then_some(Spot::Header(PROOF));
-        let uncached = self.0.settings.in_query.then_some(Spot::Aside(header::CACHE_CONTROL));
-        [Some(token), proof, uncached].into_iter().flatten().collect()
-    }
-
-    /// The other place of a token, and the proof of a client's own key.
-    fn clears(&self) -> Vec<Spot> {
-        let token = match self.0.settings.in_query {
-            true => Spot::Header(header::AUTHORIZATION),
-            false => Spot::Query(PARAMETER.to_owned()),
+        let (proof, others_proof) = match self.0.settings.dpop {
+            true => (Some(Spot::Header(PROOF)), None),
+            false => (None, Some(Spot::Header(PROOF))),
         };
-        let proof = (!self.0.settings.dpop).then_some(Spot::Header(PROOF));
-        [Some(token), proof].into_iter().flatten().collect()
+        let written = [Some(token), proof, uncached].into_iter().flatten();
+        Locations::of(written).clearing([Some(other), others_proof].into_iter().flatten())
     }
 
-    fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(async { self.0.ready().await.map(|_| ()) })
+    fn body_need(&self, _: &Draft) -> BodyNeed {
+        BodyNeed::Spare
     }
 
-    fn sign(&self, draft: &mut Draft, round: &Round<'_>) -> Result<(), Failure> {
-        let token = self.token()?;
-        if self.0.settings.in_query {
+    fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
+        Box::new(OAuth2Attempt { scheme: self, token: None })
+    }
+}
+
+struct OAuth2Attempt {
+    scheme: Arc<OAuth2>,
+    /// What the request is sent with; another one may be fetched meanwhile.
+    token: Option<Token>,
+}
+
+impl Attempt for OAuth2Attempt {
+    fn prepare<'a>(&'a mut self, _: &'a Draft, _: &'a Round<'a>) -> Option<Preparation<'a>> {
+        let session = &self.scheme.0;
+        if let Some(Ok(token)) = session.at_hand() {
+            self.token = Some(token);
+            return None;
+        }
+        Some(Box::pin(async {
+            self.token = Some(session.ready().await?);
+            Ok(())
+        }))
+    }
+
+    fn sign(&mut self, draft: &mut Draft, round: &Round<'_>) -> Result<Signed, Failure> {
+        let session = &self.scheme.0;
+        let token = self.token.as_ref();
+        let token = token.ok_or_else(|| Failure::new(Cause::Credential, "the token has not been fetched"))?;
+        if session.settings.in_query {
             draft.set_query(PARAMETER, token.access.expose());
             // RFC 6750 §2.3: what has a token in its URL must not be kept by caches.
             draft.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             draft.headers.remove(header::AUTHORIZATION);
         } else {
             draft.remove_queries(|name| name == PARAMETER);
-            draft.headers.insert(header::AUTHORIZATION, self.field(&token.access)?);
+            draft.headers.insert(header::AUTHORIZATION, self.scheme.field(&token.access)?);
         }
         draft.headers.remove(PROOF);
-        if self.0.settings.dpop {
+        if session.settings.dpop {
             let proven =
                 Proven { method: &draft.method, origin: &draft.origin, target: &draft.target, token: Some(&token.access) };
-            let nonce = self.0.state.nonces.of(&draft.origin);
-            let proof = self.0.key()?.proof(&proven, nonce.as_deref(), round.moment)?;
+            let nonce = session.state.nonces.of(&draft.origin);
+            let proof = session.key()?.proof(&proven, nonce.as_deref(), round.moment)?;
             draft.headers.insert(PROOF, header_value(&proof, "proof")?);
         }
-        Ok(())
+        Ok(Signed::default())
     }
 
-    fn answers(&self, answer: &Answer<'_>, round: &Round<'_>) -> Verdict {
-        let dpop = self.0.settings.dpop;
-        let new = dpop && self.0.state.nonces.learn(&answer.draft.origin, answer.headers);
+    fn on_response(&mut self, answer: &Answer<'_>, _: &[u8], round: &Round<'_>) -> Verdict {
+        let session = &self.scheme.0;
+        let dpop = session.settings.dpop;
+        let new = dpop && session.state.nonces.learn(&answer.draft.origin, answer.headers);
         if answer.status != StatusCode::UNAUTHORIZED {
             return Verdict::Final;
         }
@@ -149,7 +160,7 @@ impl Authorizer for OAuth2 {
         }
         let again = match dpop::asks_for_nonce(&challenges) {
             true => new,
-            false => blames_token(&challenges) && self.sent(answer.draft).is_some_and(|token| self.0.refused(&token)),
+            false => blames_token(&challenges) && self.token.as_ref().is_some_and(|token| session.refused(&token.access)),
         };
         if again { Verdict::Again } else { Verdict::Final }
     }

@@ -100,14 +100,19 @@ impl Session {
         Self { settings, secrets, others, client, store, state, endpoints: OnceCell::new(), patience }
     }
 
+    /// What [`Session::ready`] would say without fetching.
+    pub fn at_hand(&self) -> Option<Result<Token, Failure>> {
+        self.look_at_file();
+        self.state.fresh.at_hand()
+    }
+
     /// The token, fetched if need be. The fetching goes on when the one who asks no longer waits: a rotated
     /// refresh token must not get lost on the way.
     ///
     /// # Errors
     /// It cannot be had.
     pub async fn ready(self: &Arc<Self>) -> Result<Token, Failure> {
-        self.look_at_file();
-        if let Some(outcome) = self.state.fresh.at_hand() {
+        if let Some(outcome) = self.at_hand() {
             return outcome;
         }
         let session = self.clone();

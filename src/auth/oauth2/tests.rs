@@ -15,7 +15,7 @@ use super::request::{AtHand, Form};
 use super::*;
 use crate::auth::fetch::Fetched;
 use crate::auth::jose::thumbprint;
-use crate::auth::testing::{answered, at, build, build_session, build_with, draft};
+use crate::auth::testing::{Alone as _, answered, at, build, build_session, build_with, draft};
 use crate::config::Text;
 use crate::moment::{Moment, NonceKind};
 
@@ -157,10 +157,10 @@ fn every_published_message_is_reproduced_or_understood() {
                 at(0, &[], 0, |round| scheme.sign(&mut draft, round)).unwrap();
                 let field = inputs["headers"][0][1].as_str().unwrap();
                 let verdict =
-                    answered(&*scheme, &draft, 0, 0, inputs["status"].as_u64().unwrap() as u16, &[("www-authenticate", field)]);
+                    answered(&scheme, &draft, 0, 0, inputs["status"].as_u64().unwrap() as u16, &[("www-authenticate", field)]);
                 assert_eq!(verdict == Verdict::Again, expected["refresh_then_retry_once"].as_bool().unwrap(), "{id}");
                 // Once.
-                assert_eq!(answered(&*scheme, &draft, 0, 1, 401, &[("www-authenticate", field)]), Verdict::Final, "{id}");
+                assert_eq!(answered(&scheme, &draft, 0, 1, 401, &[("www-authenticate", field)]), Verdict::Final, "{id}");
             }
             "jwt-bearer-grant" => {
                 let mut claims = inputs["claims"].clone();
@@ -429,10 +429,10 @@ fn a_nonce_that_a_server_wants_is_in_the_next_proof_and_asked_for_once() {
         (claims(&draft)["nonce"].clone(), claims(&draft)["htu"].clone()),
         (Json::Null, "https://resource.example.org/r".into())
     );
-    assert_eq!(answered(&*scheme, &draft, 0, 0, 401, &fields), Verdict::Again);
+    assert_eq!(answered(&scheme, &draft, 0, 0, 401, &fields), Verdict::Again);
     at(0, &[], 1, |round| scheme.sign(&mut draft, round)).unwrap();
     assert_eq!(claims(&draft)["nonce"], "eyJ7S_zG.eyJH0-Z.HX4w-7v");
-    assert_eq!(answered(&*scheme, &draft, 0, 1, 401, &fields), Verdict::Final);
+    assert_eq!(answered(&scheme, &draft, 0, 1, 401, &fields), Verdict::Final);
     // Another server's proofs do not have it.
     draft.origin =
         Arc::new(crate::origin::Origin::new(crate::origin::Scheme::Https, crate::origin::Host::parse("b.example").unwrap(), 443));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::{HeaderValue, header};
 
 use super::live::Value;
-use super::{Authorizer, BodyNeed, BoxFuture, Making, Needs, Round, Scheme, Shape, Spot};
+use super::{Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched};
 use crate::config::{Decode, Node, Place};
 use crate::draft::{Body, Draft, Held, Recode, Recoding};
 use crate::failure::{Cause, Failure};
@@ -129,6 +129,16 @@ impl Placeholder {
         self.coding(draft).is_some() && matches!(&draft.body, Body::Streamed(_) | Body::Held(Held::Spilled(..)))
     }
 
+    fn recoding(&self, draft: &Draft, secret: &Secret) -> Option<Recoding> {
+        let coding = self.coding(draft).filter(|_| self.recodes(draft))?;
+        let pair = self.pair(secret, coding);
+        let length = match &draft.body {
+            Body::Streamed(length) if pair.from.len() == pair.to.len() => *length,
+            _ => None,
+        };
+        Some(Arc::new(move || Box::new(Swapped { swap: Swap::new(vec![pair.clone()]), length }) as Box<dyn Recode>))
+    }
+
     fn pair(&self, secret: &Secret, coding: Coding) -> Pair {
         Pair::new(self.dummy.clone(), coding.write(secret.expose()))
     }
@@ -170,21 +180,23 @@ impl Placeholder {
 }
 
 impl Authorizer for Placeholder {
-    fn needs(&self) -> Needs {
-        let body = if self.places.body { BodyNeed::Spare } else { BodyNeed::None };
-        Needs { prepare: self.value.fixed().is_none(), body, ..Needs::default() }
-    }
-    fn writes(&self) -> Vec<Spot> {
-        vec![Spot::Placeholder(self.dummy.clone()), Spot::Aside(header::ACCEPT_ENCODING)]
-    }
-    fn prepare<'a>(&'a self, _: &'a Round<'a>) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(async { self.value.ready().await.map(|_| ()) })
+    fn locations(&self) -> Locations {
+        Locations::of([Spot::Placeholder(self.dummy.clone()), Spot::Aside(header::ACCEPT_ENCODING)])
     }
     /// A body of known length that memory holds leaves with its length; any other is swapped as it streams.
     fn body_need(&self, draft: &Draft) -> BodyNeed {
         if self.coding(draft).is_some() { BodyNeed::Spare } else { BodyNeed::None }
     }
-    fn sign(&self, draft: &mut Draft, _: &Round<'_>) -> Result<(), Failure> {
+    fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
+        Box::new(self)
+    }
+}
+
+impl Attempt for Arc<Placeholder> {
+    fn prepare<'a>(&'a mut self, _: &'a Draft, _: &'a Round<'a>) -> Option<Preparation<'a>> {
+        fetched([&self.value])
+    }
+    fn sign(&mut self, draft: &mut Draft, _: &Round<'_>) -> Result<Signed, Failure> {
         let secret = self.secret()?;
         // A coded answer could not be looked into.
         draft.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -200,18 +212,9 @@ impl Authorizer for Placeholder {
             // Whether it is in there shows only when the head has left.
             draft.drop_digests();
         }
-        Ok(())
+        Ok(Signed { transform: self.recoding(draft, &secret), ..Signed::default() })
     }
-    fn recode(&self, draft: &Draft, _: &Round<'_>) -> Result<Option<Recoding>, Failure> {
-        let Some(coding) = self.coding(draft).filter(|_| self.recodes(draft)) else { return Ok(None) };
-        let pair = self.pair(&self.secret()?, coding);
-        let length = match &draft.body {
-            Body::Streamed(length) if pair.from.len() == pair.to.len() => *length,
-            _ => None,
-        };
-        Ok(Some(Arc::new(move || Box::new(Swapped { swap: Swap::new(vec![pair.clone()]), length }) as Box<dyn Recode>)))
-    }
-    fn mask(&self, draft: &Draft) -> Result<Vec<Pair>, Failure> {
+    fn masks(&self, draft: &Draft) -> Result<Vec<Pair>, Failure> {
         let secret = self.secret()?;
         let spelled = spellings(secret.expose()).into_iter();
         let mut pairs: Vec<Pair> = spelled.map(|real| Pair::new(real, self.dummy.clone())).collect();
