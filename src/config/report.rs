@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -10,7 +11,7 @@ use serde_json::{Value as Json, json};
 
 use super::shape::AuthType;
 use super::shown::forms::Known;
-use super::shown::{Page, Unspoken};
+use super::shown::{Page, Sought, Unspoken};
 use super::yaml;
 use crate::secret::Secret;
 
@@ -58,6 +59,8 @@ pub struct Report {
 
 /// More mistakes than this are only counted.
 const SHOWN: usize = 50;
+/// The same, for machines.
+const LISTED: usize = 200;
 
 impl Report {
     /// For a configuration whose auth types are these.
@@ -88,15 +91,15 @@ impl Report {
         self.known().is_word(text)
     }
 
-    /// Words of a message, without what may not be shown.
-    fn clean(&self, text: &str) -> String {
+    /// What may not stand in a message.
+    fn sought(&self) -> Sought<'_> {
         let hidden = self.pages.iter().flat_map(|page| page.hidden(&self.types, self.settings, self.known()));
-        self.withheld.cleaned(text, hidden.map(String::as_str), self.known())
+        self.withheld.with(hidden.map(String::as_str))
     }
 
     /// Where a file lies: not taken apart by what happens to stand in it too, only by what a variable put into its path.
     fn location(&self, path: &Path) -> String {
-        self.withheld.cleaned(&path.display().to_string(), std::iter::empty(), self.known())
+        self.withheld.with(std::iter::empty()).cleaned(&path.display().to_string(), self.known())
     }
 
     /// Remembers a file; its number is what places name.
@@ -191,6 +194,7 @@ impl Report {
     pub fn render(&self, color: bool) -> String {
         let mut text = String::new();
         let mut shown: Vec<(&str, Option<Place>)> = Vec::new();
+        let sought = self.sought();
         // In the order of the text; what stands nowhere comes last.
         let mut ordered: Vec<&Diagnostic> = self.diagnostics.iter().collect();
         ordered.sort_by_key(|diagnostic| match (diagnostic.at, diagnostic.place) {
@@ -200,11 +204,11 @@ impl Report {
         });
         for diagnostic in ordered {
             let key = (diagnostic.message.as_str(), diagnostic.place);
-            if shown.contains(&key) || shown.len() >= SHOWN {
+            if shown.len() >= SHOWN || shown.contains(&key) {
                 continue;
             }
             shown.push(key);
-            self.render_one(diagnostic, color, &mut text);
+            self.render_one(diagnostic, color, &sought, &mut text);
         }
         let count = |severity| self.diagnostics.iter().filter(|d| d.severity == severity).count();
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
@@ -220,12 +224,16 @@ impl Report {
     }
 
     /// What it says that is not in `told`; in `told` is then what it says. Where in a file a thing stands makes it no other.
-    pub fn news(&self, told: &mut BTreeSet<String>) -> String {
+    pub fn news(&self, told: &mut BTreeSet<u64>) -> String {
         let (mut text, mut now) = (String::new(), BTreeSet::new());
+        let sought = self.sought();
         for diagnostic in &self.diagnostics {
-            let key = format!("{} {}", diagnostic.code, self.clean(&diagnostic.message));
+            // No message is kept as it is: it has not been cleaned.
+            let mut hasher = DefaultHasher::new();
+            (diagnostic.code, &diagnostic.message).hash(&mut hasher);
+            let key = hasher.finish();
             if !told.contains(&key) && !now.contains(&key) && now.len() < SHOWN {
-                self.render_one(diagnostic, false, &mut text);
+                self.render_one(diagnostic, false, &sought, &mut text);
             }
             now.insert(key);
         }
@@ -250,13 +258,13 @@ impl Report {
         })
     }
 
-    fn render_one(&self, diagnostic: &Diagnostic, color: bool, text: &mut String) {
+    fn render_one(&self, diagnostic: &Diagnostic, color: bool, sought: &Sought<'_>, text: &mut String) {
         let paint = |code: &str, word: &str| if color { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() };
         let head = match diagnostic.severity {
             Severity::Error => paint("1;31", "error"),
             Severity::Warning => paint("1;33", "warning"),
         };
-        let _ = writeln!(text, "{head}: {}", self.clean(&diagnostic.message));
+        let _ = writeln!(text, "{head}: {}", sought.cleaned(&diagnostic.message, self.known()));
         if let Some((file, line, column)) = self.position(diagnostic)
             && let (Some((path, _)), Some(page)) = (self.files.get(usize::from(file)), self.pages.get(usize::from(file)))
         {
@@ -269,26 +277,46 @@ impl Report {
             let _ = writeln!(text, "{margin} {bar} {}{}", " ".repeat(caret), paint("1;31", "^"));
         }
         if let Some(help) = &diagnostic.help {
-            let _ = writeln!(text, "  {} {}", paint("1;36", "help:"), self.clean(help));
+            let _ = writeln!(text, "  {} {}", paint("1;36", "help:"), sought.cleaned(help, self.known()));
         }
         text.push('\n');
     }
 
-    /// The same for machines.
+    /// The same for machines; behind as many as are listed stands how many more there are.
     pub fn json(&self) -> Json {
+        self.listed(LISTED)
+    }
+
+    /// So many of them for machines.
+    pub fn listed(&self, most: usize) -> Json {
+        let sought = self.sought();
         let one = |diagnostic: &Diagnostic| {
             let position = self.position(diagnostic);
             json!({
                 "severity": match diagnostic.severity { Severity::Error => "error", Severity::Warning => "warning" },
                 "code": diagnostic.code,
-                "message": self.clean(&diagnostic.message),
+                "message": sought.cleaned(&diagnostic.message, self.known()),
                 "file": position.and_then(|(file, ..)| self.files.get(usize::from(file))).map(|(path, _)| self.location(path)),
                 "line": position.map(|(_, line, _)| line),
                 "column": position.map(|(_, _, column)| column),
-                "help": diagnostic.help.as_ref().map(|help| self.clean(help)),
+                "help": diagnostic.help.as_ref().map(|help| sought.cleaned(help, self.known())),
             })
         };
-        Json::Array(self.diagnostics.iter().map(one).collect())
+        let mut list: Vec<Json> = self.diagnostics.iter().take(most).map(one).collect();
+        if let Some(more) = self.diagnostics.len().checked_sub(most).filter(|more| *more > 0) {
+            let severity = if self.has_errors() { "error" } else { "warning" };
+            let nowhere = Json::Null;
+            list.push(json!({
+                "severity": severity,
+                "code": "more",
+                "message": format!("and {more} more"),
+                "file": nowhere,
+                "line": nowhere,
+                "column": nowhere,
+                "help": nowhere,
+            }));
+        }
+        Json::Array(list)
     }
 }
 
@@ -351,6 +379,23 @@ mod tests {
         assert_eq!(report.news(&mut told), "");
         assert_eq!(Report::default().news(&mut told), "");
         assert!(report.news(&mut told).contains("one expires"), "what went away and comes back is news");
+    }
+
+    #[test]
+    fn machines_are_told_of_so_many_and_how_many_more_there_are() {
+        let mut report = Report::default();
+        for n in 0..LISTED {
+            report.warning("x", None, format!("warning {n}"));
+        }
+        assert_eq!(report.json().as_array().unwrap().len(), LISTED);
+        for n in 0..7 {
+            report.error("x", None, format!("error {n}"));
+        }
+        let json = report.json();
+        let last = json.as_array().unwrap().last().unwrap();
+        assert_eq!((last["code"].as_str(), last["message"].as_str()), (Some("more"), Some("and 7 more")));
+        assert_eq!(last["severity"], "error");
+        assert_eq!(report.listed(usize::MAX).as_array().unwrap().len(), LISTED + 7);
     }
 
     #[test]

@@ -107,11 +107,27 @@ pub fn parse(text: &str, file: u16) -> Result<Document, SyntaxError> {
     Ok(Document { root, duplicates: walk.duplicates.into_inner() })
 }
 
-/// Line and column, from 1, of a node.
+/// Line and column, from 1, of a node. The parser reads whatever it is given to its end before it hands out a node, so a
+/// large document is given to it by its beginning first.
 pub fn locate(text: &str, node: u32) -> Option<(usize, usize)> {
+    const BEGINNING: usize = 16 * 1024;
+    let mut size = BEGINNING;
+    while size < text.len() {
+        let found = text.as_bytes()[..size].iter().rposition(|byte| *byte == b'\n').and_then(|end| locate_in(&text[..end], node));
+        if found.is_some() {
+            return found;
+        }
+        size *= 8;
+    }
+    locate_in(text, node)
+}
+
+/// `None` also where the text ends, or cannot be read, before the node.
+fn locate_in(text: &str, node: u32) -> Option<(usize, usize)> {
     let walk = Walk { file: 0, next: Cell::new(0), goal: Some(node), duplicates: RefCell::default(), floats: RefCell::default() };
     let cause = (Seed { walk: &walk, depth: 0 }).deserialize(serde_yaml::Deserializer::from_str(text)).err()?;
-    cause.location().map(|at| (at.line(), at.column()))
+    // The number stands still at the goal.
+    cause.location().filter(|_| walk.next.get() == node).map(|at| (at.line(), at.column()))
 }
 
 struct Walk {
@@ -394,6 +410,24 @@ mod tests {
         assert_eq!(at(&paths[1]), (5, 25));
         let key = &items[0].as_map().unwrap()[1].0;
         assert_eq!(locate(text, key.place.node), Some((4, 5)));
+    }
+
+    #[test]
+    fn a_node_is_found_in_a_large_document_wherever_it_stands() {
+        let mut text = "base: &b {x: 1.5, y: 2}\nlist:\n".to_owned();
+        let each = "  - <<: *b\n    k: |\n      {\n      a: b\n    f: {p: [1, \"a\n      b\"],\n        q: 2}\n";
+        let many = 2_000;
+        text.push_str(&each.repeat(many));
+        let document = parse(&text, 0).ok().unwrap();
+        let Value::List(items) = &document.root.get("list").unwrap().value else { panic!() };
+        for n in [0, 1, 150, 200, 1_400, many - 1] {
+            let first = 3 + n * 7;
+            let f = items[n].get("f").unwrap();
+            assert_eq!(locate(&text, items[n].place.node), Some((first, 5)), "{n}");
+            assert_eq!(locate(&text, f.place.node), Some((first + 4, 8)), "{n}");
+            assert_eq!(locate(&text, f.get("q").unwrap().place.node), Some((first + 6, 12)), "{n}");
+        }
+        assert_eq!(locate(&text, 1_000_000), None);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub struct Reloader {
 #[derive(Default)]
 struct Told {
     mistakes: String,
-    warnings: BTreeSet<String>,
+    warnings: BTreeSet<u64>,
     restarts: Vec<String>,
 }
 

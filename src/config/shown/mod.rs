@@ -8,6 +8,7 @@ mod judge;
 mod line;
 mod scalars;
 
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::OnceLock;
 
 use self::forms::Known;
@@ -99,25 +100,63 @@ pub fn quoted_key(text: &str) -> String {
 
 /// What must not be in a message, and what is said instead of it.
 #[derive(Default)]
-pub struct Unspoken(Vec<(Secret, String)>);
+pub struct Unspoken {
+    /// In the order of reading.
+    texts: Vec<(Secret, String)>,
+    known: HashSet<Secret>,
+}
 
 impl Unspoken {
     /// `text` came from what is written as `origin`.
     pub fn add(&mut self, text: &Secret, origin: &str) {
-        let known = self.0.iter().any(|(old, _)| old == text);
-        if !text.is_empty() && !known {
-            self.0.push((text.clone(), origin.to_owned()));
+        if !text.is_empty() && self.known.insert(text.clone()) {
+            self.texts.push((text.clone(), origin.to_owned()));
         }
     }
 
-    /// A message without what is withheld and without what documents hide. The messages are made not to hold it; this is for
-    /// those that hold a path, an address or a name that came from elsewhere than the writer thinks.
-    pub fn cleaned<'h>(&self, message: &str, hidden: impl Iterator<Item = &'h str>, known: &Known) -> String {
-        let mut wrong: Vec<(&str, &str)> = self.0.iter().map(|(text, origin)| (text.expose(), origin.as_str())).collect();
-        wrong.extend(hidden.map(|text| (text, MASK)));
-        wrong.retain(|(text, _)| message.contains(text) && !text.trim().is_empty() && !known.words.contains(*text));
-        // A whole value before its parts; a variable by its name.
-        wrong.sort_by_key(|(text, origin)| (std::cmp::Reverse(text.len()), *origin == MASK));
+    /// These, and what documents hide.
+    pub fn with<'h>(&'h self, hidden: impl Iterator<Item = &'h str>) -> Sought<'h> {
+        let mut sought = Sought::default();
+        hidden.for_each(|text| sought.add(text, MASK));
+        // A variable by its name.
+        self.texts.iter().for_each(|(text, origin)| sought.add(text.expose(), origin));
+        sought
+    }
+}
+
+/// What must not be in messages, found by its length: looking for it costs what the message is long, not what the
+/// configuration is.
+#[derive(Default)]
+pub struct Sought<'h> {
+    instead: HashMap<&'h str, &'h str>,
+    lengths: BTreeSet<usize>,
+}
+
+impl<'h> Sought<'h> {
+    fn add(&mut self, text: &'h str, instead: &'h str) {
+        if !text.trim().is_empty() {
+            self.instead.insert(text, instead);
+            self.lengths.insert(text.len());
+        }
+    }
+
+    /// A message without it. The messages are made not to hold it; this is for those that hold a path, an address or a name
+    /// that came from elsewhere than the writer thinks.
+    pub fn cleaned(&self, message: &str, known: &Known) -> String {
+        let pieces = self
+            .lengths
+            .range(..=message.len())
+            .rev()
+            .flat_map(|length| (0..=message.len() - length).filter_map(move |at| message.get(at..at + length)));
+        // A whole value before its parts.
+        let mut wrong: Vec<(&str, &str)> = Vec::new();
+        for piece in pieces.filter(|piece| !known.words.contains(piece)) {
+            if let Some((text, instead)) = self.instead.get_key_value(piece)
+                && !wrong.iter().any(|(found, _)| found == text)
+            {
+                wrong.push((text, instead));
+            }
+        }
         let mut message = message.to_owned();
         for (text, instead) in wrong {
             message = replaced(&message, text, instead);

@@ -139,7 +139,7 @@ fn messages_hold_nothing_that_is_withheld() {
     let mut withheld = Unspoken::default();
     withheld.add(&Secret::new("LS0tLS1"), "${K}");
     withheld.add(&Secret::new("hunter"), "${F}");
-    let clean = |message: &str| withheld.cleaned(message, ["hunter2", "a"].into_iter(), &known);
+    let clean = |message: &str| withheld.with(["hunter2", "a"].into_iter()).cleaned(message, &known);
     assert_eq!(
         clean("cannot read /home/a/LS0tLS1: there is no such file"),
         "cannot read /home/******/${K}: there is no such file"

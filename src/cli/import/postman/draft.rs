@@ -57,7 +57,7 @@ impl Draft {
     fn without(&mut self, report: &config::Report, parts: &[(usize, Part)]) -> bool {
         let (mut credentials, mut rules) = (BTreeSet::new(), BTreeSet::new());
         // As machines are told of it: with lines, and nothing in it that must not be shown.
-        for found in report.json().as_array().into_iter().flatten() {
+        for found in report.listed(usize::MAX).as_array().into_iter().flatten() {
             let text = |key: &str| found[key].as_str().unwrap_or_default();
             // A key is brought later, and so is a file.
             if text("severity") != "error" || matches!(text("code"), "private-key" | "file" | "unset") {
