@@ -110,6 +110,7 @@ fn shape(of: Shape) -> Value {
         }
         Shape::Many(one) => json!({ "anyOf": [shape(*one), { "type": "array", "items": shape(*one) }] }),
         Shape::List(one) => json!({ "type": "array", "items": shape(*one) }),
+        Shape::Command => shape(Shape::Many(&Shape::Text)),
         Shape::Block(fields) => match SHARED.iter().find(|(_, own)| same(own, fields)) {
             Some((name, _)) => json!({ "$ref": format!("#/$defs/{name}") }),
             None => block(fields),
@@ -137,6 +138,9 @@ fn shape(of: Shape) -> Value {
         | Shape::UrlPath
         | Shape::File
         | Shape::Pem
+        | Shape::Certificate
+        | Shape::TokenUri
+        | Shape::Argument
         | Shape::Pin => json!({ "type": "string" }),
     }
 }

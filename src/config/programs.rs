@@ -34,15 +34,13 @@ impl Decode<'_> {
             }
         };
         match file {
-            // What is found in PATH its user runs every day.
-            Some(file) if name.contains('/') => {
+            Some(file) => {
                 self.trusted(&file, node.place)?;
                 if !files::is_program(&file) {
                     let message = format!("the program of `{key}` cannot be run: {} is not executable", file.display());
                     self.report.warning("no-program", node.place, message).help(format!("chmod +x {}", file.display()));
                 }
             }
-            Some(_) => {}
             None if argv.len() == 1 && name.contains(char::is_whitespace) => {
                 self.report
                     .error("command-as-text", node.place, format!("`{key}` names one program, with blanks in its name"))
@@ -68,7 +66,7 @@ impl Decode<'_> {
     }
 
     /// Refuses a file that others can change.
-    pub(super) fn trusted(&mut self, path: &Path, place: Place) -> Option<()> {
+    pub(in crate::config) fn trusted(&mut self, path: &Path, place: Place) -> Option<()> {
         let refused = self.scope().safe.refuses(path);
         if let Some(refused) = &refused {
             self.report.error("unsafe-file", place, &refused.message).help(&refused.help);

@@ -5,7 +5,7 @@ pub use super::describe::{reference, schema};
 pub use super::shape::{AuthType, Field, Setting, Shape, f, names};
 
 /// A CA bundle where it is named or written: a name, a file, a list of files, or a map.
-pub const BUNDLES: &[Shape] = &[Shape::Many(&Shape::Pem), Shape::Name, Shape::Block(BUNDLE)];
+pub const BUNDLES: &[Shape] = &[Shape::Many(&Shape::Certificate), Shape::Name, Shape::Block(BUNDLE)];
 /// A client certificate: a name, or a map.
 pub const CERTIFICATES: &[Shape] = &[Shape::Name, Shape::Block(CERTIFICATE)];
 /// `env`, `none`, a URL, or a map.
@@ -112,7 +112,7 @@ pub const ACCESS: &[Field] = &[
     f("same_user", Shape::Bool, "processes on this machine that run as the same user as gatepass (Linux)"),
 ];
 pub const CERTIFICATE: &[Field] = &[
-    f("cert", Shape::Pem, "PEM file with the certificate and its chain"),
+    f("cert", Shape::Certificate, "PEM file with the certificate and its chain"),
     f("key", Shape::Pem, "PEM file with the private key; may be left out when it stands in the `cert` file"),
     f("pfx", Shape::File, "PFX (PKCS #12) file instead of cert and key"),
     f(
@@ -125,7 +125,7 @@ pub const CERTIFICATE: &[Field] = &[
     f("port", Shape::Many(&Shape::Port), "with `host`: for this port (443)"),
     f(
         "pkcs11",
-        Shape::Text,
+        Shape::TokenUri,
         "RFC 7512 URI of a key on a token (smart card, HSM); with `cert` when the token holds no certificate",
     ),
     f("pin", Shape::Secret, "with `pkcs11`: the token's PIN"),
@@ -141,7 +141,7 @@ pub const SPIFFE: &[Field] = &[
     f("spiffe_id", Shape::Url, "of a client certificate: which of several SVIDs; the agent's first when left out"),
 ];
 pub const BUNDLE: &[Field] = &[
-    f("files", Shape::Many(&Shape::Pem), "PEM or DER files, or folders of them; one file may hold many CAs"),
+    f("files", Shape::Many(&Shape::Certificate), "PEM or DER files, or folders of them; one file may hold many CAs"),
     f("system_roots", Shape::Bool, "believe the system's roots too (true)"),
     f(
         "spiffe",
@@ -277,7 +277,7 @@ pub const PROXY: &[Field] = &[
 pub const SECRET: &[Field] = &[
     f("env", Shape::Variable, "an environment variable"),
     f("file", Shape::File, "a file; its final line break is cut"),
-    f("exec", Shape::Many(&Shape::Text), "a program and its arguments, run without a shell when the secret is first needed"),
+    f("exec", Shape::Command, "a program and its arguments, run without a shell when the secret is first needed"),
     f("keyring", Shape::Plain, "SERVICE/USER of an entry of the system's keyring"),
     f("ttl", Shape::Time, "with `exec` or `keyring`: how long the output is kept (10m)"),
     f("timeout", Shape::Time, "with `exec` or `keyring`: how long one run may take"),

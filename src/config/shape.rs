@@ -49,6 +49,14 @@ pub enum Shape {
     File,
     /// The path of a PEM file, or its text.
     Pem,
+    /// [`Shape::Pem`] in which nothing is secret: certificates.
+    Certificate,
+    /// A program, by name or path, and its arguments.
+    Command,
+    /// One of those, which may be anything.
+    Argument,
+    /// The URI of a key on a token (RFC 7512), in which a PIN may stand.
+    TokenUri,
     /// `sha256/BASE64` of a public key.
     Pin,
     Bool,

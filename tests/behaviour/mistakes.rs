@@ -159,6 +159,46 @@ fn what_others_can_change_is_not_read_unless_it_is_said_to_be_safe() {
 }
 
 #[test]
+fn certificates_and_programs_that_others_can_change_are_refused_by_their_paths() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::create_dir(folder.join("cas")).unwrap();
+    for (name, mode) in [("open.pem", 0o666), ("own.pem", 0o644), ("cas/one.pem", 0o666), ("open.pac", 0o666), ("tool", 0o777)] {
+        file(folder, name, "", mode);
+    }
+    let path = folder.display().to_string();
+    let told = |settings: &str| {
+        file(folder, "g.yaml", settings, 0o600);
+        of_file(folder, "g.yaml", &[("PATH", &path)])
+    };
+    let absolute = folder.join("open.pem");
+    for (settings, named) in [
+        ("client_certificates: { c: { cert: open.pem, key: own.pem } }", "open.pem"),
+        ("client_certificates: { c: { cert: own.pem, key: open.pem } }", "open.pem"),
+        ("client_certificates: { c: { pfx: open.pem } }", "open.pem"),
+        ("ca_bundles: { b: [own.pem, open.pem] }", "open.pem"),
+        (&format!("ca_bundles: {{ b: {{ files: [{}] }} }}", absolute.display()), "open.pem"),
+        ("ca_bundles: { b: cas }", "cas/one.pem"),
+        ("listeners: [{ listen: 127.0.0.1:8118, tls: { cert: own.pem, key: own.pem, client_ca: open.pem } }]", "open.pem"),
+        #[cfg(feature = "pac")]
+        ("upstream_proxy: { pac: open.pac }", "open.pac"),
+        (&rule("tls: { crl: open.pem }"), "open.pem"),
+        (&rule("headers: { set: { X: { exec: tool } } }"), "tool"),
+        (&rule("headers: { set: { X: { exec: [tool, --token=s3cr3t] } } }"), "tool"),
+    ] {
+        let told = told(settings);
+        let wanted = format!("{} is not read, since others can change it", folder.join(named).display());
+        assert!(told.contains(&wanted) && !told.contains("s3cr3t"), "{settings}\n{told}");
+    }
+    for name in ["open.pem", "cas/one.pem", "open.pac", "tool"] {
+        std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    for settings in ["ca_bundles: { b: [own.pem, open.pem, cas] }", &rule("headers: { set: { X: { exec: [tool, -x] } } }")] {
+        assert_eq!(told(settings), "");
+    }
+}
+
+#[test]
 fn a_configuration_that_is_not_found_is_told_with_what_lies_there() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

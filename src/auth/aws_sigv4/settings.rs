@@ -28,7 +28,7 @@ pub static SCHEME: Scheme = Scheme {
         ),
         (
             "command",
-            Shape::Many(&Shape::Text),
+            Shape::Command,
             "-",
             "a program that prints credentials as `credential_process` wants them, as in [aws, configure, export-credentials, --format, process]",
         ),

@@ -23,14 +23,9 @@ use crate::failure::{Cause, Failure};
 pub static SCHEME: Scheme = Scheme {
     name: "exec",
     doc: "What a program prints: run once for all who wait, kept until `ttl` or the end it names, run again shortly before and after a 401. Short form: `exec: [PROGRAM, ARGUMENT]`.",
-    short: Some(Shape::Many(&Shape::Text)),
+    short: Some(Shape::Command),
     settings: &[
-        (
-            "command",
-            Shape::Many(&Shape::Text),
-            "required",
-            "program and arguments, run without a shell in the folder of the config file",
-        ),
+        ("command", Shape::Command, "required", "program and arguments, run without a shell in the folder of the config file"),
         (
             "format",
             Shape::Words(&["raw", "json", "headers", "kubernetes", "git", "aws"]),

@@ -44,6 +44,12 @@ impl Decode<'_> {
         self.path_of(&text, node)
     }
 
+    /// The path of a file that decides whom gatepass believes, or whom it is taken for: refused where others can change it.
+    pub fn trusted_path(&mut self, node: &Node) -> Option<PathBuf> {
+        let path = self.path(node)?;
+        self.trusted(&path, node.place).map(|()| path)
+    }
+
     /// What a variable holds is taken for a path only if it looks like one: it may be the secret itself.
     pub(super) fn path_of(&mut self, text: &str, node: &Node) -> Option<PathBuf> {
         if text.is_empty() {
@@ -93,7 +99,13 @@ impl Decode<'_> {
         match pem_text(text.expose()) {
             // Read again as what it is: a secret.
             Some(text) => self.string(node).map(|_| Pem::Text(text)),
-            None => self.file_of(&text, node, "PEM").map(Pem::File),
+            None => {
+                let path = self.file_of(&text, node, "PEM")?;
+                // Of a folder each file counts.
+                let inside = if files::is_dir(&path) { files::list(&path).unwrap_or_default() } else { Vec::new() };
+                let all = std::iter::once(path.clone()).chain(inside);
+                all.map(|path| self.trusted(&path, node.place)).collect::<Option<Vec<()>>>().map(|_| Pem::File(path))
+            }
         }
     }
 

@@ -298,9 +298,9 @@ fn reverse(decode: &mut Decode<'_>, node: &Node) -> Option<Origin> {
 
 fn listener_tls(decode: &mut Decode<'_>, node: &Node) -> Option<ListenerTls> {
     let fields = decode.fields(node, "listener tls", &schema::names(LISTENER_TLS))?;
-    let cert = decode.required(&fields, "tls of a listener", "cert").and_then(|node| decode.path(node));
-    let key = decode.required(&fields, "tls of a listener", "key").and_then(|node| decode.path(node));
-    let client_ca = fields.get("client_ca").and_then(|node| decode.path(node));
+    let cert = decode.required(&fields, "tls of a listener", "cert").and_then(|node| decode.trusted_path(node));
+    let key = decode.required(&fields, "tls of a listener", "key").and_then(|node| decode.trusted_path(node));
+    let client_ca = fields.get("client_ca").and_then(|node| decode.trusted_path(node));
     Some(ListenerTls { place: node.place, cert: cert?, key: key?, client_ca })
 }
 

@@ -56,6 +56,7 @@ fn from(decode: &mut Decode<'_>, node: &Node) -> Option<PacFrom> {
         Some(path) => path.into(),
         None => decode.path(node)?,
     };
+    decode.trusted(&path, node.place)?;
     decode.note_file(path.clone());
     match crate::files::read_text(&path, Limits::default().file) {
         Ok(text) => Some(PacFrom::File { path, text: text.into() }),

@@ -151,7 +151,7 @@ pub fn certificate(decode: &mut Decode<'_>, node: &Node, name: Option<&str>) -> 
                 Some(node) => Some((decode.string(node)?, node.place)),
                 None => None,
             };
-            Material::Pfx { file: decode.path(file)?, place: file.place, alias }
+            Material::Pfx { file: decode.trusted_path(file)?, place: file.place, alias }
         }
         ["pkcs11"] | ["cert", "pkcs11"] => {
             let (material, pin) = sources::token(decode, &fields)?;
@@ -365,7 +365,7 @@ pub fn ca(decode: &mut Decode<'_>, top: &Fields<'_>, in_memory: bool) -> CaSourc
                 .help("a CA of your own is limited by whoever issues it; gatepass heeds its name constraints");
             default
         }
-        (None, Some(cert), Some(key)) => match (decode.path(cert), decode.path(key)) {
+        (None, Some(cert), Some(key)) => match (decode.trusted_path(cert), decode.trusted_path(key)) {
             (Some(cert), Some(key)) => CaSource::Files { cert, key, place: node.place },
             _ => default,
         },

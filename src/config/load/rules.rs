@@ -384,7 +384,7 @@ fn tls(decode: &mut Decode<'_>, node: &Node) -> TlsSettings {
     settings.pins = fields.get("pins").and_then(|node| pins(decode, node));
     if let Some(node) = fields.get("crl") {
         let items = decode.list(node);
-        settings.crl = items.iter().map(|item| decode.path(item).map(|path| (path, item.place))).collect();
+        settings.crl = items.iter().map(|item| decode.trusted_path(item).map(|path| (path, item.place))).collect();
     }
     settings.resumption = fields.get("resumption").and_then(|node| decode.boolean(node));
     let protocols = [("h2", Alpn::H2), ("http/1.1", Alpn::Http11)];

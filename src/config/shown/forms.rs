@@ -99,6 +99,10 @@ pub fn is_harmless(shape: Shape, text: &str, known: &Known) -> bool {
         Shape::File => is_path(text) && (text.contains(['/', '.']) || !is_token(text)),
         // What has neither may be the very key, or a secret that was taken for one.
         Shape::Pem | Shape::Key => text.contains(['/', '.']) && is_path(text),
+        Shape::Certificate => is_path(text) && (text.contains(['/', '.']) || is_key_word(text)),
+        Shape::Command => is_key_word(text) || is_said_to_be_path(text),
+        Shape::Argument => is_said_to_be_path(text),
+        Shape::TokenUri => is_token_uri(text),
         Shape::Pin => text.strip_prefix("sha256/").is_some_and(|rest| rest.len() == 44),
         Shape::Bool => known.is_word(text),
         Shape::Number | Shape::Time | Shape::Size => is_quantity(text),
@@ -228,6 +232,43 @@ pub fn is_path(text: &str) -> bool {
         && (text.len() <= 64 || text.contains(['.', '/']))
 }
 
+/// A path by its beginning too.
+fn is_said_to_be_path(text: &str) -> bool {
+    let begins = ["/", "./", "../", "~/"].iter().any(|begin| text.starts_with(begin));
+    begins && is_path(text) && !is_token(text)
+}
+
+/// All of RFC 7512 but `pin-value`, with values as people and tokens have them: labels, and numbers in hexadecimal digits.
+fn is_token_uri(text: &str) -> bool {
+    const PUBLIC: [&str; 16] = [
+        "token",
+        "manufacturer",
+        "serial",
+        "model",
+        "library-manufacturer",
+        "library-description",
+        "library-version",
+        "slot-manufacturer",
+        "slot-description",
+        "slot-id",
+        "object",
+        "id",
+        "type",
+        "module-name",
+        "module-path",
+        "pin-source",
+    ];
+    let Some(rest) = text.strip_prefix("pkcs11:") else { return false };
+    let public = |attribute: &str| {
+        let of = |c: char| c.is_ascii_alphanumeric() || "-._~%/: ".contains(c);
+        let hex = |value: &str| value.len() <= 64 && value.chars().all(|c| c.is_ascii_hexdigit() || c == '%');
+        attribute.split_once('=').is_some_and(|(name, value)| {
+            PUBLIC.contains(&name) && value.chars().all(of) && (!is_token(value) || matches!(name, "id" | "serial") && hex(value))
+        })
+    };
+    rest.split([';', '?', '&']).filter(|attribute| !attribute.is_empty()).all(public)
+}
+
 /// Long runs of letters and digits are how tokens, keys and hashes look.
 pub fn is_random(text: &str) -> bool {
     text.split(|c: char| !c.is_ascii_alphanumeric()).any(|run| {
@@ -274,6 +315,13 @@ mod tests {
             (Shape::File, "certs/alice.p12"),
             (Shape::File, "~/keys/my key.pem"),
             (Shape::Pem, "/run/secrets/tls.crt"),
+            (Shape::Certificate, "a"),
+            (Shape::Certificate, "certs/alice.crt"),
+            (Shape::Command, "/opt/tools/helper.sh"),
+            (Shape::Command, "./helper"),
+            (Shape::Command, "vault"),
+            (Shape::TokenUri, "pkcs11:token=My%20card;object=key;id=%01%a2?module-path=/usr/lib/x.so"),
+            (Shape::TokenUri, "pkcs11:serial=9f86d081884c7d65;pin-source=file:/run/pin"),
             (Shape::Plain, "us-east-1"),
             (Shape::Name, "paymnets"),
             (Shape::Time, "5x"),
@@ -299,6 +347,17 @@ mod tests {
             (Shape::File, "LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1JR0hBZ0VB"),
             (Shape::Pem, "-----BEGIN PRIVATE KEY-----\nMIG"),
             (Shape::Plain, "ghp_16C7e42F292c6912E7710c838347Ae178B4a"),
+            (Shape::Pem, "a"),
+            (Shape::Certificate, "Hunter2"),
+            (Shape::Certificate, "-----BEGIN PRIVATE KEY-----\nMIG"),
+            (Shape::Argument, "--token=hunter2"),
+            (Shape::Argument, "top"),
+            (Shape::Command, "Hunter2"),
+            (Shape::Command, "/services/T0AB12CD/B0AB12CD/abcdEFGH1234ijkl5678MNOP"),
+            (Shape::TokenUri, "pkcs11:token=a?pin-value=1234"),
+            (Shape::TokenUri, "pkcs11:token=a;1234"),
+            (Shape::TokenUri, "pkcs11:token=ghp_16C7e42F292c6912E7710c838347Ae178B4a"),
+            (Shape::TokenUri, "hunter2"),
             (Shape::Name, "Bearer top"),
             (Shape::Name, "nobody7"),
             (Shape::Time, "hunter2"),

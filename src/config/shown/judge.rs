@@ -78,7 +78,13 @@ impl Judge<'_> {
                 };
                 self.scalar(spot, text, forms::is_harmless(shape, text, self.known));
             }
-            Found::List(items) => items.iter().for_each(|item| self.value(item, declared.item())),
+            Found::List(items) => match declared {
+                Declared::Of(Shape::Command) | Declared::Type(AuthType { short: Some(Shape::Command), .. }) => {
+                    let shape = |n: usize| if n == 0 { Shape::Command } else { Shape::Argument };
+                    items.iter().enumerate().for_each(|(n, item)| self.value(item, Declared::Of(shape(n))));
+                }
+                _ => items.iter().for_each(|item| self.value(item, declared.item())),
+            },
             Found::Map(entries) => {
                 for (key, value) in entries {
                     let (shown, within) = match &key.value {

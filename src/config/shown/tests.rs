@@ -113,7 +113,7 @@ fn references_are_shown_and_their_defaults_are_not() {
     shows("rules:\n  - host: a\n    bearer: { env: ghp_16C7 }", "rules:\n  - host: a\n    bearer: { env: ****** }");
     shows(
         "rules:\n  - host: a\n    bearer: { exec: [curl, top], ttl: 5m }",
-        "rules:\n  - host: a\n    bearer: { exec: [******, ******], ttl: 5m }",
+        "rules:\n  - host: a\n    bearer: { exec: [curl, ******], ttl: 5m }",
     );
 }
 
