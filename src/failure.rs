@@ -1,7 +1,9 @@
 //! Why gatepass answered a request itself. One [`Failure`] carries all that the client, the log and
 //! the retry decision need; `exchange::answer` is the only place that turns it into a response.
 
+use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 use http::StatusCode;
 
@@ -161,11 +163,13 @@ pub struct Failure {
     /// What a helper or server said about it, for the log and the terminal: it may hold what the client must not see.
     pub said: Option<String>,
     pub retry: Retry,
+    /// The error that it was told by, where there was one.
+    pub source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl Failure {
     pub fn new(cause: Cause, details: impl Into<String>) -> Self {
-        Self { cause, details: details.into(), hint: None, said: None, retry: Retry::No }
+        Self { cause, details: details.into(), hint: None, said: None, retry: Retry::No, source: None }
     }
 
     /// Adds what a helper or server said: one line without control characters, bounded, and without what was `known` to
@@ -203,6 +207,12 @@ impl Failure {
         self
     }
 
+    /// The error behind it; one that is known already is nearer to what went wrong.
+    pub fn caused_by(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
+        self.source.get_or_insert_with(|| Arc::new(cause));
+        self
+    }
+
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self
@@ -219,4 +229,8 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|cause| cause as &(dyn Error + 'static))
+    }
+}

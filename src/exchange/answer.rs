@@ -12,7 +12,6 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::context::{Busy, Context};
 use super::headers;
@@ -26,8 +25,8 @@ use crate::gate::{Decision, Plan};
 use crate::observe::{Client, Counters};
 use crate::origin::Origin;
 use crate::swap::Pair;
-use crate::upstream::Lease;
 use crate::upstream::body::{Flow, Progress, clean_trailers};
+use crate::upstream::{Lease, ResponseBody};
 
 /// What is learnt of an exchange on its way; becomes its record.
 pub struct Ledger {
@@ -230,7 +229,7 @@ impl Ledger {
     ///
     /// # Errors
     /// It is coded in a way that cannot be looked into.
-    pub fn readable(&self, response: &Response<Incoming>, peeked: &Peeked) -> Result<(), Failure> {
+    pub fn readable(&self, response: &Response<ResponseBody>, peeked: &Peeked) -> Result<(), Failure> {
         let is_empty = peeked.0.is_empty() && response.body().is_end_stream();
         if self.masks.is_empty() || is_empty { Ok(()) } else { masked::readable(response.headers()) }
     }
@@ -262,7 +261,7 @@ impl Ledger {
     pub fn pass(
         mut self,
         client: &Client,
-        response: Response<Incoming>,
+        response: Response<ResponseBody>,
         peeked: Peeked,
         lease: Option<Lease>,
     ) -> Response<Reply> {
@@ -313,7 +312,7 @@ pub struct Reply {
 
 pub enum Inner {
     Full(Option<Bytes>),
-    Incoming(Incoming),
+    Origin(ResponseBody),
     Masked(Box<Masked>),
 }
 
@@ -393,7 +392,7 @@ impl Drop for Reply {
     fn drop(&mut self) {
         let complete = match &self.inner {
             Inner::Full(_) => true,
-            Inner::Incoming(body) => self.ahead.is_empty() && body.is_end_stream(),
+            Inner::Origin(body) => self.ahead.is_empty() && body.is_end_stream(),
             Inner::Masked(body) => body.is_end_stream(),
         };
         if let (false, Some(tail)) = (complete, &mut self.tail)
@@ -423,7 +422,7 @@ impl Body for Reply {
                 }
                 return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
             }
-            Inner::Incoming(body) => match this.ahead.pop_front() {
+            Inner::Origin(body) => match this.ahead.pop_front() {
                 Some(frame) => Poll::Ready(Some(Ok(frame))),
                 None => Pin::new(body).poll_frame(cx),
             },
@@ -473,7 +472,7 @@ impl Body for Reply {
         }
         match &self.inner {
             Inner::Full(bytes) => bytes.is_none(),
-            Inner::Incoming(body) => self.ahead.is_empty() && body.is_end_stream(),
+            Inner::Origin(body) => self.ahead.is_empty() && body.is_end_stream(),
             Inner::Masked(body) => body.is_end_stream(),
         }
     }
@@ -484,7 +483,7 @@ impl Body for Reply {
         }
         match &self.inner {
             Inner::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Inner::Incoming(body) => {
+            Inner::Origin(body) => {
                 let ahead: u64 = self.ahead.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
                 body.size_hint().exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + ahead))
             }
@@ -517,7 +516,7 @@ fn without_body(mut response: Response<Reply>) -> Response<Reply> {
 
 /// A 403 may be for want of a client certificate that the origin could not ask for. The answer stays the origin's, with
 /// a line of ours (RFC 9209 §2.1.4), and the log says it once.
-pub fn remark(response: &mut Response<Incoming>, lease: &Lease) {
+pub fn remark(response: &mut Response<ResponseBody>, lease: &Lease) {
     if response.status() != StatusCode::FORBIDDEN {
         return;
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use hyper::body::Incoming;
 
 use super::peeked::Peeked;
 use crate::auth::{Answer, Attempt, Round, Spot, Verdict};
@@ -15,6 +14,7 @@ use crate::failure::{Cause, Failure};
 use crate::gate::{Bound, Caller, Decision};
 use crate::moment::Moment;
 use crate::swap::Pair;
+use crate::upstream::ResponseBody;
 
 /// Attempts by a scheme that answers challenges: NTLM needs three, a stale nonce one more.
 pub const ROUNDS: u8 = 5;
@@ -195,7 +195,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// The beginning of the answer's body, where one of them wants to see it.
-    pub async fn peek(&mut self, response: &mut Response<Incoming>) -> Peeked {
+    pub async fn peek(&mut self, response: &mut Response<ResponseBody>) -> Peeked {
         let status = response.status();
         let wanted = self.active().any(|(bound, _)| bound.facts.reads_bodies_of.contains(&status));
         if wanted { Peeked::read(response.body_mut(), PEEK_PATIENCE).await } else { Peeked::default() }

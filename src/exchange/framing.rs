@@ -3,13 +3,14 @@
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode, Version};
+use http_body::Body as _;
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
 
 use super::answer::Peeked;
 use crate::failure::{Cause, Failure};
 use crate::limits::Limits;
 use crate::origin::Origin;
+use crate::upstream::ResponseBody;
 
 /// Makes the answer's framing one, or refuses it.
 ///
@@ -45,7 +46,7 @@ pub fn settle<B>(response: &mut Response<B>, origin: &Origin, limits: &Limits) -
 ///
 /// # Errors
 /// It is not empty, or its end does not come.
-pub async fn settle_empty(body: &mut Incoming, peeked: &mut Peeked, origin: &Origin, limits: &Limits) -> Result<(), Failure> {
+pub async fn settle_empty(body: &mut ResponseBody, peeked: &mut Peeked, origin: &Origin, limits: &Limits) -> Result<(), Failure> {
     if body.is_end_stream() || body.size_hint().exact() != Some(0) || !peeked.0.is_empty() {
         return Ok(());
     }

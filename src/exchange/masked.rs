@@ -9,16 +9,16 @@ use bytes::Bytes;
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, header};
 use http_body::{Body, Frame};
-use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 
 use super::answer::Inner;
 use crate::failure::{Cause, Failure};
 use crate::swap::{Coding, Pair, Swap};
+use crate::upstream::{BodyError, ResponseBody};
 
 /// An origin's body, texts in it swapped.
 pub struct Masked {
-    body: Incoming,
+    body: ResponseBody,
     /// Read already, and to be passed on first.
     ahead: VecDeque<Frame<Bytes>>,
     swap: Swap,
@@ -30,11 +30,11 @@ pub struct Masked {
 }
 
 impl Masked {
-    fn new(body: Incoming, ahead: VecDeque<Frame<Bytes>>, swap: Swap, text: bool) -> Self {
+    fn new(body: ResponseBody, ahead: VecDeque<Frame<Bytes>>, swap: Swap, text: bool) -> Self {
         Self { body, ahead, swap, text, trailers: None, ended: false }
     }
 
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
             if self.ended {
                 return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
@@ -101,9 +101,9 @@ fn swap_fields(headers: &mut HeaderMap, swap: &mut Swap) {
 
 /// The answer's reason phrase, fields, body and trailers as the client may see them.
 /// `ahead`: what was read of it already.
-pub fn mask(parts: &mut Parts, body: Incoming, ahead: &mut VecDeque<Frame<Bytes>>, pairs: Vec<Pair>) -> Inner {
+pub fn mask(parts: &mut Parts, body: ResponseBody, ahead: &mut VecDeque<Frame<Bytes>>, pairs: Vec<Pair>) -> Inner {
     if pairs.is_empty() {
-        return Inner::Incoming(body);
+        return Inner::Origin(body);
     }
     let mut swap = Swap::new(pairs);
     swap_fields(&mut parts.headers, &mut swap);
@@ -116,7 +116,7 @@ pub fn mask(parts: &mut Parts, body: Incoming, ahead: &mut VecDeque<Frame<Bytes>
         }
     }
     if ahead.is_empty() && body.is_end_stream() {
-        return Inner::Incoming(body);
+        return Inner::Origin(body);
     }
     let masked = Masked::new(body, std::mem::take(ahead), swap, is_text(&parts.headers));
     if masked.text && !masked.swap.keeps_length() {

@@ -48,8 +48,8 @@ use crate::initiator;
 use crate::moment::Moment;
 use crate::observe::Client;
 use crate::origin::Origin;
-use crate::upstream::Lease;
 use crate::upstream::unread::Unread;
+use crate::upstream::{Lease, ResponseBody};
 use answer::{Ledger, Peeked};
 use inbound::Destination;
 
@@ -64,7 +64,7 @@ struct Case<'a> {
 /// What became of a request.
 enum Carried {
     /// The origin's answer, and the connection to give back after its end.
-    Passed(Response<Incoming>, Peeked, Option<Lease>),
+    Passed(Response<ResponseBody>, Peeked, Option<Lease>),
     /// The connection speaks WebSocket from here on.
     Switched(Response<Reply>, upgrade::Talk),
     /// gatepass stands for the origin.
@@ -241,12 +241,12 @@ impl Session {
 }
 
 /// An answer of our own to a request that no session carries. `tunnel`: where its connection goes, if that is settled.
-pub fn answer(
+pub fn answer<B>(
     context: &Arc<Context>,
     activity: &Arc<Activity>,
     client: &Client,
     tunnel: Option<&Arc<Origin>>,
-    request: &Request<Incoming>,
+    request: &Request<B>,
     answer: Result<Response<Reply>, Failure>,
 ) -> Response<Reply> {
     let mut ledger = Ledger::new(context, Instant::now(), request, activity.busy());

@@ -111,11 +111,11 @@ pub async fn carry(
         let mut response = match sent {
             Ok(response) => response,
             Err(mut error) => {
-                let message = error.take_message();
+                let message = error.unsent.take();
                 let harmless = message.is_some() || withheld || send::may_repeat(&kept, payload);
                 // A kept connection may be closed at any time, also between two rounds.
-                if !*used || !harmless || !(message.is_some() || send::broke_before_answer(error.error())) {
-                    return Err(decision.way.failure(error.error(), lease.handshake.as_deref()));
+                if !*used || !harmless || !(message.is_some() || error.broke) {
+                    return Err(error.into_failure());
                 }
                 unsent = message.map(http::Request::into_body).filter(|_| !withheld);
                 own = OwnConnection::default();

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::Frame;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+
+use crate::upstream::ResponseBody;
 
 /// The beginning of an answer's body, read to see what it says.
 #[derive(Default)]
@@ -17,7 +18,7 @@ const PEEK: usize = 64 * 1024;
 
 impl Peeked {
     /// Reads up to a bound, or until `patience` ends.
-    pub async fn read(body: &mut Incoming, patience: Duration) -> Self {
+    pub async fn read(body: &mut ResponseBody, patience: Duration) -> Self {
         let mut peeked = Self::default();
         let reading = async {
             let mut length = 0;

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use hyper::body::Incoming;
 
 use super::answer::{Ledger, Peeked, remark};
 use super::attempts::ROUNDS;
@@ -19,7 +18,7 @@ use crate::failure::{Cause, Failure};
 use crate::gate::{Gate, Plan};
 use crate::limits::Limits;
 use crate::upstream::body::{Hold, Progress};
-use crate::upstream::{Ask, Kept, Lease, Outbound, Way, broke_off, wants_http_1_1};
+use crate::upstream::{Ask, Kept, Lease, Outbound, ResponseBody, Way};
 
 /// For a proxy that will ask for its user to say so before a body leaves.
 const CHALLENGE_HEAD_START: Duration = Duration::from_secs(1);
@@ -62,12 +61,12 @@ pub async fn carry(case: &Case<'_>, mut draft: Draft, payload: &mut Payload, led
     }
 }
 
-fn finish(response: Response<Incoming>, peeked: Peeked, lease: Lease) -> Result<Carried, Failure> {
+fn finish(response: Response<ResponseBody>, peeked: Peeked, lease: Lease) -> Result<Carried, Failure> {
     Ok(Carried::Passed(checked(response)?, peeked, Some(lease)))
 }
 
 /// A 101 that nobody asked for would hand the connection to whoever writes next.
-pub fn checked(response: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
+pub fn checked(response: Response<ResponseBody>) -> Result<Response<ResponseBody>, Failure> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Failure::new(Cause::UpgradeFailed, "the origin switched protocols without being asked"));
     }
@@ -98,7 +97,7 @@ async fn dispatch(
     payload: &mut Payload,
     recodings: &[Recoding],
     ledger: &mut Ledger,
-) -> Result<(Response<Incoming>, Lease), Failure> {
+) -> Result<(Response<ResponseBody>, Lease), Failure> {
     let Case { session, gate, plan, decision } = case;
     let way = &decision.way;
     let activity = &session.activity;
@@ -157,28 +156,27 @@ async fn dispatch(
         if let Some(failure) = ledger.broke_off() {
             return Err(failure);
         }
-        let undone = is_undone(error.error()) || wants_http_1_1(error.error()) && way.turn_to_http_1_1();
-        if undone {
+        if error.undone {
             lease.retire();
         }
         let mut hold = None;
-        let again = match (error.take_message(), &spare) {
+        let again = match (error.unsent.take(), &spare) {
             // What was made for a proxy is made anew.
             (Some(request), _) if lease.reused && !lease.is_forwarded() => {
                 hold = lease.hold.take();
                 Some(request)
             }
             (unsent, Some(spare))
-                if undone
+                if error.undone
                     || (lease.reused && unsent.is_some())
-                    || (lease.reused && broke_before_answer(error.error()) && may_repeat(spare, payload)) =>
+                    || (lease.reused && error.broke && may_repeat(spare, payload)) =>
             {
                 outbound(payload, spare, recodings, ledger).map(|body| self::request(copy(spare), body, plan, false))
             }
             _ => None,
         };
         let Some(again) = again.filter(|_| left > 0) else {
-            return Err(lease.named(way.failure(error.error(), lease.handshake.as_deref())));
+            return Err(error.into_failure());
         };
         left -= 1;
         drop(lease);
@@ -216,16 +214,6 @@ pub fn may_repeat(draft: &Draft, payload: &Payload) -> bool {
     payload.is_repeatable() && matches!(draft.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 
-/// The origin says that it did nothing with the request: GOAWAY with a lower last stream, or REFUSED_STREAM
-/// (RFC 9113 §6.8, §8.7). Streams that GOAWAY covers do not get its error.
-fn is_undone(error: &hyper::Error) -> bool {
-    use std::error::Error as _;
-    let Some(error) = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()) else { return false };
-    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-    let left = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
-    error.is_remote() && (refused || left)
-}
-
 /// What to send now of the body, recoded from its start. `None`: it has had its one sending.
 pub fn outbound(payload: &mut Payload, draft: &Draft, recodings: &[Recoding], ledger: &mut Ledger) -> Option<Outbound> {
     let body = payload.outbound(draft)?;
@@ -242,12 +230,6 @@ fn is_grpc(draft: &Draft) -> bool {
     kind.is_some_and(|kind| {
         kind.as_bytes().starts_with(b"application/grpc") || kind.as_bytes().starts_with(b"application/connect+")
     })
-}
-
-/// A kept connection may have been let go at any time: by a clean end, a reset, an end without close_notify, or by a
-/// kernel that waited for an acknowledgement in vain.
-pub fn broke_before_answer(error: &hyper::Error) -> bool {
-    error.is_incomplete_message() || error.is_closed() || error.is_canceled() || broke_off(error)
 }
 
 /// Waits for the answer's head: `limits.response_head` from the end of the request on, and before that for as long as
@@ -300,8 +282,7 @@ fn overdue(limits: &Limits, progress: Option<&Arc<Progress>>, way: &Way) -> Fail
     }
 }
 
-/// Has interim answers to this request told to the client; 100 lets a body go that is held. hyper's client tells of those of
-/// HTTP/1 alone.
+/// Has interim answers to this request told to the client; 100 lets a body go that is held.
 pub fn listen_for_interim(request: &mut Request<Outbound>, lease: &Lease, ledger: &mut Ledger) {
     if lease.is_h2() {
         return;
@@ -311,10 +292,10 @@ pub fn listen_for_interim(request: &mut Request<Outbound>, lease: &Lease, ledger
     if hold.is_none() && interim.is_none() {
         return;
     }
-    hyper::ext::on_informational(request, move |response| match (response.status(), &interim) {
+    lease.on_interim(request, move |status, fields| match (status, &interim) {
         // The client is asked when its body is.
         (StatusCode::CONTINUE, _) => hold.as_ref().and_then(Weak::upgrade).iter().for_each(|hold| hold.open()),
-        (status, Some(interim)) => interim.tell(status, response.headers()),
+        (status, Some(interim)) => interim.tell(status, fields),
         _ => {}
     });
 }
@@ -407,7 +388,7 @@ fn reform(mut request: Request<Outbound>, plan: &Plan, h2: bool) -> Request<Outb
 }
 
 /// Reads a challenge's body to its end, so that the connection can be used for the next round.
-async fn drain(response: Response<Incoming>, lease: Lease) {
+async fn drain(response: Response<ResponseBody>, lease: Lease) {
     if empty(response).await {
         lease.give_back(None);
     }
@@ -418,7 +399,7 @@ const CHALLENGE_BODY: usize = 256 * 1024;
 const CHALLENGE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads a challenge's body to its end; false: it has none within reason.
-pub async fn empty(response: Response<Incoming>) -> bool {
+pub async fn empty(response: Response<ResponseBody>) -> bool {
     use http_body_util::{BodyExt, Limited};
     let whole = Limited::new(response.into_body(), CHALLENGE_BODY).collect();
     tokio::time::timeout(CHALLENGE_PATIENCE, whole).await.is_ok_and(|body| body.is_ok())

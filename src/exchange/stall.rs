@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
+use crate::upstream::BodyError;
+
 /// Why an answer's body ends before its end.
 #[derive(Debug)]
 pub enum Broken {
     /// The origin's side failed.
-    Origin(hyper::Error),
+    Origin(BodyError),
     /// It sent nothing more for too long.
     Stalled,
 }

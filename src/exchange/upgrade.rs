@@ -9,7 +9,6 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use hyper::body::Incoming;
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -23,7 +22,7 @@ use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Gate, Plan};
 use crate::moment::random_bytes;
 use crate::origin::Scheme;
-use crate::upstream::{Ask, Kept, Lease, Outbound};
+use crate::upstream::{Ask, Kept, Lease, Outbound, ResponseBody};
 
 const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
@@ -151,7 +150,7 @@ pub async fn carry(
         let sending = lease.send(request);
         let mut response = match send::timed(gate, ledger.progress(), sending, &decision.way).await? {
             Ok(response) => response,
-            Err(error) => return Err(decision.way.failure(error.error(), lease.handshake.as_deref())),
+            Err(error) => return Err(error.into_failure()),
         };
         if let Some(failure) = ledger.broke_off() {
             return Err(failure);
@@ -216,7 +215,7 @@ fn ask(upgrade: &Upgrade, draft: &Draft, body: Outbound, plan: &Plan, lease: &Le
 }
 
 /// Did the origin switch, to what was asked for? Of a WebSocket: is its answer to our key (RFC 6455 §4.1)?
-fn switched(upgrade: &Upgrade, response: &Response<Incoming>, key: Option<&HeaderValue>) -> Result<bool, Failure> {
+fn switched(upgrade: &Upgrade, response: &Response<ResponseBody>, key: Option<&HeaderValue>) -> Result<bool, Failure> {
     if let Wish::Other(offered) = &upgrade.wish {
         return switched_to(offered, response);
     }
@@ -234,7 +233,7 @@ fn switched(upgrade: &Upgrade, response: &Response<Incoming>, key: Option<&Heade
 }
 
 /// RFC 9110 §7.8: to one of those, or what it does not name is the one.
-fn switched_to(offered: &HeaderValue, response: &Response<Incoming>) -> Result<bool, Failure> {
+fn switched_to(offered: &HeaderValue, response: &Response<ResponseBody>) -> Result<bool, Failure> {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(false);
     }
@@ -279,7 +278,7 @@ impl Talk {
 }
 
 /// What the client is answered, and what goes on after that.
-fn hand_over(upgrade: Upgrade, mut response: Response<Incoming>, lease: Lease, gate: &Gate) -> Carried {
+fn hand_over(upgrade: Upgrade, mut response: Response<ResponseBody>, lease: Lease, gate: &Gate) -> Carried {
     let upstream = hyper::upgrade::on(&mut response);
     let (mut parts, _) = response.into_parts();
     let named = parts.headers.get(header::UPGRADE).cloned();

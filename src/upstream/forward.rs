@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use hyper::body::{Body as _, Incoming};
+use http_body::Body as _;
 
 use super::dialogue::Dialogue;
 use super::proxy::Proxy;
-use super::{Lease, Outbound, Stream};
+use super::{Lease, Outbound, ResponseBody, Stream};
 use crate::failure::{Cause, Failure};
 
 /// A connection to such a proxy.
@@ -79,7 +79,7 @@ impl Lease {
     ///
     /// # Errors
     /// The proxy refuses our user, or wants what we do not have.
-    pub fn is_to_be_sent_again(&mut self, response: &Response<Incoming>) -> Result<bool, Failure> {
+    pub fn is_to_be_sent_again(&mut self, response: &Response<ResponseBody>) -> Result<bool, Failure> {
         let Some(forward) = &mut self.forward else { return Ok(false) };
         if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
             return forward.dialogue.challenged(response.headers()).map(|()| true);

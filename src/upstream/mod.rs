@@ -9,7 +9,6 @@ pub mod dial;
 mod dialogue;
 pub mod fetch;
 mod forward;
-mod idle;
 mod kept;
 pub mod pac;
 mod pool;
@@ -17,7 +16,6 @@ mod proxy;
 pub mod pulse;
 mod resolve;
 mod route;
-mod shared;
 mod stream;
 mod tunnel;
 pub mod unread;
@@ -29,7 +27,7 @@ use std::time::{Duration, Instant};
 
 pub use body::Outbound;
 pub use dial::{Dialer, Policy};
-pub use pool::{Ask, Kept, Lease, Sender, Way};
+pub use pool::{Ask, BodyError, Kept, Lease, ResponseBody, SendError, Way};
 pub use resolve::Fixed;
 pub use route::Route;
 pub use stream::Stream;
@@ -274,90 +272,4 @@ struct Opened {
     forward: Option<Box<forward::Forward>>,
     /// The generation of the route as it was before the way was chosen.
     route: u64,
-}
-
-/// The connection itself broke: it was reset, ended without close_notify, or nothing was acknowledged any more. Not: what
-/// came by it was wrong, or what was to be sent.
-pub fn broke_off(cause: &hyper::Error) -> bool {
-    use std::io::ErrorKind as K;
-    let broken = |io: &std::io::Error| {
-        matches!(
-            io.kind(),
-            K::ConnectionReset
-                | K::ConnectionAborted
-                | K::BrokenPipe
-                | K::UnexpectedEof
-                | K::TimedOut
-                | K::HostUnreachable
-                | K::NetworkUnreachable
-        )
-    };
-    let mut inner: Option<&(dyn std::error::Error + 'static)> = Some(cause);
-    while let Some(error) = inner {
-        if let Some(h2) = error.downcast_ref::<h2::Error>() {
-            return h2.get_io().is_some_and(broken);
-        }
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return broken(io) && !cause.is_user();
-        }
-        inner = error.source();
-    }
-    cause.is_timeout()
-}
-
-/// What a connection's error means: TLS alerts (a refused client certificate shows only at the first
-/// read in TLS 1.3), a close without an answer, or an answer that is no HTTP.
-fn stream_failure(cause: &hyper::Error, way: &Way, handshake: Option<&Handshake>) -> Failure {
-    let origin = way.origin();
-    let client = way.upstream().client();
-    if let Some(handshake) = handshake
-        && let Some(failure) = client.late_failure(cause, &origin.host, handshake)
-    {
-        return failure;
-    }
-    if cause.is_parse_too_large() {
-        return Failure::new(Cause::ResponseInvalid, format!("the head of the answer of {origin} is too large"))
-            .hint("limits.headers and limits.header_bytes set the bounds");
-    }
-    if cause.is_parse() {
-        return Failure::new(Cause::ResponseInvalid, format!("the answer of {origin} is not valid HTTP: {cause}"));
-    }
-    let never_asked = || handshake.and_then(|handshake| client.never_asked(handshake));
-    if wants_http_1_1(cause) {
-        let failure = Failure::new(
-            Cause::ResponseInvalid,
-            format!("{origin} serves this by HTTP/1.1 alone, and says so after the request"),
-        );
-        return failure.hint(never_asked().unwrap_or("send the request again: it goes by HTTP/1.1 now"));
-    }
-    let failure = match pool::io_cause(cause) {
-        Some(io) => Failure::new(Cause::ConnectionTerminated, format!("{origin} broke the connection off: {io}")),
-        None if cause.is_incomplete_message() || cause.is_canceled() || cause.is_closed() => {
-            Failure::new(Cause::ConnectionTerminated, format!("{origin} closed the connection without an answer"))
-        }
-        None => return Failure::new(Cause::ResponseInvalid, format!("the connection to {origin} failed: {}", chain(cause))),
-    };
-    match never_asked() {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
-}
-
-/// HTTP_1_1_REQUIRED (RFC 9113 §7), for a stream or for all: a server that needs a client certificate for a part of what
-/// it has can ask for it in HTTP/1.1 alone (RFC 9113 §9.2.1).
-pub fn wants_http_1_1(cause: &hyper::Error) -> bool {
-    let source = std::error::Error::source(cause).and_then(|cause| cause.downcast_ref::<h2::Error>());
-    source.is_some_and(|error| error.is_remote() && error.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED))
-}
-
-/// An error and what caused it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

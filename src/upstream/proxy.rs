@@ -13,6 +13,7 @@ use crate::secret::Secret;
 use crate::tls::Problem;
 use crate::tls::out::client::Client;
 use crate::tls::out::client_spec::ClientSpec;
+use crate::tls::out::explain;
 
 /// Rounds of one dialogue with a proxy: NTLM needs three, a stale nonce one more.
 pub const ROUNDS: u8 = 5;
@@ -138,15 +139,17 @@ impl Proxy {
 
     /// A failure on a connection to it, with its name and, where TLS says so, what it misses.
     pub fn named(&self, mut failure: Failure) -> Failure {
+        failure.details = format!("{self}: {}", failure.details);
+        self.hinted(failure)
+    }
+
+    /// [`Proxy::named`], for a failure that names it already.
+    pub fn hinted(&self, mut failure: Failure) -> Failure {
         if failure.cause == Cause::Loop {
             failure.hint =
                 Some("set `upstream_proxy: none`, or take HTTPS_PROXY and its like out of gatepass's own environment".to_owned());
         }
-        if !failure.details.starts_with("upstream proxy") {
-            failure.details = format!("{self}: {}", failure.details);
-        }
-        let wants_certificate = ["alert: Certificate", "alert: BadCertificate", "alert: UnknownCA"];
-        if failure.hint.is_none() && wants_certificate.iter().any(|alert| failure.details.contains(alert)) {
+        if failure.hint.is_none() && explain::wants_certificate(&failure) {
             failure.hint = Some("it wants a client certificate that it knows; set `client_certificate` beside `url`".to_owned());
         }
         failure

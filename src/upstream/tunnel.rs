@@ -34,19 +34,48 @@ fn too_slow(proxy: &Proxy, host: &Host, port: u16, within: Duration) -> Failure 
     Failure::new(Cause::ConnectionTimeout, format!("{proxy} took longer than {within:?} to open a tunnel to {host}:{port}"))
 }
 
-fn refused(proxy: &Proxy, host: &Host, port: u16, why: &str) -> Failure {
-    proxy.named(Failure::new(Cause::ConnectionRefused, format!("{proxy} did not open a tunnel to {host}:{port}: {why}")))
+fn refused(proxy: &Proxy, host: &Host, port: u16, why: Why) -> Failure {
+    let Why { text, source } = why;
+    let failure = Failure::new(Cause::ConnectionRefused, format!("{proxy} did not open a tunnel to {host}:{port}: {text}"));
+    proxy.hinted(match source {
+        Some(cause) => failure.caused_by(cause),
+        None => failure,
+    })
+}
+
+/// Why there is no tunnel.
+struct Why {
+    text: String,
+    source: Option<io::Error>,
+}
+
+impl From<String> for Why {
+    fn from(text: String) -> Self {
+        Self { text, source: None }
+    }
+}
+
+impl From<&str> for Why {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl From<io::Error> for Why {
+    fn from(cause: io::Error) -> Self {
+        Self { text: cause.to_string(), source: Some(cause) }
+    }
 }
 
 async fn connect(mut stream: Stream, proxy: &Arc<Proxy>, ground: &Ground, host: &Host, port: u16) -> Result<Stream, Failure> {
     let target = format!("{host}:{port}");
-    let failed = |why: &str| refused(proxy, host, port, why);
+    let failed = |why: Why| refused(proxy, host, port, why);
     let mut dialogue = Dialogue::new(proxy.clone());
     for _ in 0..ROUNDS {
         let certificate = stream.peer_certificate().map(<[u8]>::to_vec);
         let credential = dialogue.credential("CONNECT", &target, certificate.as_deref(), true).await?;
-        stream.write_all(&request(&target, credential.as_ref())).await.map_err(|cause| failed(&cause.to_string()))?;
-        let answer = Answer::read(&mut stream).await.map_err(|why| failed(&why))?;
+        stream.write_all(&request(&target, credential.as_ref())).await.map_err(|cause| failed(cause.into()))?;
+        let answer = Answer::read(&mut stream).await.map_err(failed)?;
         match answer.status {
             200..=299 => {
                 dialogue.accepted();
@@ -59,7 +88,7 @@ async fn connect(mut stream: Stream, proxy: &Arc<Proxy>, ground: &Ground, host: 
                     stream = proxy.connect(ground).await?;
                 }
             }
-            _ => return Err(failed(&format!("it answered `{}`", answer.line))),
+            _ => return Err(failed(format!("it answered `{}`", answer.line).into())),
         }
     }
     Err(dialogue.endless())
@@ -92,21 +121,21 @@ const PAGE: usize = 256 * 1024;
 
 impl Answer {
     /// Byte by byte, so that nothing behind the head is swallowed.
-    async fn read(stream: &mut Stream) -> Result<Self, String> {
+    async fn read(stream: &mut Stream) -> Result<Self, Why> {
         let mut head = Vec::with_capacity(256);
         while !head.ends_with(b"\r\n\r\n") {
             if head.len() > HEAD {
-                return Err("its answer is too long".to_owned());
+                return Err("its answer is too long".into());
             }
             head.push(stream.read_u8().await.map_err(|cause| match cause.kind() {
-                io::ErrorKind::UnexpectedEof => "it closed the connection".to_owned(),
-                _ => format!("it ended the connection: {cause}"),
+                io::ErrorKind::UnexpectedEof => Why::from("it closed the connection"),
+                _ => Why { text: format!("it ended the connection: {cause}"), source: Some(cause) },
             })?);
         }
         let mut fields = [httparse::EMPTY_HEADER; 64];
         let mut parsed = httparse::Response::new(&mut fields);
         let (Ok(httparse::Status::Complete(_)), Some(status)) = (parsed.parse(&head), parsed.code) else {
-            return Err("its answer is not HTTP".to_owned());
+            return Err("its answer is not HTTP".into());
         };
         let headers = parsed.headers.iter().filter_map(|field| {
             let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
@@ -174,7 +203,7 @@ async fn line(stream: &mut Stream) -> io::Result<String> {
 /// RFC 1928, and RFC 1929 for the password. Names are resolved by the proxy.
 async fn socks5(mut stream: Stream, proxy: &Proxy, host: &Host, port: u16) -> Result<Stream, Failure> {
     negotiate(&mut stream, proxy).await?;
-    ask(&mut stream, host, port).await.map_err(|why| refused(proxy, host, port, &why))?;
+    ask(&mut stream, host, port).await.map_err(|why| refused(proxy, host, port, why))?;
     Ok(stream)
 }
 
@@ -213,9 +242,8 @@ fn login(username: &str, password: &str) -> Option<zeroize::Zeroizing<Vec<u8>>> 
     Some(zeroize::Zeroizing::new([&[1, user_len], user, &[secret_len], secret].concat()))
 }
 
-async fn ask(stream: &mut Stream, host: &Host, port: u16) -> Result<(), String> {
+async fn ask(stream: &mut Stream, host: &Host, port: u16) -> Result<(), Why> {
     use std::net::IpAddr;
-    let io = |cause: io::Error| cause.to_string();
     let mut request = vec![5, 1, 0];
     match host {
         Host::Ip(IpAddr::V4(ip)) => request.extend([1].into_iter().chain(ip.octets())),
@@ -224,19 +252,19 @@ async fn ask(stream: &mut Stream, host: &Host, port: u16) -> Result<(), String> 
         Host::Name(name) => request.extend([3, name.len() as u8].into_iter().chain(name.bytes())),
     }
     request.extend(port.to_be_bytes());
-    stream.write_all(&request).await.map_err(io)?;
+    stream.write_all(&request).await?;
     let mut head = [0; 4];
-    stream.read_exact(&mut head).await.map_err(io)?;
+    stream.read_exact(&mut head).await?;
     if head[1] != 0 {
-        return Err(socks5_words(head[1]).to_owned());
+        return Err(socks5_words(head[1]).into());
     }
     let rest = match head[3] {
         1 => 4,
         4 => 16,
-        3 => usize::from(stream.read_u8().await.map_err(io)?),
-        _ => return Err("its answer is not SOCKS 5".to_owned()),
+        3 => usize::from(stream.read_u8().await?),
+        _ => return Err("its answer is not SOCKS 5".into()),
     };
-    stream.read_exact(&mut vec![0; rest + 2]).await.map_err(io)?;
+    stream.read_exact(&mut vec![0; rest + 2]).await?;
     Ok(())
 }
 

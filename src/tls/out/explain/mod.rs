@@ -34,6 +34,22 @@ pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
     None
 }
 
+/// Does the peer say by an alert that it misses a client certificate, or one that it knows?
+pub fn wants_certificate(failure: &Failure) -> bool {
+    use AlertDescription as Alert;
+    let Some(Error::AlertReceived(alert)) = failure.source().and_then(find) else { return false };
+    matches!(
+        alert,
+        Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::CertificateExpired
+            | Alert::CertificateRevoked
+            | Alert::CertificateUnknown
+            | Alert::CertificateUnobtainable
+            | Alert::UnknownCA
+    )
+}
+
 /// The mend for what rustls leaves out.
 macro_rules! with_openssl {
     ($what:literal) => {
@@ -100,6 +116,10 @@ impl Scene<'_> {
     }
 
     fn tls(&self, error: &Error) -> Failure {
+        self.words(error).caused_by(error.clone())
+    }
+
+    fn words(&self, error: &Error) -> Failure {
         let host = self.host;
         match error {
             Error::InvalidCertificate(wrong) => self.certificate(wrong),

@@ -11,14 +11,17 @@ use std::time::{Duration, Instant};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
-use super::pulse::Tended;
+use super::super::pulse::Tended;
+use super::message::failure;
 use super::{Opened, Outbound, Way};
 use crate::failure::Failure;
 use crate::tls::out::handshake::Handshake;
 
+pub(super) type Sender = http2::SendRequest<Outbound>;
+
 #[derive(Clone)]
 pub(super) struct Shared {
-    pub(super) sender: http2::SendRequest<Outbound>,
+    pub(super) sender: Sender,
     /// It carries gRPC.
     pub(super) grpc: bool,
     pub(super) load: Arc<Load>,
@@ -103,7 +106,7 @@ impl Way {
             .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|cause| self.failure(&cause, handshake.as_deref()))?;
+            .map_err(|cause| failure(cause, self, handshake.as_deref()))?;
         let load = Arc::new(Load::new(connection.current_max_send_streams()));
         tokio::spawn(Driver { connection: Box::pin(connection), load: load.clone() });
         Ok(Shared { sender, grpc, load, route, address, handshake })

@@ -1,21 +1,23 @@
 //! Connections of one way out toward one origin.
+//!
+//! One file for each version of HTTP. hyper's client is known here and nowhere else: what goes out of this room is
+//! [`ResponseBody`] and [`SendError`].
 
-use std::io;
+mod h1;
+mod h2;
+mod message;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
-use http_body::Body as _;
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
-use hyper_util::rt::TokioIo;
+use http::{HeaderMap, Request, Response, StatusCode};
 
+use self::h1::{Idle, Line, MOMENT};
+use self::h2::{Shared, StreamGuard};
+pub use self::message::{BodyError, ResponseBody, SendError};
 use super::body::{Hold, Progress};
 use super::forward::Forward;
-use super::idle::{Idle, Line, MOMENT, WINDOW};
-use super::pulse::Tended;
-use super::shared::{Shared, StreamGuard};
 use super::{Opened, Outbound, Timing, Upstream};
 use crate::config::Alpn;
 use crate::failure::Failure;
@@ -62,14 +64,14 @@ pub enum Kept {
     No,
 }
 
-pub enum Sender {
-    H1(http1::SendRequest<Outbound>),
-    H2(http2::SendRequest<Outbound>, StreamGuard),
+enum Sender {
+    H1(h1::Sender),
+    H2(h2::Sender, StreamGuard),
 }
 
 /// A connection lent to one exchange.
 pub struct Lease {
-    pub sender: Sender,
+    sender: Sender,
     /// Of an HTTP/1.1 connection.
     line: Option<Line>,
     way: Arc<Way>,
@@ -130,25 +132,25 @@ impl Lease {
         }
     }
 
-    /// Sends the request. When nothing of it left, it comes back with the error.
+    /// Has interim answers to the request told, if it goes by HTTP/1: hyper's client tells of no others.
+    pub fn on_interim(&self, request: &mut Request<Outbound>, tell: impl Fn(StatusCode, &HeaderMap) + Send + Sync + 'static) {
+        if !self.is_h2() {
+            h1::on_interim(request, tell);
+        }
+    }
+
+    /// Sends the request.
     ///
     /// # Errors
     /// The connection failed, or the answer was malformed.
-    pub async fn send(&mut self, request: Request<Outbound>) -> Result<Response<Incoming>, TrySendError<Request<Outbound>>> {
-        match &mut self.sender {
-            Sender::H1(sender) => {
-                // Ready at once but for a connection of one's own whose last answer is still being read.
-                // A closed one says so in the sending below, which hands the request back.
-                let _ = sender.ready().await;
-                let Some(line) = &mut self.line else { return sender.try_send_request(request).await };
-                line.pulse.carries(request.body().size_hint().exact().is_none_or(|length| length > WINDOW));
-                let answer = sender.try_send_request(request).await;
-                if let Ok(response) = &answer {
-                    line.hear(response);
-                }
-                answer
-            }
+    pub async fn send(&mut self, request: Request<Outbound>) -> Result<Response<ResponseBody>, Box<SendError>> {
+        let sent = match &mut self.sender {
+            Sender::H1(sender) => h1::send(sender, self.line.as_mut(), request).await,
             Sender::H2(sender, _) => sender.try_send_request(request).await,
+        };
+        match sent {
+            Ok(response) => Ok(response.map(ResponseBody::from)),
+            Err(error) => Err(Box::new(SendError::new(self, error))),
         }
     }
 
@@ -393,45 +395,6 @@ impl Way {
         Ok(lease)
     }
 
-    async fn start_h1(self: &Arc<Self>, opened: Opened, pooled: bool) -> Result<Lease, Failure> {
-        let Opened { stream, handshake, timing, forward, route, .. } = opened;
-        let address = stream.peer_addr();
-        let limits = self.upstream.limits();
-        let stream = Tended::new(stream, limits);
-        let pulse = stream.pulse();
-        let (sender, connection) = http1::Builder::new()
-            .max_headers(limits.headers)
-            .max_header_size(limits.header_bytes)
-            .max_buf_size(limits.h1_buffer())
-            // Both are repaired on the way (RFC 9112 §5.1, §5.2): in an answer they are old servers' ways, no attack.
-            .allow_obsolete_multiline_headers_in_responses(true)
-            .allow_spaces_after_header_name_in_responses(true)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|cause| self.failure(&cause, handshake.as_deref()))?;
-        let running = tokio::spawn(async move {
-            if let Err(cause) = connection.with_upgrades().await {
-                tracing::debug!(%cause, "upstream connection ended");
-            }
-        });
-        let line = Some(Line { pulse, task: running.abort_handle(), keeps: None });
-        let sender = Sender::H1(sender);
-        Ok(Lease {
-            sender,
-            line,
-            way: self.clone(),
-            reused: false,
-            pooled,
-            timing,
-            address,
-            handshake,
-            peer_certificate: None,
-            forward,
-            route,
-            hold: None,
-        })
-    }
-
     /// True while there is something to keep.
     pub(super) fn sweep(&self) -> bool {
         let bound = self.upstream.limits().upstream_idle;
@@ -453,21 +416,4 @@ impl Way {
     pub fn may_warn(&self) -> bool {
         !self.warned.swap(true, Ordering::Relaxed)
     }
-
-    /// What a connection's error means, in words.
-    pub fn failure(&self, cause: &hyper::Error, handshake: Option<&Handshake>) -> Failure {
-        super::stream_failure(cause, self, handshake)
-    }
-}
-
-/// The io error inside a hyper error, if there is one.
-pub(super) fn io_cause<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e io::Error> {
-    let mut cause = Some(cause);
-    while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            return Some(io);
-        }
-        cause = error.source();
-    }
-    None
 }

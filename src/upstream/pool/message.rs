@@ -1,0 +1,236 @@
+//! What is said of answers and of their absence outside this room, in types of our own.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::Request;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+
+use super::{Lease, Outbound, Way};
+use crate::failure::{Cause, Failure};
+use crate::tls::out::handshake::Handshake;
+
+/// The body of an answer, as it comes.
+#[derive(Default)]
+pub struct ResponseBody(Option<Incoming>);
+
+impl ResponseBody {
+    /// That of an answer that nobody sent.
+    pub fn empty() -> Self {
+        Self(None)
+    }
+}
+
+impl From<Incoming> for ResponseBody {
+    fn from(body: Incoming) -> Self {
+        Self(Some(body))
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.get_mut().0 {
+            Some(body) => Pin::new(body).poll_frame(cx).map_err(BodyError),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+/// An answer's body broke off.
+#[derive(Debug)]
+pub struct BodyError(hyper::Error);
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for BodyError {
+    /// hyper's server looks along the sources for the reason that an HTTP/2 stream was reset with.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+/// A request that got no answer.
+pub struct SendError {
+    /// The origin says that it did nothing with the request.
+    pub undone: bool,
+    /// The connection ended before anything of an answer came.
+    pub broke: bool,
+    /// The request, where nothing of it has left.
+    pub unsent: Option<Request<Outbound>>,
+    failure: Failure,
+}
+
+impl SendError {
+    pub(super) fn new(lease: &Lease, mut error: TrySendError<Request<Outbound>>) -> Self {
+        let unsent = error.take_message();
+        let cause = error.into_error();
+        let undone = is_undone(&cause) || wants_http_1_1(&cause) && lease.way.turn_to_http_1_1();
+        let broke = broke_before_answer(&cause);
+        Self { undone, broke, unsent, failure: lease.named(failure(cause, &lease.way, lease.handshake.as_deref())) }
+    }
+
+    /// What it means, in words.
+    pub fn into_failure(self) -> Failure {
+        self.failure
+    }
+}
+
+/// Without the request, which may hold what is secret.
+impl fmt::Debug for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { undone, broke, failure, .. } = self;
+        let mut shown = f.debug_struct("SendError");
+        shown.field("undone", undone).field("broke", broke).field("failure", failure).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.failure.fmt(f)
+    }
+}
+
+impl std::error::Error for SendError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.failure.source()
+    }
+}
+
+/// What the error of a connection means.
+pub(super) fn failure(cause: hyper::Error, way: &Way, handshake: Option<&Handshake>) -> Failure {
+    explained(&cause, way, handshake).caused_by(cause)
+}
+
+/// The origin says that it did nothing with the request: GOAWAY with a lower last stream, or REFUSED_STREAM
+/// (RFC 9113 §6.8, §8.7). Streams that GOAWAY covers do not get its error.
+fn is_undone(error: &hyper::Error) -> bool {
+    use std::error::Error as _;
+    let Some(error) = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()) else { return false };
+    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    let left = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+    error.is_remote() && (refused || left)
+}
+
+/// A kept connection may have been let go at any time: by a clean end, a reset, an end without close_notify, or by a
+/// kernel that waited for an acknowledgement in vain.
+fn broke_before_answer(error: &hyper::Error) -> bool {
+    error.is_incomplete_message() || error.is_closed() || error.is_canceled() || broke_off(error)
+}
+
+/// The connection itself broke: it was reset, ended without close_notify, or nothing was acknowledged any more. Not: what
+/// came by it was wrong, or what was to be sent.
+fn broke_off(cause: &hyper::Error) -> bool {
+    use std::io::ErrorKind as K;
+    let broken = |io: &std::io::Error| {
+        matches!(
+            io.kind(),
+            K::ConnectionReset
+                | K::ConnectionAborted
+                | K::BrokenPipe
+                | K::UnexpectedEof
+                | K::TimedOut
+                | K::HostUnreachable
+                | K::NetworkUnreachable
+        )
+    };
+    let mut inner: Option<&(dyn std::error::Error + 'static)> = Some(cause);
+    while let Some(error) = inner {
+        if let Some(h2) = error.downcast_ref::<h2::Error>() {
+            return h2.get_io().is_some_and(broken);
+        }
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return broken(io) && !cause.is_user();
+        }
+        inner = error.source();
+    }
+    cause.is_timeout()
+}
+
+/// What a connection's error means: TLS alerts (a refused client certificate shows only at the first
+/// read in TLS 1.3), a close without an answer, or an answer that is no HTTP.
+fn explained(cause: &hyper::Error, way: &Way, handshake: Option<&Handshake>) -> Failure {
+    let origin = way.origin();
+    let client = way.upstream().client();
+    if let Some(handshake) = handshake
+        && let Some(failure) = client.late_failure(cause, &origin.host, handshake)
+    {
+        return failure;
+    }
+    if cause.is_parse_too_large() {
+        return Failure::new(Cause::ResponseInvalid, format!("the head of the answer of {origin} is too large"))
+            .hint("limits.headers and limits.header_bytes set the bounds");
+    }
+    if cause.is_parse() {
+        return Failure::new(Cause::ResponseInvalid, format!("the answer of {origin} is not valid HTTP: {cause}"));
+    }
+    let never_asked = || handshake.and_then(|handshake| client.never_asked(handshake));
+    if wants_http_1_1(cause) {
+        let failure = Failure::new(
+            Cause::ResponseInvalid,
+            format!("{origin} serves this by HTTP/1.1 alone, and says so after the request"),
+        );
+        return failure.hint(never_asked().unwrap_or("send the request again: it goes by HTTP/1.1 now"));
+    }
+    let failure = match io_cause(cause) {
+        Some(io) => Failure::new(Cause::ConnectionTerminated, format!("{origin} broke the connection off: {io}")),
+        None if cause.is_incomplete_message() || cause.is_canceled() || cause.is_closed() => {
+            Failure::new(Cause::ConnectionTerminated, format!("{origin} closed the connection without an answer"))
+        }
+        None => return Failure::new(Cause::ResponseInvalid, format!("the connection to {origin} failed: {}", chain(cause))),
+    };
+    match never_asked() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// HTTP_1_1_REQUIRED (RFC 9113 §7), for a stream or for all: a server that needs a client certificate for a part of what
+/// it has can ask for it in HTTP/1.1 alone (RFC 9113 §9.2.1).
+fn wants_http_1_1(cause: &hyper::Error) -> bool {
+    let source = std::error::Error::source(cause).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| error.is_remote() && error.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED))
+}
+
+/// An error and what caused it, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// The io error inside another, if there is one.
+fn io_cause<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e io::Error> {
+    let mut cause = Some(cause);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return Some(io);
+        }
+        cause = error.source();
+    }
+    None
+}
