@@ -118,8 +118,9 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.last.store(self.0.now(), Ordering::Relaxed);
-        self.0.busy.fetch_sub(1, Ordering::Relaxed);
-        if self.0.awaited.load(Ordering::Acquire) {
+        // In one order with `await_end` and what is asked after it, so that one of the two sees the other.
+        self.0.busy.fetch_sub(1, Ordering::SeqCst);
+        if self.0.awaited.load(Ordering::SeqCst) {
             self.0.line.wake();
         }
     }
@@ -211,7 +212,7 @@ impl Activity {
 
     /// From now on the connection's task is woken when an exchange ends.
     pub fn await_end(&self) {
-        self.awaited.store(true, Ordering::Release);
+        self.awaited.store(true, Ordering::SeqCst);
     }
 
     pub fn hand_over(&self) {
@@ -235,7 +236,7 @@ impl Activity {
     }
 
     pub fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Relaxed) > 0
+        self.busy.load(Ordering::SeqCst) > 0
     }
 
     /// Is a bound on waiting passed?

@@ -118,39 +118,63 @@ impl Heads {
                 State::Undecided if activity.is_handed_over() => self.state = State::Blind,
                 State::Undecided if self.is_through(activity) => self.state = State::Head,
                 State::Undecided | State::Blind => return self.pass(stream, activity, cx, buf),
-                // The exchange before it goes first.
-                State::Refused(_) => {
-                    activity.await_end();
-                    return if self.is_through(activity) { Poll::Ready(Ok(())) } else { Poll::Pending };
-                }
+                State::Refused(_) => return Poll::Ready(Ok(())),
                 _ if self.held.is_empty() => {
                     let before = buf.filled().len();
                     std::task::ready!(self.pass(stream, activity, cx, buf))?;
                     let fresh = &buf.filled()[before..];
-                    let passed = self.walk(fresh);
+                    let passed = self.walk(fresh, activity);
                     if passed == fresh.len() {
                         return Poll::Ready(Ok(()));
                     }
                     self.held.extend_from_slice(&fresh[passed..]);
                     buf.set_filled(before + passed);
-                    self.look();
+                    self.look(activity);
                     if passed > 0 {
                         return Poll::Ready(Ok(()));
                     }
                 }
+                _ if self.has_to_wait(activity) => {
+                    activity.await_end();
+                    // More than that is left to the kernel, and a client that has gone to the answer's first bytes.
+                    let is_full = self.held.len() > self.most_bytes;
+                    if self.has_to_wait(activity) && (is_full || !std::task::ready!(self.hold_more(stream, activity, cx))?) {
+                        return if is_full { Poll::Pending } else { Poll::Ready(Ok(())) };
+                    }
+                }
+                // It had to wait until now.
+                _ if self.looked == 0 => self.look(activity),
                 _ => {
-                    let mut piece = [0; 4096];
-                    let mut piece = ReadBuf::new(&mut piece);
-                    std::task::ready!(Pin::new(&mut *stream).poll_read(cx, &mut piece))?;
-                    if piece.filled().is_empty() {
+                    if !std::task::ready!(self.hold_more(stream, activity, cx))? {
                         return Poll::Ready(Ok(()));
                     }
-                    activity.bytes();
-                    self.held.extend_from_slice(piece.filled());
-                    self.look();
+                    self.look(activity);
                 }
             }
         }
+    }
+
+    /// The next head is not shown to hyper before the exchange before it has ended: with a request in its buffer hyper does
+    /// not read, and would not notice that the client has gone.
+    fn has_to_wait(&self, activity: &Activity) -> bool {
+        matches!(self.state, State::Head) && !self.is_through(activity)
+    }
+
+    /// False: the client's data has ended.
+    fn hold_more<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        activity: &Activity,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<bool>> {
+        let mut piece = [0; 4096];
+        let mut piece = ReadBuf::new(&mut piece);
+        std::task::ready!(Pin::new(stream).poll_read(cx, &mut piece))?;
+        if !piece.filled().is_empty() {
+            activity.bytes();
+            self.held.extend_from_slice(piece.filled());
+        }
+        Poll::Ready(Ok(!piece.filled().is_empty()))
     }
 
     /// All requests that hyper was given have become exchanges, and those have ended.
@@ -187,9 +211,12 @@ impl Heads {
     }
 
     /// How many of these bytes may pass as they are.
-    fn walk(&mut self, bytes: &[u8]) -> usize {
+    fn walk(&mut self, bytes: &[u8], activity: &Activity) -> usize {
         let mut at = 0;
         while at < bytes.len() {
+            if self.has_to_wait(activity) {
+                return at;
+            }
             match &mut self.state {
                 State::Head => match self.step(&bytes[at..]) {
                     Step::Whole(length, next) => {
@@ -224,7 +251,7 @@ impl Heads {
     }
 
     /// Looks at what is held, as far as there is something new to see.
-    fn look(&mut self) {
+    fn look(&mut self, activity: &Activity) {
         let grown = self.held.len() >= self.looked * 2 || self.held.len() > self.most_bytes;
         let ended = has_end(&self.held[self.searched.saturating_sub(3)..]);
         self.searched = self.held.len();
@@ -233,10 +260,10 @@ impl Heads {
         }
         loop {
             let held = std::mem::take(&mut self.held);
-            let passed = self.walk(&held);
+            let passed = self.walk(&held, activity);
             self.held = held;
             self.ready.unsplit(self.held.split_to(passed));
-            if self.held.is_empty() {
+            if self.held.is_empty() || self.has_to_wait(activity) {
                 break;
             }
             match self.step(&self.held) {
@@ -485,14 +512,17 @@ mod tests {
         let activity = Activity::new(false);
         // As if each request had been an exchange, but for one that is under way yet.
         let lasts = [&b"CONNECT"[..], b"GET /ws"].iter().any(|first| bytes.starts_with(first));
-        let _exchange = if lasts { Some(activity.busy()) } else { None };
+        let mut exchange = None;
         drop((activity.busy(), activity.busy(), activity.busy()));
-        let mut watched = Between::http1(server, activity, Heads::new(&limits, teller));
+        let mut watched = Between::http1(server, activity.clone(), Heads::new(&limits, teller));
         let mut got = Vec::new();
         for piece in bytes.chunks(piece) {
             client.write_all(piece).await.unwrap();
             let read = tokio::time::timeout(std::time::Duration::from_millis(1), watched.read_buf(&mut got));
             let _ = read.await;
+            if lasts && exchange.is_none() && !got.is_empty() {
+                exchange = Some(activity.busy());
+            }
         }
         client.shutdown().await.unwrap();
         while watched.read_buf(&mut got).await.unwrap() > 0 {}
@@ -524,6 +554,32 @@ mod tests {
         ] {
             assert_eq!(each_way(text.as_bytes()).await, (text.to_owned(), vec![]));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_head_waits_for_the_exchange_before_it_and_the_end_of_a_client_shows_meanwhile() {
+        const ONE: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        let teller: Teller = Arc::new(|_, _, _| Bytes::new());
+        let (mut client, server) = tokio::io::duplex(64 * 1024);
+        let activity = Activity::new(false);
+        let mut watched = Between::http1(server, activity.clone(), Heads::new(&Limits::default(), teller));
+        let moment = std::time::Duration::from_millis(1);
+        let mut got = Vec::with_capacity(1024);
+        client.write_all(&ONE.repeat(2)).await.unwrap();
+        watched.read_buf(&mut got).await.unwrap();
+        assert_eq!(got, ONE);
+        let first = activity.busy();
+        client.write_all(ONE).await.unwrap();
+        assert!(tokio::time::timeout(moment, watched.read_buf(&mut got)).await.is_err(), "the first is under way");
+        // Whoever waits for the next head is woken by the end of the exchange before it.
+        let (read, ()) = tokio::join!(watched.read_buf(&mut got), async { drop(first) });
+        assert_eq!((read.unwrap(), &got[..]), (ONE.len(), &ONE.repeat(2)[..]));
+        let second = activity.busy();
+        client.shutdown().await.unwrap();
+        assert_eq!(watched.read_buf(&mut got).await.unwrap(), 0, "it is seen that the client has ended");
+        drop(second);
+        watched.read_buf(&mut got).await.unwrap();
+        assert_eq!(got, ONE.repeat(3), "and what it asked for before that is there");
     }
 
     #[tokio::test(start_paused = true)]

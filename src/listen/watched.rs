@@ -53,6 +53,8 @@ impl<S: Transport> Watched<S> {
     /// The client's data has ended. Is it to be told yet?
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.ended = !self.stream.as_ref().is_some_and(Between::is_refusing);
+        // The end of what is owed wakes this task.
+        self.activity.await_end();
         // In TLS too, where close_notify ends one side alone (RFC 8446 §6.1). What follows an upgrade has ends of its own, and
         // half an end is passed on as one.
         if !self.stream.as_ref().is_some_and(Between::is_owed) || self.activity.is_handed_over() {
@@ -82,7 +84,7 @@ impl<S: Transport> AsyncRead for Watched<S> {
         let read = ready!(Pin::new(stream).poll_read(cx, buf));
         if buf.filled().len() > before {
             this.activity.bytes();
-            this.answering = false;
+            (this.answering, this.last_word) = (false, None);
         } else if read.is_ok() && room > 0 {
             ready!(this.poll_end(cx));
         } else {

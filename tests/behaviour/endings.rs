@@ -111,31 +111,41 @@ async fn a_client_that_goes_away_is_noticed_whichever_way_it_came() {
     );
     let gatepass = Gatepass::from(request(&yaml, &[])).await;
     let reverse = gatepass.running.addresses.iter().find(|(address, _)| *address != gatepass.address).unwrap().0;
-    for (n, (to, target)) in [(gatepass.address, format!("http://{origin}/")), (reverse, "/".to_owned())].into_iter().enumerate()
-    {
-        let mut client = TcpStream::connect(to).await.unwrap();
-        client.write_all(format!("GET {target} HTTP/1.1\r\nHost: {origin}\r\n\r\n").as_bytes()).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        assert_eq!(left.load(Ordering::SeqCst), n);
-        drop(client);
-        let gone = Instant::now();
-        while left.load(Ordering::SeqCst) == n && gone.elapsed() < SOON {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    let mut noticed = 0;
+    for (to, target) in [(gatepass.address, format!("http://{origin}/")), (reverse, "/".to_owned())] {
+        // One request, two in one piece, and one more while the first waits; closed, or reset.
+        for (first, then, leave) in [(1, 0, drop as fn(TcpStream)), (2, 0, drop), (1, 1, drop), (2, 0, reset), (1, 0, reset)] {
+            let one = format!("GET {target} HTTP/1.1\r\nHost: {origin}\r\n\r\n");
+            let mut client = TcpStream::connect(to).await.unwrap();
+            client.write_all(one.repeat(first).as_bytes()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            client.write_all(one.repeat(then).as_bytes()).await.unwrap();
+            assert_eq!(left.load(Ordering::SeqCst), noticed);
+            leave(client);
+            noticed += 1;
+            let gone = Instant::now();
+            while left.load(Ordering::SeqCst) < noticed && gone.elapsed() < SOON {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert_eq!(left.load(Ordering::SeqCst), noticed, "{to} {first} {then}");
         }
-        assert_eq!(left.load(Ordering::SeqCst), n + 1, "{to}");
     }
 }
 
 #[tokio::test]
 async fn a_client_that_has_said_all_it_has_to_say_still_gets_its_answer() {
-    let (origin, left) = slow(Duration::from_millis(300)).await;
+    let (origin, left) = slow(Duration::from_millis(250)).await;
     let gatepass = Gatepass::start("", &[]).await;
-    let mut client = gatepass.dial().await;
-    client.write_all(format!("GET http://{origin}/ HTTP/1.1\r\nHost: {origin}\r\n\r\n").as_bytes()).await.unwrap();
-    client.shutdown().await.unwrap();
-    let mut answer = String::new();
-    tokio::time::timeout(SOON, client.read_to_string(&mut answer)).await.unwrap().unwrap();
-    assert!(status(&answer) == 200 && answer.ends_with("ok"), "{answer}");
+    let one = format!("GET http://{origin}/ HTTP/1.1\r\nHost: {origin}\r\n\r\n");
+    // Together, five take longer than one is waited for.
+    for requests in [1, 5] {
+        let mut client = gatepass.dial().await;
+        client.write_all(one.repeat(requests).as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answers = String::new();
+        tokio::time::timeout(SOON, client.read_to_string(&mut answers)).await.unwrap().unwrap();
+        assert!(answers.matches("HTTP/1.1 200").count() == requests && answers.ends_with("ok"), "{answers}");
+    }
     assert_eq!(left.load(Ordering::SeqCst), 0);
 }
 
