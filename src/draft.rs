@@ -22,6 +22,7 @@ const DIGESTS: [HeaderName; 3] =
     [HeaderName::from_static("content-digest"), HeaderName::from_static("repr-digest"), HeaderName::from_static("digest")];
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
+#[derive(Clone)]
 pub struct Draft {
     pub method: Method,
     pub origin: Arc<Origin>,
@@ -32,6 +33,7 @@ pub struct Draft {
 }
 
 /// What is known of the request body while signing.
+#[derive(Clone)]
 pub enum Body {
     Empty,
     /// It will be streamed; its length, when declared. A scheme that needs the bytes says so in its `needs`.

@@ -7,18 +7,19 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use clap::Args;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Common, Error, explain};
-use crate::auth::Answer;
 use crate::draft::{Body, Draft, Held, Recoding};
+use crate::exchange::rounds::{self, Sent, SignedRequest, Transport};
 use crate::exchange::{self, Attempts};
 use crate::failure::Failure;
 use crate::files;
 use crate::gate::Caller;
 use crate::moment::{Moment, NonceKind};
+use crate::upstream::ResponseBody;
 
 #[derive(Args)]
 pub struct SignArgs {
@@ -67,18 +68,13 @@ pub async fn run(common: &Common, args: &SignArgs) -> Result<ExitCode, Error> {
     draft.body = body(args.data.as_deref())?;
     exchange::apply(&mut draft, &gate, &decision).await.map_err(fail)?;
     let mut attempts = Attempts::new(&decision, &draft, &caller, moment).map_err(fail)?;
-    let mut recodings = attempts.sign(&mut draft).await.map_err(fail)?;
+    let challenge = (!args.challenge.is_empty()).then(|| challenges(&args.challenge)).transpose()?;
+    let mut dry_run = DryRun { challenge, draft: None };
+    rounds::run(&mut dry_run, &mut attempts, draft).await.map_err(fail)?;
+    let draft = dry_run.draft.ok_or_else(|| Error::new("this challenge is none that the credential of these rules answers"))?;
     if args.challenge.is_empty() {
         tell_unasked(&attempts, &draft);
-    } else {
-        let challenges = challenges(&args.challenge)?;
-        let answer = Answer { draft: &draft, status: StatusCode::UNAUTHORIZED, headers: &challenges };
-        if !(attempts.wants_another_round(&answer, b"") && attempts.advance()) {
-            return Err(Error::new("this challenge is none that the credential of these rules answers"));
-        }
-        recodings = attempts.sign(&mut draft).await.map_err(fail)?;
     }
-    recode(&mut draft, &recodings).map_err(fail)?;
     print!("{}", head(&draft));
     if args.verbose {
         for text in attempts.canonical(&draft) {
@@ -86,6 +82,37 @@ pub async fn run(common: &Common, args: &SignArgs) -> Result<ExitCode, Error> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Sends nothing: what would leave is kept, to be shown.
+struct DryRun {
+    /// What the server is to answer first.
+    challenge: Option<HeaderMap>,
+    draft: Option<Draft>,
+}
+
+impl Transport for DryRun {
+    async fn send(&mut self, request: SignedRequest) -> Result<Sent, Failure> {
+        let mut response = Response::new(ResponseBody::empty());
+        match self.challenge.take() {
+            Some(challenge) => {
+                *response.status_mut() = StatusCode::UNAUTHORIZED;
+                *response.headers_mut() = challenge;
+            }
+            None => {
+                let SignedRequest { mut draft, recodings, .. } = request;
+                recode(&mut draft, &recodings)?;
+                self.draft = Some(draft);
+            }
+        }
+        Ok(Sent::Answered(response))
+    }
+
+    fn rewind(&mut self) -> bool {
+        true
+    }
+
+    async fn dismiss(&mut self, _: Response<ResponseBody>) {}
 }
 
 /// Of a scheme that only answers challenges there is nothing to be seen before one.
@@ -98,8 +125,8 @@ fn tell_unasked(attempts: &Attempts<'_>, draft: &Draft) {
     }
 }
 
-fn challenges(fields: &[String]) -> Result<http::HeaderMap, Error> {
-    let mut headers = http::HeaderMap::new();
+fn challenges(fields: &[String]) -> Result<HeaderMap, Error> {
+    let mut headers = HeaderMap::new();
     for field in fields {
         let value = HeaderValue::from_str(field).map_err(|_| Error::new("--challenge: a header cannot carry this"))?;
         headers.append(http::header::WWW_AUTHENTICATE, value);
@@ -155,8 +182,8 @@ fn time(text: &str) -> Option<SystemTime> {
     OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from)
 }
 
-fn headers(lines: &[String]) -> Result<http::HeaderMap, Error> {
-    let mut headers = http::HeaderMap::new();
+fn headers(lines: &[String]) -> Result<HeaderMap, Error> {
+    let mut headers = HeaderMap::new();
     for line in lines {
         let wrong = || Error::new(format!("-H {line}: not a header")).help("write it as `Name: value`");
         let (name, value) = line.split_once(':').ok_or_else(wrong)?;

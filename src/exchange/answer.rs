@@ -19,6 +19,7 @@ use super::interim::{Form, Interim, Telling};
 use super::masked::{self, Masked};
 pub use super::peeked::Peeked;
 use super::refusal::{quoted, refusal};
+use super::rounds::Answered;
 use super::stall::{self, Broken, Patience, Waits};
 use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Plan};
@@ -168,14 +169,11 @@ impl Ledger {
         self.upstream = if lease.is_h2() { "h2" } else { "h1" };
     }
 
-    /// Something about the origin's answer that its client should know.
-    pub fn remark(&mut self, text: &'static str) {
-        self.remark = Some(text);
-    }
-
-    /// What became of our credential, as in "was not sent: …", where it is passed on a 401 to it.
-    pub fn explain(&mut self, fate: Option<String>) {
-        self.fate = fate;
+    /// Notes what the authorizers say of the answer that the client gets.
+    pub fn heard(&mut self, mut answered: Answered) -> Answered {
+        self.fate = answered.fate.take();
+        self.remark = answered.ended;
+        answered
     }
 
     /// The request goes without the credentials of its rules: the client and the log are told why.
@@ -190,10 +188,10 @@ impl Ledger {
         }
     }
 
-    /// A 401 to a credential of ours says so, and which one it was: the origin's own page cannot.
+    /// A 401 to a credential of ours, or what stands in place of one, says so, and which one it was: the origin's own page cannot.
     fn tell_refused(&mut self, status: StatusCode, fields: &mut HeaderMap) {
         let Some(decision) = self.decision.as_ref().filter(|decision| !decision.auth.is_empty()) else { return };
-        if status != StatusCode::UNAUTHORIZED {
+        if status != StatusCode::UNAUTHORIZED && self.remark.is_none() {
             return;
         }
         let (auth, label) = (&decision.auth_label, &decision.label);
@@ -204,7 +202,7 @@ impl Ledger {
                 format!("the origin refused the credential `{auth}` of {label}; {why}")
             }
         };
-        let text = format!("gatepass; received-status=401; details={}", quoted(&details));
+        let text = format!("gatepass; received-status={}; details={}", status.as_u16(), quoted(&details));
         if let Ok(value) = HeaderValue::from_str(&text) {
             fields.append(HeaderName::from_static("proxy-status"), value);
         }

@@ -36,9 +36,9 @@ impl Default for Memory {
 }
 
 impl Memory {
-    fn begin(decision: &Decision, suppressed: &[usize]) -> Self {
+    fn begin(auth: &[Arc<Bound>], suppressed: &[usize]) -> Self {
         let begin = |(at, bound): (usize, &Arc<Bound>)| (!suppressed.contains(&at)).then(|| bound.authorizer.clone().begin());
-        match &decision.auth[..] {
+        match auth {
             [bound] => Memory::One(begin((0, bound))),
             all => Memory::Many(all.iter().enumerate().map(begin).collect()),
         }
@@ -61,7 +61,7 @@ impl Memory {
 
 /// The attempts of one exchange to have its request accepted.
 pub struct Attempts<'a> {
-    decision: &'a Decision,
+    auth: &'a [Arc<Bound>],
     /// Positions in the decision's authorizers of those that add nothing, since the client brought its own credential.
     suppressed: Vec<usize>,
     memory: Memory,
@@ -102,10 +102,18 @@ impl<'a> Attempts<'a> {
     /// The client brought a credential of its own, and `on_existing_auth: reject`.
     pub fn new(decision: &'a Decision, draft: &Draft, caller: &'a Caller, moment: Moment) -> Result<Self, Failure> {
         let suppressed = suppressed(draft, decision)?;
-        let memory = Memory::begin(decision, &suppressed);
         let (user, peer) = (caller.user.as_deref(), caller.address);
-        let now = Now { user, peer, moment, attempt: 0, channel_binding: None };
-        Ok(Self { decision, suppressed, memory, now, withholds_body: false, explained: None })
+        Ok(Self::of(&decision.auth, suppressed, Now { user, peer, moment, attempt: 0, channel_binding: None }))
+    }
+
+    fn of(auth: &'a [Arc<Bound>], suppressed: Vec<usize>, now: Now<'a>) -> Self {
+        let memory = Memory::begin(auth, &suppressed);
+        Self { auth, suppressed, memory, now, withholds_body: false, explained: None }
+    }
+
+    /// Does any of them want to see the answer, or is there something to say of one that is suppressed?
+    pub fn listen(&self) -> bool {
+        !self.suppressed.is_empty() || self.auth.iter().any(|bound| bound.facts.answers)
     }
 
     pub fn suppressed(&self) -> &[usize] {
@@ -120,9 +128,9 @@ impl<'a> Attempts<'a> {
     /// Goes on with what is known of an authenticated connection, which was made for the same authorizers. The others'
     /// parts begin anew.
     pub fn recall(&mut self, memory: Memory) {
-        let Self { decision, memory: own, .. } = self;
+        let Self { auth, memory: own, .. } = self;
         let mut known = memory;
-        for ((bound, own), known) in decision.auth.iter().zip(own.attempts_mut()).zip(known.attempts_mut()) {
+        for ((bound, own), known) in auth.iter().zip(own.attempts_mut()).zip(known.attempts_mut()) {
             if bound.facts.own_connection {
                 *own = known.take();
             }
@@ -131,7 +139,7 @@ impl<'a> Attempts<'a> {
 
     /// The connection that something is known of is gone.
     pub fn forget(&mut self) {
-        self.memory = Memory::begin(self.decision, &self.suppressed);
+        self.memory = Memory::begin(self.auth, &self.suppressed);
     }
 
     pub fn into_memory(self) -> Memory {
@@ -146,7 +154,7 @@ impl<'a> Attempts<'a> {
 
     /// Those that sign, in their order.
     fn active(&self) -> impl Iterator<Item = (&'a Bound, &dyn Attempt)> {
-        let all = self.decision.auth.iter().zip(self.memory.attempts());
+        let all = self.auth.iter().zip(self.memory.attempts());
         all.filter_map(|(bound, attempt)| Some((&**bound, attempt.as_deref()?)))
     }
 
@@ -207,7 +215,7 @@ impl<'a> Attempts<'a> {
         let round = self.now.round();
         let mut again = false;
         self.explained = None;
-        for (bound, attempt) in self.decision.auth.iter().zip(self.memory.attempts_mut()) {
+        for (bound, attempt) in self.auth.iter().zip(self.memory.attempts_mut()) {
             let Some(attempt) = attempt.as_mut().filter(|_| bound.facts.answers) else { continue };
             match attempt.on_response(answer, body, &round) {
                 Verdict::Again => again = true,
@@ -220,10 +228,10 @@ impl<'a> Attempts<'a> {
 
     /// What became of the credential that a 401 answers, where that is something else than a refusal.
     pub fn fate(&self, answer: &Answer<'_>) -> Option<String> {
-        if answer.status != StatusCode::UNAUTHORIZED || self.decision.auth.is_empty() {
+        if answer.status != StatusCode::UNAUTHORIZED || self.auth.is_empty() {
             return None;
         }
-        if self.suppressed.len() == self.decision.auth.len() {
+        if self.suppressed.len() == self.auth.len() {
             return Some("was not sent: the client brought its own, which `on_existing_auth: keep` leaves as it is".to_owned());
         }
         self.explained.clone()
@@ -242,6 +250,15 @@ impl<'a> Attempts<'a> {
         };
         let waits = move |bound: &Bound| bound.facts.answers && !bound.locations.writes.iter().any(placed);
         self.active().map(|(bound, _)| bound).filter(move |bound| waits(bound)).map(|bound| bound.kind)
+    }
+}
+
+#[cfg(test)]
+impl<'a> Attempts<'a> {
+    /// Of authorizers alone.
+    pub(super) fn by(auth: &'a [Arc<Bound>]) -> Self {
+        let now = Now { user: None, peer: None, moment: Moment::real(), attempt: 0, channel_binding: None };
+        Self::of(auth, Vec::new(), now)
     }
 }
 

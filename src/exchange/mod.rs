@@ -6,6 +6,7 @@
 mod answer;
 mod attempts;
 mod context;
+mod dedicated;
 mod draft;
 mod framing;
 mod headers;
@@ -14,10 +15,11 @@ mod inbound;
 pub mod interim;
 mod malformed;
 mod masked;
-mod own;
 mod peeked;
+mod pooled;
 mod refusal;
 pub mod relay;
+pub mod rounds;
 mod send;
 mod stall;
 mod token_endpoint;
@@ -86,9 +88,9 @@ pub struct Session {
     last: Mutex<Option<(Arc<Gate>, Arc<Plan>)>>,
     activity: Arc<Activity>,
     /// For schemes that authenticate the connection: their upstream connection and state.
-    own: tokio::sync::Mutex<own::OwnConnection>,
+    own: tokio::sync::Mutex<dedicated::OwnConnection>,
     /// The client itself authenticates its connection.
-    itself: own::Itself,
+    itself: dedicated::Itself,
 }
 
 impl Session {
@@ -109,7 +111,7 @@ impl Session {
             last: Mutex::default(),
             activity,
             own: tokio::sync::Mutex::default(),
-            itself: own::Itself::default(),
+            itself: dedicated::Itself::default(),
         }
     }
 
@@ -189,7 +191,7 @@ impl Session {
         let case = Case { session: self, gate: &gate, plan: &plan, decision: &decision };
         let mut carried = match upgrade {
             Some(upgrade) => upgrade::carry(&case, upgrade, draft, &mut payload, ledger).await?,
-            None => send::carry(&case, draft, &mut payload, ledger).await?,
+            None => pooled::carry(&case, draft, &mut payload, ledger).await?,
         };
         if let Carried::Passed(response, peeked, _) = &mut carried {
             framing::settle(response, &plan.origin, &gate.limits)?;

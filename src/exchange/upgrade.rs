@@ -13,10 +13,11 @@ use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::answer::{Ledger, Reply, remark};
+use super::answer::{Ledger, Reply};
+use super::attempts::Attempts;
 use super::hold::Payload;
-use super::{Carried, Case, Session, headers, relay, send};
-use crate::auth::Answer;
+use super::rounds::{self, Answered, Sent, SignedRequest, Transport};
+use super::{Carried, Case, Session, headers, pooled, relay, send};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Gate, Plan};
@@ -111,71 +112,86 @@ fn is_websocket(parts: &Parts) -> bool {
 pub async fn carry(
     case: &Case<'_>,
     upgrade: Upgrade,
-    mut draft: Draft,
+    draft: Draft,
     payload: &mut Payload,
     ledger: &mut Ledger,
 ) -> Result<Carried, Failure> {
     let Case { session, gate, plan, decision } = case;
-    let mut attempts = session.attempts(decision, &draft)?;
     // In clear there is no asking whether a server of HTTP/2 speaks HTTP/1.1 after all.
     if decision.way.is_http_2_alone() && plan.scheme() == Scheme::Http {
-        return send::carry(case, draft, payload, ledger).await;
+        return pooled::carry(case, draft, payload, ledger).await;
     }
-    let mut kept: Option<Lease> = None;
-    loop {
-        let mut lease = match kept.take().filter(Lease::is_open) {
-            Some(lease) => lease,
-            None => {
-                if decision.own_connection {
-                    attempts.forget();
-                }
-                let lease = match connect(&upgrade, decision).await {
-                    Ok(lease) => lease,
-                    // A server may ignore the wish (RFC 9110 §7.8), and HTTP/2 has no room for it.
-                    Err(failure) if failure.cause == Cause::TlsProtocol && decision.way.is_http_2_alone() => {
-                        return send::carry(case, draft, payload, ledger).await;
-                    }
-                    Err(failure) => return Err(failure),
-                };
-                ledger.leased(&lease);
-                lease
+    let mut attempts = session.attempts(decision, &draft)?;
+    let lease = match connect(&upgrade, decision).await {
+        Ok(lease) => lease,
+        // A server may ignore the wish (RFC 9110 §7.8), and HTTP/2 has no room for it.
+        Err(failure) if failure.cause == Cause::TlsProtocol && decision.way.is_http_2_alone() => {
+            return pooled::carry(case, draft, payload, ledger).await;
+        }
+        Err(failure) => return Err(failure),
+    };
+    ledger.leased(&lease);
+    let mut upgrading = Upgrading { case, upgrade: &upgrade, payload, ledger, lease: Some(lease), key: None };
+    let answered = rounds::run(&mut upgrading, &mut attempts, draft).await?;
+    let lease = upgrading.lease;
+    let Answered { response, peeked, switched, .. } = ledger.heard(answered);
+    match lease {
+        Some(lease) if switched => Ok(hand_over(upgrade, response, lease, gate)),
+        lease => Ok(Carried::Passed(response, peeked, lease)),
+    }
+}
+
+struct Upgrading<'a> {
+    case: &'a Case<'a>,
+    upgrade: &'a Upgrade,
+    payload: &'a mut Payload,
+    ledger: &'a mut Ledger,
+    /// The next round may belong to the connection of the last.
+    lease: Option<Lease>,
+    /// The answer must be computed from it.
+    key: Option<HeaderValue>,
+}
+
+impl Transport for Upgrading<'_> {
+    async fn connect(&mut self, attempts: &mut Attempts<'_>) -> Result<(), Failure> {
+        let decision = self.case.decision;
+        if !self.lease.as_ref().is_some_and(Lease::is_open) {
+            if decision.own_connection {
+                attempts.forget();
             }
-        };
-        attempts.bind(lease.peer_certificate.clone());
-        let recodings = attempts.sign(&mut draft).await?;
-        ledger.mask(attempts.masks(&draft)?);
-        let body = send::outbound(payload, &draft, &recodings, ledger).unwrap_or(Outbound::Empty);
-        let (mut request, key) = ask(&upgrade, &draft, body, plan, &lease);
-        send::listen_for_interim(&mut request, &lease, ledger);
-        let sending = lease.send(request);
-        let mut response = match send::timed(gate, ledger.progress(), sending, &decision.way).await? {
-            Ok(response) => response,
-            Err(error) => return Err(error.into_failure()),
-        };
-        if let Some(failure) = ledger.broke_off() {
-            return Err(failure);
+            let lease = connect(self.upgrade, decision).await?;
+            self.ledger.leased(&lease);
+            self.lease = Some(lease);
         }
-        ledger.answered();
-        remark(&mut response, &lease);
-        let answer = Answer { draft: &draft, status: response.status(), headers: response.headers() };
-        attempts.verify(&answer)?;
-        if switched(&upgrade, &response, key.as_ref())? {
-            return Ok(hand_over(upgrade, response, lease, gate));
-        }
-        let peeked = attempts.peek(&mut response).await;
-        let answer = Answer { draft: &draft, status: response.status(), headers: response.headers() };
-        let again = attempts.wants_another_round(&answer, &peeked.bytes());
-        if !again || !payload.is_repeatable() {
-            ledger.explain(attempts.fate(&answer));
-            return Ok(Carried::Passed(response, peeked, None));
-        }
-        // The next round may belong to this connection.
-        kept = send::empty(response).await.then_some(lease);
-        if !attempts.advance() {
-            break;
+        attempts.bind(self.lease.as_ref().and_then(|lease| lease.peer_certificate.clone()));
+        Ok(())
+    }
+
+    async fn send(&mut self, request: SignedRequest) -> Result<Sent, Failure> {
+        self.ledger.mask(request.masks);
+        let body = send::outbound(self.payload, &request.draft, &request.recodings, self.ledger).unwrap_or(Outbound::Empty);
+        let lease = self.lease.as_mut().expect("connected before");
+        let (request, key) = ask(self.upgrade, request.draft, body, self.case.plan, lease);
+        self.key = key;
+        match send::by(lease, request, self.case.gate, self.ledger, |_| None).await? {
+            Ok(response) => Ok(Sent::Answered(response)),
+            Err(error) => Err(error.into_failure()),
         }
     }
-    Err(Failure::new(Cause::Credential, format!("{} kept asking for another round of authentication", plan.origin)))
+
+    fn is_switched(&self, response: &Response<ResponseBody>) -> Result<bool, Failure> {
+        switched(self.upgrade, response, self.key.as_ref())
+    }
+
+    fn rewind(&mut self) -> bool {
+        self.payload.is_repeatable()
+    }
+
+    async fn dismiss(&mut self, challenge: Response<ResponseBody>) {
+        if !challenge.into_body().drain().await {
+            self.lease = None;
+        }
+    }
 }
 
 /// A connection for it: shared where the origin takes WebSockets on HTTP/2, else its own.
@@ -191,8 +207,8 @@ async fn connect(upgrade: &Upgrade, decision: &Decision) -> Result<Lease, Failur
 }
 
 /// The request as the connection wants it. With it: the key that the answer must be computed from.
-fn ask(upgrade: &Upgrade, draft: &Draft, body: Outbound, plan: &Plan, lease: &Lease) -> (Request<Outbound>, Option<HeaderValue>) {
-    let mut request = send::request(send::copy(draft), body, plan, lease.is_h2());
+fn ask(upgrade: &Upgrade, draft: Draft, body: Outbound, plan: &Plan, lease: &Lease) -> (Request<Outbound>, Option<HeaderValue>) {
+    let mut request = send::request(draft, body, plan, lease.is_h2());
     if lease.is_h2() {
         *request.method_mut() = Method::CONNECT;
         request.extensions_mut().insert(Protocol::from_static("websocket"));

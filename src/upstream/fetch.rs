@@ -9,7 +9,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 
-use super::{Ask, Ground, Kept, Outbound, Route, Spec, Upstream};
+use super::{Ask, Deadline, Ground, Kept, Outbound, Route, Spec, Upstream};
 use crate::config::ConnectTo;
 use crate::failure::{Cause, Failure};
 use crate::origin::{Origin, Scheme, parse_authority};
@@ -122,7 +122,7 @@ impl Client {
         request.headers_mut().insert(header::HOST, host);
         let agent = HeaderValue::from_static(concat!("gatepass/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().entry(header::USER_AGENT).or_insert(agent);
-        let response = lease.send(request).await.map_err(|error| error.into_failure())?;
+        let response = lease.send(request, &Deadline::none(), || None).await.map_err(|error| error.into_failure())?;
         let (head, body) = response.into_parts();
         let most = self.upstream.limits().helper_output;
         let body = Limited::new(body, most).collect().await.map_err(|cause| {

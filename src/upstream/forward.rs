@@ -2,15 +2,27 @@
 //! wants to know of our user.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as _;
 
 use super::dialogue::Dialogue;
-use super::proxy::Proxy;
-use super::{Lease, Outbound, ResponseBody, Stream};
+use super::proxy::{Proxy, ROUNDS};
+use super::{Deadline, Lease, Outbound, ResponseBody, SendError, Stream};
 use crate::failure::{Cause, Failure};
+
+/// For a proxy that will ask for its user to say so before a body leaves.
+const CHALLENGE_HEAD_START: Duration = Duration::from_secs(1);
+
+fn too_large() -> Failure {
+    Failure::new(
+        Cause::Credential,
+        "the upstream proxy asked for its user while a body was on its way that is too large to be sent twice",
+    )
+    .hint("send the request again: what the proxy asked for is known now")
+}
 
 /// A connection to such a proxy.
 pub struct Forward {
@@ -28,29 +40,65 @@ impl Forward {
 }
 
 impl Lease {
-    /// It may be that the proxy asks for our user before it takes a request.
-    pub fn may_be_challenged(&self) -> bool {
-        self.forward.as_ref().is_some_and(|forward| forward.dialogue.is_unsettled())
+    /// For how long a body is to be kept back though nobody asked for that: a proxy that will ask for our user first is
+    /// given the time to say so.
+    pub fn head_start(&self) -> Option<Duration> {
+        self.forward.as_ref().is_some_and(|forward| forward.dialogue.is_unsettled()).then_some(CHALLENGE_HEAD_START)
     }
 
-    /// By a proxy, which may answer 407.
-    pub fn is_forwarded(&self) -> bool {
-        self.forward.is_some()
+    /// Its peer may have any request sent once more: a server leaves one on a shared connection undone, a proxy asks for
+    /// our user.
+    pub fn may_be_asked_again(&self) -> bool {
+        self.is_h2() || self.forward.is_some()
     }
 
     /// A failure on this connection, which may be the proxy's.
-    pub fn named(&self, failure: Failure) -> Failure {
+    pub(super) fn named(&self, failure: Failure) -> Failure {
         match &self.forward {
             Some(forward) => forward.dialogue.proxy().named(failure),
             None => failure,
         }
     }
 
+    /// Sends a request by the proxy at the other end, and tells it what it wants to know of our user.
+    ///
+    /// # Errors
+    /// As [`Lease::send`], or the proxy is not content.
+    pub(super) async fn send_by_proxy(
+        &mut self,
+        mut request: Request<Outbound>,
+        deadline: &Deadline<'_>,
+        mut anew: impl FnMut() -> Option<Request<Outbound>>,
+    ) -> Result<Response<ResponseBody>, Box<SendError>> {
+        for _ in 0..ROUNDS {
+            self.address(&mut request).await?;
+            let with_body = !request.body().is_end_stream();
+            let response = match self.send_once(request, deadline).await {
+                Ok(response) => response,
+                // What was made for the proxy is of no use elsewhere.
+                Err(mut error) => {
+                    error.undone |= error.unsent.take().is_some() && self.reused;
+                    return Err(error);
+                }
+            };
+            if !self.is_to_be_sent_again(&response)? {
+                return Ok(response);
+            }
+            // A body that was on its way leaves the connection of no further use.
+            if with_body || !response.into_body().drain().await || !self.is_open() {
+                self.move_on().await?;
+            }
+            self.reused = true;
+            request = anew().ok_or_else(too_large)?;
+        }
+        Err(self.forward.as_ref().map_or_else(too_large, |forward| forward.dialogue.endless()).into())
+    }
+
     /// Makes a request one for the proxy at the other end, if there is one.
     ///
     /// # Errors
     /// What the proxy wants cannot be had.
-    pub async fn address(&mut self, request: &mut Request<Outbound>) -> Result<(), Failure> {
+    async fn address(&mut self, request: &mut Request<Outbound>) -> Result<(), Failure> {
         let origin = self.way().origin().clone();
         let Some(forward) = &mut self.forward else { return Ok(()) };
         let target = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -79,7 +127,7 @@ impl Lease {
     ///
     /// # Errors
     /// The proxy refuses our user, or wants what we do not have.
-    pub fn is_to_be_sent_again(&mut self, response: &Response<ResponseBody>) -> Result<bool, Failure> {
+    fn is_to_be_sent_again(&mut self, response: &Response<ResponseBody>) -> Result<bool, Failure> {
         let Some(forward) = &mut self.forward else { return Ok(false) };
         if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
             return forward.dialogue.challenged(response.headers()).map(|()| true);
@@ -92,14 +140,16 @@ impl Lease {
     ///
     /// # Errors
     /// None can be had, or the proxy was about to be convinced on this one.
-    pub async fn move_on(self) -> Result<Self, Failure> {
+    async fn move_on(&mut self) -> Result<(), Failure> {
         let way = self.way().clone();
         let ask = super::Ask::Mirror { h2: false, prior_knowledge: false, grpc: false };
         let mut next = way.lease(ask, super::Kept::No).await?;
-        if let (Some(old), Some(new)) = (self.forward, &mut next.forward) {
+        if let (Some(old), Some(new)) = (self.forward.take(), &mut next.forward) {
             old.dialogue.moved()?;
             new.dialogue = old.dialogue;
         }
-        Ok(next)
+        next.moved = true;
+        *self = next;
+        Ok(())
     }
 }

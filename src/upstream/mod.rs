@@ -5,6 +5,7 @@
 //! identity could resume. Equal specs (derived `Eq` and `Hash`) are kept across reloads.
 
 pub mod body;
+mod deadline;
 pub mod dial;
 mod dialogue;
 pub mod fetch;
@@ -26,6 +27,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use body::Outbound;
+pub use deadline::Deadline;
 pub use dial::{Dialer, Policy};
 pub use pool::{Ask, BodyError, Kept, Lease, ResponseBody, SendError, Way};
 pub use resolve::Fixed;

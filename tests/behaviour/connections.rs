@@ -118,6 +118,8 @@ async fn start(pki: &Pki, origin: &Ntlm, rules: &str) -> Gatepass {
     Gatepass::start(&yaml, &[("CA", &pki.ca_pem)]).await
 }
 
+const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
 fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n")
 }
@@ -207,8 +209,12 @@ async fn a_server_that_closes_connections_is_met_anew_or_named() {
     let origin = ntlm_origin(&pki, Closes::AfterChallenge).await;
     let gatepass = start(&pki, &origin, "").await;
     let answer = gatepass.through("a.test", &post(10_000)).await;
-    assert!(status(&answer) == 502 && answer.contains("needs a connection that the server keeps open"), "{answer}");
-    assert!(origin.connections.load(Ordering::SeqCst) <= 5);
+    assert!(status(&answer) == 401 && answer.contains("the server must keep it open after its 401"), "{answer}");
+    assert_eq!(origin.connections.load(Ordering::SeqCst), 5);
+    // A WebSocket goes the same way.
+    let answer = gatepass.through("a.test", UPGRADE).await;
+    assert!(status(&answer) == 401 && answer.contains("the server must keep it open after its 401"), "{answer}");
+    assert_eq!(origin.connections.load(Ordering::SeqCst), 10);
     assert!(origin.log().iter().all(|line| line.ends_with("message 1, 0")), "no body left: {:?}", origin.log());
 }
 
@@ -229,8 +235,7 @@ async fn a_websocket_opens_on_the_connection_that_was_authenticated() {
     let origin = ntlm_origin(&pki, Closes::Never).await;
     let gatepass = start(&pki, &origin, "").await;
     let mut client = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
-    let upgrade = "GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    client.write_all(upgrade.as_bytes()).await.unwrap();
+    client.write_all(UPGRADE.as_bytes()).await.unwrap();
     let answer = head(&mut client).await;
     assert_eq!(status(&answer), 101, "{answer}");
     let mut hi = [0; 2];

@@ -40,11 +40,13 @@ async fn a_401_without_a_digest_that_can_be_answered_says_that_nothing_was_sent_
     }
     // The client's own credential is not ours to blame.
     let origin = Origin::answering(&pki, OriginOptions::default(), origin_that_answers("Basic realm=\"x\"")).await;
-    let settings = format!("{DIGEST}\non_existing_auth: keep");
-    let gatepass =
-        Gatepass::start(&format!("rules:\n{}", rule("a.test", origin.address, &settings)), &[("CA", &pki.ca_pem)]).await;
-    let answer = gatepass.through("a.test", "GET / HTTP/1.1\r\nHost: a.test\r\nAuthorization: Basic eDp5\r\n\r\n").await;
-    assert!(status(&answer) == 401 && answer.contains("was not sent: the client brought its own"), "{answer}");
+    for scheme in [DIGEST, "bearer: t"] {
+        let settings = format!("{scheme}\non_existing_auth: keep");
+        let gatepass =
+            Gatepass::start(&format!("rules:\n{}", rule("a.test", origin.address, &settings)), &[("CA", &pki.ca_pem)]).await;
+        let answer = gatepass.through("a.test", "GET / HTTP/1.1\r\nHost: a.test\r\nAuthorization: Basic eDp5\r\n\r\n").await;
+        assert!(status(&answer) == 401 && answer.contains("was not sent: the client brought its own"), "{answer}");
+    }
 }
 
 #[tokio::test]

@@ -130,6 +130,7 @@ impl Way {
             line,
             way: self.clone(),
             reused: false,
+            moved: false,
             pooled,
             timing,
             address,

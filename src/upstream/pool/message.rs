@@ -4,16 +4,22 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 
 use super::{Lease, Outbound, Way};
 use crate::failure::{Cause, Failure};
 use crate::tls::out::handshake::Handshake;
+
+/// A challenge's body that is longer, or takes longer, is not worth reading.
+const CHALLENGE_BODY: usize = 256 * 1024;
+const CHALLENGE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The body of an answer, as it comes.
 #[derive(Default)]
@@ -23,6 +29,12 @@ impl ResponseBody {
     /// That of an answer that nobody sent.
     pub fn empty() -> Self {
         Self(None)
+    }
+
+    /// Reads a challenge's body to its end, so that its connection can be used again. False: it has none within reason.
+    pub async fn drain(self) -> bool {
+        let whole = Limited::new(self, CHALLENGE_BODY).collect();
+        tokio::time::timeout(CHALLENGE_PATIENCE, whole).await.is_ok_and(|body| body.is_ok())
     }
 }
 
@@ -92,6 +104,13 @@ impl SendError {
     /// What it means, in words.
     pub fn into_failure(self) -> Failure {
         self.failure
+    }
+}
+
+/// There was no answer for another reason than the connection's.
+impl From<Failure> for Box<SendError> {
+    fn from(failure: Failure) -> Self {
+        Box::new(SendError { undone: false, broke: false, unsent: None, failure })
     }
 }
 

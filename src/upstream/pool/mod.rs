@@ -18,9 +18,9 @@ use self::h2::{Shared, StreamGuard};
 pub use self::message::{BodyError, ResponseBody, SendError};
 use super::body::{Hold, Progress};
 use super::forward::Forward;
-use super::{Opened, Outbound, Timing, Upstream};
+use super::{Deadline, Opened, Outbound, Timing, Upstream};
 use crate::config::Alpn;
-use crate::failure::Failure;
+use crate::failure::{Cause, Failure};
 use crate::origin::{Origin, Scheme};
 use crate::tls::out::handshake::Handshake;
 
@@ -77,6 +77,8 @@ pub struct Lease {
     way: Arc<Way>,
     /// It carried an earlier exchange; the peer may have closed it meanwhile.
     pub reused: bool,
+    /// It took the place of another while a request was sent.
+    pub moved: bool,
     pooled: bool,
     pub timing: Timing,
     pub address: Option<std::net::SocketAddr>,
@@ -117,7 +119,7 @@ impl Lease {
     }
 
     /// It ran into a limit: nobody is to wait for it again.
-    pub fn give_up(self) {
+    pub fn give_up(&self) {
         self.retire();
         if let Some(line) = &self.line {
             line.task.abort();
@@ -139,18 +141,44 @@ impl Lease {
         }
     }
 
-    /// Sends the request.
+    /// Sends the request and waits for the head of its answer. `anew` makes it once more, where a proxy at the other end has
+    /// it sent again.
     ///
     /// # Errors
-    /// The connection failed, or the answer was malformed.
-    pub async fn send(&mut self, request: Request<Outbound>) -> Result<Response<ResponseBody>, Box<SendError>> {
-        let sent = match &mut self.sender {
-            Sender::H1(sender) => h1::send(sender, self.line.as_mut(), request).await,
-            Sender::H2(sender, _) => sender.try_send_request(request).await,
+    /// The connection failed, the answer was malformed, or there was none in time.
+    pub async fn send(
+        &mut self,
+        request: Request<Outbound>,
+        deadline: &Deadline<'_>,
+        anew: impl FnMut() -> Option<Request<Outbound>>,
+    ) -> Result<Response<ResponseBody>, Box<SendError>> {
+        if self.forward.is_none() {
+            return self.send_once(request, deadline).await;
+        }
+        self.send_by_proxy(request, deadline, anew).await
+    }
+
+    pub(super) async fn send_once(
+        &mut self,
+        request: Request<Outbound>,
+        deadline: &Deadline<'_>,
+    ) -> Result<Response<ResponseBody>, Box<SendError>> {
+        let Self { sender, line, way, .. } = self;
+        let sending = async {
+            match sender {
+                Sender::H1(sender) => h1::send(sender, line.as_mut(), request).await,
+                Sender::H2(sender, _) => sender.try_send_request(request).await,
+            }
         };
-        match sent {
-            Ok(response) => Ok(response.map(ResponseBody::from)),
-            Err(error) => Err(Box::new(SendError::new(self, error))),
+        match deadline.bound(&way.origin, sending).await {
+            Ok(Ok(response)) => Ok(response.map(ResponseBody::from)),
+            Ok(Err(error)) => Err(Box::new(SendError::new(self, error))),
+            Err(failure) => {
+                if failure.cause == Cause::ResponseTimeout {
+                    self.give_up();
+                }
+                Err(failure.into())
+            }
         }
     }
 
@@ -276,6 +304,7 @@ impl Way {
                     line: Some(line),
                     way: self.clone(),
                     reused: true,
+                    moved: false,
                     pooled: true,
                     timing,
                     address,
@@ -361,6 +390,7 @@ impl Way {
             line: None,
             way: self.clone(),
             reused,
+            moved: false,
             pooled: true,
             timing,
             address: connection.address,

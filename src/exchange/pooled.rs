@@ -1,0 +1,140 @@
+//! By a pooled connection of the decision's way out. A request that such a connection did not take is sent again by another.
+
+use std::sync::Arc;
+
+use http::Response;
+
+use super::answer::Ledger;
+use super::hold::Payload;
+use super::rounds::{self, Answered, Sent, SignedRequest, Transport};
+use super::{Carried, Case, dedicated, send};
+use crate::draft::{Draft, Recoding};
+use crate::failure::{Cause, Failure};
+use crate::upstream::body::Hold;
+use crate::upstream::{Ask, Kept, Lease, Outbound, ResponseBody};
+
+/// A server that lets a connection go may do so again with the next.
+const RESENDINGS: u8 = 3;
+
+pub async fn carry(case: &Case<'_>, draft: Draft, payload: &mut Payload, ledger: &mut Ledger) -> Result<Carried, Failure> {
+    let Case { session, decision, .. } = case;
+    let mut attempts = session.attempts(decision, &draft)?;
+    if decision.own_connection || session.authenticates_itself(&draft) {
+        return dedicated::carry(case, attempts, draft, payload, ledger).await;
+    }
+    let mut pooled = Pooled { case, payload, ledger, lease: None };
+    let answered = rounds::run(&mut pooled, &mut attempts, draft).await?;
+    let lease = pooled.lease;
+    let Answered { response, peeked, .. } = ledger.heard(answered);
+    Ok(Carried::Passed(response, peeked, lease))
+}
+
+struct Pooled<'a> {
+    case: &'a Case<'a>,
+    payload: &'a mut Payload,
+    ledger: &'a mut Ledger,
+    /// What the answer came by.
+    lease: Option<Lease>,
+}
+
+impl Transport for Pooled<'_> {
+    async fn send(&mut self, request: SignedRequest) -> Result<Sent, Failure> {
+        self.ledger.mask(request.masks);
+        let (response, lease) = self.dispatch(request.draft, &request.recodings).await?;
+        self.lease = Some(lease);
+        Ok(Sent::Answered(response))
+    }
+
+    fn rewind(&mut self) -> bool {
+        self.payload.rewind()
+    }
+
+    async fn dismiss(&mut self, challenge: Response<ResponseBody>) {
+        let Some(lease) = self.lease.take() else { return };
+        // The request that waited for leave to send its body is still on that connection.
+        if self.payload.is_repeatable() && challenge.into_body().drain().await {
+            lease.give_back(None);
+        }
+    }
+}
+
+impl Pooled<'_> {
+    /// One request and its answer, by as many connections as it takes. It is sent again where that cannot do it twice:
+    /// nothing of it had left, the origin says that it left it undone (RFC 9113 §8.7), or it is idempotent and a kept
+    /// connection broke before anything of an answer came (RFC 9110 §9.2.2).
+    async fn dispatch(&mut self, draft: Draft, recodings: &[Recoding]) -> Result<(Response<ResponseBody>, Lease), Failure> {
+        let Self { case, payload, ledger, .. } = self;
+        let way = &case.decision.way;
+        let activity = &case.session.activity;
+        let h2 = activity.is_multiplexed();
+        let ask = Ask::Mirror { h2, prior_knowledge: activity.has_prior_knowledge(), grpc: h2 && send::is_grpc(&draft) };
+        let kept = if send::may_repeat(&draft, payload) { Kept::Any } else { Kept::Sure };
+        let mut lease = way.lease(ask, kept).await?;
+        ledger.leased(&lease);
+        let spare = spare(&draft, &lease, payload);
+        let mut body = send::outbound(payload, &draft, recodings, ledger)
+            .ok_or_else(|| Failure::new(Cause::Internal, "the body is on its way already"))?;
+        let expects = send::expects(&draft.headers);
+        lease.hold = hold(case, expects, &mut body, &lease);
+        let mut request = send::request(draft, body, case.plan, lease.is_h2());
+        let repeatable = spare.as_ref().is_some_and(|spare| send::may_repeat(spare, payload));
+        let mut left = RESENDINGS;
+        loop {
+            let mut anew = |ledger: &mut Ledger| {
+                let spare = spare.as_ref()?;
+                let body = send::outbound(payload, spare, recodings, ledger)?;
+                Some(send::request(spare.clone(), body, case.plan, false))
+            };
+            let mut error = match send::by(&mut lease, request, case.gate, ledger, &mut anew).await? {
+                Ok(response) => {
+                    payload.settle();
+                    if lease.moved {
+                        ledger.leased(&lease);
+                    }
+                    ledger.unasked(lease.hold.as_ref().is_some_and(|hold| hold.end()) && expects);
+                    return Ok((response, lease));
+                }
+                Err(error) => error,
+            };
+            if error.undone {
+                lease.retire();
+            }
+            let unsent = error.unsent.take().filter(|_| lease.reused);
+            let hold = lease.hold.take().filter(|_| unsent.is_some());
+            let again = match unsent {
+                Some(unsent) => Some(unsent),
+                None if error.undone || (lease.reused && error.broke && repeatable) => anew(ledger),
+                None => None,
+            };
+            let Some(again) = again.filter(|_| left > 0) else { return Err(error.into_failure()) };
+            left -= 1;
+            drop(lease);
+            lease = way.lease(ask, Kept::No).await?;
+            lease.hold = hold;
+            ledger.leased(&lease);
+            request = send::reform(again, case.plan, lease.is_h2());
+        }
+    }
+}
+
+/// The draft, for another sending, where one could be called for; a new connection of its own is not expected to be dead.
+fn spare(draft: &Draft, lease: &Lease, payload: &Payload) -> Option<Draft> {
+    let asked = lease.may_be_asked_again();
+    if asked {
+        payload.keep();
+    }
+    (asked || (lease.reused && send::may_repeat(draft, payload))).then(|| draft.clone())
+}
+
+/// Holds the client's body until the origin asks for it, or patience ends. hyper's client does not tell of a 100 on HTTP/2;
+/// an answer that makes the body needless comes before it all the same.
+fn hold(case: &Case<'_>, expects: bool, outbound: &mut Outbound, lease: &Lease) -> Option<Arc<Hold>> {
+    let patience = if expects { case.gate.limits.continue_wait } else { lease.head_start()? };
+    let hold = outbound.streamed()?.hold();
+    let held = Arc::downgrade(&hold);
+    tokio::spawn(async move {
+        tokio::time::sleep(patience).await;
+        held.upgrade().iter().for_each(|hold| hold.open());
+    });
+    Some(hold)
+}
