@@ -11,7 +11,7 @@ use super::bearer::ACCESS_TOKEN;
 use super::jose::{Algorithm, Part, SigningKey, Template, Token, Words, offset};
 use super::{
     Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
-    fetched, header_value, jwt,
+    fetched, header_value, jwt, scheme_fields,
 };
 use crate::config::{Decode, Node, Place, quoted};
 use crate::draft::Draft;
@@ -62,10 +62,9 @@ const KNOWN: &Words = &[
 const LONGEST: Duration = Duration::from_secs(3600);
 
 fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
-    let known: Vec<&str> = SCHEME.settings.iter().map(|(name, ..)| *name).collect();
-    let fields = decode.fields(node, "asap", &known)?;
-    let issuer = decode.required(&fields, "asap", "issuer").and_then(|node| decode.string(node));
-    let audience = decode.required(&fields, "asap", "audience").and_then(|node| decode.strings(node));
+    let fields = scheme_fields(node, decode, &SCHEME)?;
+    let issuer = decode.required(&fields, SCHEME.name, "issuer").and_then(|node| decode.string(node));
+    let audience = decode.required(&fields, SCHEME.name, "audience").and_then(|node| decode.strings(node));
     let subject = fields.get("subject").map_or(Some(None), |node| decode.string(node).map(Some));
     let claims = fields.get("claims").map_or(Some(Template::default()), |node| Template::read(node, decode, "claims"));
     let reuse = fields.get("reuse").map_or(Some(false), |node| decode.boolean(node));

@@ -8,7 +8,9 @@ use http::{HeaderValue, header};
 use zeroize::Zeroizing;
 
 use super::live::Value;
-use super::{Attempt, Authorizer, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, header_value};
+use super::{
+    Attempt, Authorizer, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, header_value, scheme_fields,
+};
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
@@ -32,9 +34,9 @@ pub enum Charset {
 }
 
 fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
-    let fields = decode.fields(node, "basic", &["username", "password", "charset"])?;
-    let user = decode.required(&fields, "basic", "username");
-    let password = decode.required(&fields, "basic", "password").and_then(|node| decode.text(node));
+    let fields = scheme_fields(node, decode, &SCHEME)?;
+    let user = decode.required(&fields, SCHEME.name, "username");
+    let password = decode.required(&fields, SCHEME.name, "password").and_then(|node| decode.text(node));
     let words =
         [("utf-8", Charset::Utf8), ("utf8", Charset::Utf8), ("latin-1", Charset::Latin1), ("iso-8859-1", Charset::Latin1)];
     let charset = fields.get("charset").map_or(Some(Charset::Utf8), |node| decode.choice(node, "charset", &words));

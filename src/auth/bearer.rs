@@ -5,7 +5,9 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, header};
 
 use super::live::Value;
-use super::{Attempt, Authorizer, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, header_value};
+use super::{
+    Attempt, Authorizer, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, header_value, scheme_fields,
+};
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::Failure;
@@ -24,9 +26,9 @@ pub static SCHEME: Scheme = Scheme {
 fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
     let is_settings = node.get("token").is_some() || node.get("prefix").is_some();
     let (token, place, prefix) = if is_settings {
-        let fields = decode.fields(node, "bearer", &["token", "prefix"])?;
+        let fields = scheme_fields(node, decode, &SCHEME)?;
         let prefix = fields.get("prefix").map_or(Some("Bearer".to_owned()), |node| decode.string(node));
-        let token = decode.required(&fields, "bearer", "token")?;
+        let token = decode.required(&fields, SCHEME.name, "token")?;
         (decode.text(token)?, token.place, prefix?)
     } else {
         (decode.text(node)?, node.place, "Bearer".to_owned())

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use super::live::Value;
 use super::{
     Answer, Attempt, Authorizer, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict, fetched,
+    scheme_fields,
 };
 use crate::config::{Decode, EXEC_USER, Node};
 use crate::cookie::{self, Jar};
@@ -45,7 +46,7 @@ const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 
 fn build(node: &Node, decode: &mut Decode<'_>, making: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
-    let fields = decode.fields(node, "cookies", &["set", "capture", "file"])?;
+    let fields = scheme_fields(node, decode, &SCHEME)?;
     let set = match fields.get("set") {
         Some(node) => set(node, decode)?,
         None => Vec::new(),

@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use super::live::Value;
 use super::{
     Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
-    fetched,
+    fetched, scheme_fields,
 };
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
@@ -32,9 +32,9 @@ pub static SCHEME: Scheme = Scheme {
 };
 
 fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
-    let fields = decode.fields(node, "digest", &["username", "password", "preemptive"])?;
-    let username = decode.required(&fields, "digest", "username").and_then(|node| decode.text(node));
-    let password = decode.required(&fields, "digest", "password").and_then(|node| decode.text(node));
+    let fields = scheme_fields(node, decode, &SCHEME)?;
+    let username = decode.required(&fields, SCHEME.name, "username").and_then(|node| decode.text(node));
+    let password = decode.required(&fields, SCHEME.name, "password").and_then(|node| decode.text(node));
     let preemptive = fields.get("preemptive").map_or(Some(true), |node| decode.boolean(node));
     Some(Arc::new(Digest::new(Value::from(username?), Value::from(password?), preemptive?)))
 }

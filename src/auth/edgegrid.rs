@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use super::live::Value;
 use super::{
     Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, at_hand, covered, fetched,
-    header_value,
+    header_value, scheme_fields,
 };
 use crate::config::shown::forms;
 use crate::config::{Decode, Fields, Node, Place, Text, quoted};
@@ -50,8 +50,7 @@ struct EdgeGrid {
 }
 
 fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
-    let known: Vec<&str> = SCHEME.settings.iter().map(|(name, ..)| *name).collect();
-    let fields = decode.fields(node, "akamai_edgegrid", &known)?;
+    let fields = scheme_fields(node, decode, &SCHEME)?;
     let mut own = match fields.get("edgerc") {
         Some(file) => from_file(file, &fields, decode)?,
         None => {
@@ -62,9 +61,8 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
                     .help("take it out, or add `edgerc: FILE`");
                 return None;
             }
-            let [token, secret, access] = ["client_token", "client_secret", "access_token"].map(|name| {
-                decode.required(&fields, "akamai_edgegrid", name).and_then(|node| decode.text(node)).map(Value::from)
-            });
+            let [token, secret, access] = ["client_token", "client_secret", "access_token"]
+                .map(|name| decode.required(&fields, SCHEME.name, name).and_then(|node| decode.text(node)).map(Value::from));
             EdgeGrid {
                 client_token: token?,
                 client_secret: secret?,

@@ -12,7 +12,7 @@ use http::{HeaderName, StatusCode, header};
 use super::live::Value;
 use super::{
     Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
-    at_hand, covered, fetched, header_value,
+    at_hand, covered, fetched, header_value, scheme_fields,
 };
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
@@ -44,10 +44,9 @@ enum Algorithm {
 }
 
 fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
-    let known: Vec<&str> = SCHEME.settings.iter().map(|(name, ..)| *name).collect();
-    let fields = decode.fields(node, "hawk", &known)?;
-    let id = decode.required(&fields, "hawk", "id").and_then(|node| attribute(node, decode));
-    let key = decode.required(&fields, "hawk", "key").and_then(|node| decode.text(node));
+    let fields = scheme_fields(node, decode, &SCHEME)?;
+    let id = decode.required(&fields, SCHEME.name, "id").and_then(|node| attribute(node, decode));
+    let key = decode.required(&fields, SCHEME.name, "key").and_then(|node| decode.text(node));
     let words = [("sha256", Algorithm::Sha256), ("sha1", Algorithm::Sha1)];
     let algorithm = fields.get("algorithm").map_or(Some(Algorithm::Sha256), |node| decode.choice(node, "algorithm", &words));
     let [ext, app, dlg] =

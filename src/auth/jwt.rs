@@ -9,7 +9,7 @@ use super::bearer::ACCESS_TOKEN;
 use super::jose::{Algorithm, Part, SigningKey, Template, Token, encodings, offset};
 use super::{
     Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
-    fetched, header_value,
+    fetched, header_value, scheme_fields,
 };
 use crate::config::{Decode, Fields, Node};
 use crate::draft::Draft;
@@ -61,8 +61,7 @@ pub static SCHEME: Scheme = Scheme {
 };
 
 fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
-    let known: Vec<&str> = SCHEME.settings.iter().map(|(name, ..)| *name).collect();
-    let fields = decode.fields(node, "jwt", &known)?;
+    let fields = scheme_fields(node, decode, &SCHEME)?;
     let key = SigningKey::read(&fields, decode, "a jwt", &Algorithm::ALL);
     let claims = fields.get("claims").map_or(Some(Template::default()), |node| Template::read(node, decode, "claims"));
     let header = token_header(&fields, decode);

@@ -42,7 +42,7 @@ use crate::live::helper;
 
 use attempt::fetched;
 
-use crate::config::{AuthType, Decode, Node, Place, Setting, Shape};
+use crate::config::{AuthType, Decode, Fields, Node, Place, Setting, Shape};
 use crate::draft::Body;
 use crate::failure::{Cause, Failure};
 use crate::secret::Secret;
@@ -58,8 +58,24 @@ pub struct Scheme {
     /// Its settings, for the schema, the docs, unknown-key hints, and what of them may be shown: name, shape, default or
     /// "required", meaning.
     pub settings: &'static [Setting],
-    /// Reads the settings; every mistake goes to `decode`'s report, and then the answer is `None`.
-    pub build: fn(&Node, &mut Decode<'_>, &Making<'_>) -> Option<Arc<dyn Authorizer>>,
+    /// Reads the settings; every mistake goes to `decode`'s report.
+    build: fn(&Node, &mut Decode<'_>, &Making<'_>) -> Option<Arc<dyn Authorizer>>,
+}
+
+impl Scheme {
+    /// The credential of these settings. `None`: they have mistakes, which are in `decode`'s report.
+    pub fn authorizer(&self, node: &Node, decode: &mut Decode<'_>, making: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
+        let before = decode.report.errors();
+        let built = (self.build)(node, decode, making);
+        built.filter(|_| decode.report.errors() == before)
+    }
+}
+
+/// Opens the settings of a scheme: its table says which there are. What else is there is reported, and the rest read on,
+/// so that all mistakes are told at once.
+fn scheme_fields<'n>(node: &'n Node, decode: &mut Decode<'_>, scheme: &Scheme) -> Option<Fields<'n>> {
+    let known: Vec<&str> = scheme.settings.iter().map(|(name, ..)| *name).collect();
+    decode.fields(node, scheme.name, &known)
 }
 
 /// Every scheme, in the order of the docs.

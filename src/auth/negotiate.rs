@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
-    header_value,
+    header_value, scheme_fields,
 };
 use crate::config::{Decode, NEGOTIATE, Node};
 use crate::draft::Draft;
@@ -35,7 +35,7 @@ pub static SCHEME: Scheme = Scheme {
 };
 
 fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
-    let fields = decode.fields(node, "negotiate", &["spn", "delegate"])?;
+    let fields = scheme_fields(node, decode, &SCHEME)?;
     let spn = match fields.get("spn") {
         None => None,
         Some(node) => Some(decode.string(node)?),

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::live::Value;
 use super::{
     Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
-    at_hand, fetched, header_value,
+    at_hand, fetched, header_value, scheme_fields,
 };
 use crate::config::{Decode, Node};
 use crate::draft::{Body, Draft};
@@ -36,9 +36,9 @@ pub static SCHEME: Scheme = Scheme {
 };
 
 fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
-    let fields = decode.fields(node, "ntlm", &["username", "password", "domain", "workstation", "spn"])?;
-    let username = decode.required(&fields, "ntlm", "username").and_then(|node| decode.text(node));
-    let password = decode.required(&fields, "ntlm", "password").and_then(|node| decode.text(node));
+    let fields = scheme_fields(node, decode, &SCHEME)?;
+    let username = decode.required(&fields, SCHEME.name, "username").and_then(|node| decode.text(node));
+    let password = decode.required(&fields, SCHEME.name, "password").and_then(|node| decode.text(node));
     let mut optional = |key: &str| match fields.get(key) {
         None => Some(None),
         Some(node) => decode.string(node).map(Some),

@@ -63,7 +63,7 @@ pub fn built(scheme: &Scheme, settings: &str) -> (Option<Arc<dyn Authorizer>>, O
         sessions: &Sessions::default(),
         sign_in: OnceCell::new(),
     };
-    let authorizer = (scheme.build)(&document.root, &mut Decode::new(&mut report, &scope), &making);
+    let authorizer = scheme.authorizer(&document.root, &mut Decode::new(&mut report, &scope), &making);
     assert!(authorizer.is_some() != report.has_errors(), "{}", report.render(false));
     (authorizer, making.sign_in.into_inner(), report.render(false))
 }

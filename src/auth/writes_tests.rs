@@ -17,7 +17,7 @@ use crate::moment::Moment;
 use crate::secret::Secret;
 
 /// Settings of each type, at least one for each place it writes.
-fn examples(name: &str) -> &'static [&'static str] {
+pub fn examples(name: &str) -> &'static [&'static str] {
     match name {
         "none" => &["{}"],
         "bearer" => &["t", "{ token: t, prefix: '' }"],
@@ -60,13 +60,19 @@ fn examples(name: &str) -> &'static [&'static str] {
             "{ key: abcdefghijklmnopqrstuvwxyz012345, content_digest: none, components: ['@method'] }",
         ],
         "placeholder" => &["{ match: gp-dummy-123, value: real-secret }"],
-        "exec" => &["[echo, token]"],
+        "exec" => &["[echo, token]", "{ command: [echo, token] }"],
         other => panic!("give an example of {other}"),
     }
 }
 
+/// What stands for `KEY` in them.
+pub fn private_key() -> String {
+    let key = aws_lc_rs::signature::EcdsaKeyPair::generate(&aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    pem::encode(&pem::Pem::new("PRIVATE KEY", key.to_pkcs8v1().unwrap().as_ref()))
+}
+
 /// A client that brings everything it can.
-fn client(form: bool) -> Draft {
+pub fn client(form: bool) -> Draft {
     let fields = [
         ("authorization", "OAuth oauth_consumer_key=\"old\""),
         ("dpop", "old"),
@@ -154,8 +160,7 @@ async fn sign(scheme: &Arc<dyn Authorizer>, session: Option<&Session>, draft: &m
 
 #[tokio::test]
 async fn every_scheme_changes_what_it_declares_and_nothing_else() {
-    let key = aws_lc_rs::signature::EcdsaKeyPair::generate(&aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-    let key = pem::encode(&pem::Pem::new("PRIVATE KEY", key.to_pkcs8v1().unwrap().as_ref()));
+    let key = private_key();
     for scheme in SCHEMES.iter().filter(|scheme| scheme.name != "negotiate") {
         for settings in examples(scheme.name) {
             let settings = settings.replace("KEY", &format!("{key:?}"));

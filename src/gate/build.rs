@@ -337,7 +337,7 @@ impl Builder<'_> {
             sign_in: OnceCell::new(),
         };
         let mut decode = Decode::new(self.report, self.scope);
-        let authorizer = (scheme.build)(&credential.settings, &mut decode, &making);
+        let authorizer = scheme.authorizer(&credential.settings, &mut decode, &making);
         let read = decode.into_files();
         // Two alike in different rules are two: what one learns belongs to its rule's requests.
         let around = format!("{} {}", self.world, making.requests);

@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, header};
 use super::live::Value;
 use super::{
     Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, header_value,
+    scheme_fields,
 };
 use crate::config::{Decode, Node};
 use crate::draft::{Body, Draft};
@@ -40,9 +41,9 @@ enum Where {
 }
 
 fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
-    let fields = decode.fields(node, "api_key", &["name", "value", "in"])?;
-    let name_node = decode.required(&fields, "api_key", "name");
-    let value_node = decode.required(&fields, "api_key", "value");
+    let fields = scheme_fields(node, decode, &SCHEME)?;
+    let name_node = decode.required(&fields, SCHEME.name, "name");
+    let value_node = decode.required(&fields, SCHEME.name, "value");
     let words = [("header", 0), ("query", 1), ("cookie", 2), ("body", 3)];
     let place = fields.get("in").map_or(Some(0), |node| decode.choice(node, "place for an api_key", &words));
     let (name_node, value_node) = (name_node?, value_node?);

@@ -9,7 +9,7 @@ use super::AwsSigv4;
 use super::canonical::PathStyle;
 use super::keys::Algorithm;
 use super::sources;
-use crate::auth::{Authorizer, Making, Scheme, Shape};
+use crate::auth::{Authorizer, Making, Scheme, Shape, scheme_fields};
 use crate::config::{Decode, Node};
 
 pub static SCHEME: Scheme = Scheme {
@@ -72,8 +72,7 @@ pub static SCHEME: Scheme = Scheme {
 };
 
 pub fn build(node: &Node, decode: &mut Decode<'_>, making: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
-    let known: Vec<&str> = SCHEME.settings.iter().map(|(name, ..)| *name).collect();
-    let fields = decode.fields(node, "aws_sigv4", &known)?;
+    let fields = scheme_fields(node, decode, &SCHEME)?;
     let credentials = sources::build(&fields, decode, making);
     let text = |decode: &mut Decode<'_>, name: &str| match fields.get(name) {
         Some(node) => decode.string(node).map(Some),

@@ -15,6 +15,7 @@ use super::helper::Run;
 use super::live::Fresh;
 use super::{
     Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
+    scheme_fields,
 };
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
@@ -52,8 +53,8 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
         let (argv, directory) = decode.argv(node, "exec")?;
         return Some(Arc::new(Exec::new(argv, directory, Format::Raw)));
     }
-    let fields = decode.fields(node, "exec", &["command", "format", "ttl", "timeout", "use_path"])?;
-    let command = decode.required(&fields, "exec", "command").and_then(|node| decode.argv(node, "command"));
+    let fields = scheme_fields(node, decode, &SCHEME)?;
+    let command = decode.required(&fields, SCHEME.name, "command").and_then(|node| decode.argv(node, "command"));
     let format = fields.get("format").map_or(Some(Some(Format::Raw)), |node| decode.choice(node, "format", &formats::NAMES));
     let ttl = fields.get("ttl").map_or(Some(None), |node| decode.duration(node).map(Some));
     let timeout = fields.get("timeout").map_or(Some(DEFAULT_TIMEOUT), |node| decode.duration(node));

@@ -14,7 +14,7 @@ use self::component::{Component, members, quoted};
 use super::jose::{Algorithm, SigningKey, Words, encodings};
 use super::{
     Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, covered, fetched,
-    header_value,
+    header_value, scheme_fields,
 };
 use crate::config::{Decode, Fields, Node};
 use crate::draft::{Body, Draft};
@@ -104,8 +104,7 @@ struct HttpSignature {
 }
 
 fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
-    let known: Vec<&str> = SCHEME.settings.iter().map(|(name, ..)| *name).collect();
-    let fields = decode.fields(node, "http_signature", &known)?;
+    let fields = scheme_fields(node, decode, &SCHEME)?;
     let key = SigningKey::read(&fields, decode, "http_signature", KNOWN);
     let components = components(&fields, decode);
     let [created, nonce, alg] =

@@ -21,7 +21,7 @@ use super::jose::{Algorithm, SigningKey, Words};
 use super::live::Value;
 use super::{
     Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, at_hand, covered, fetched,
-    header_value,
+    header_value, scheme_fields,
 };
 use crate::config::{Decode, Fields, Node};
 use crate::draft::{Body, Draft, UNRESERVED};
@@ -148,9 +148,8 @@ struct OAuth1 {
 }
 
 fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
-    let known: Vec<&str> = SCHEME.settings.iter().map(|(name, ..)| *name).collect();
-    let fields = decode.fields(node, "oauth1", &known)?;
-    let consumer_key = decode.required(&fields, "oauth1", "consumer_key").and_then(|node| decode.text(node));
+    let fields = scheme_fields(node, decode, &SCHEME)?;
+    let consumer_key = decode.required(&fields, SCHEME.name, "consumer_key").and_then(|node| decode.text(node));
     let mut secret = |name: &str| fields.get(name).map_or(Some(None), |node| decode.text(node).map(Value::from).map(Some));
     let [consumer_secret, token, token_secret] = ["consumer_secret", "token", "token_secret"].map(&mut secret);
     let method = fields

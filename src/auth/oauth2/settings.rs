@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::fields::{FIELDS, OF_GRANTS, SECRETS};
-use crate::auth::Making;
+use super::SCHEME;
+use super::fields::{OF_GRANTS, SECRETS};
 use crate::auth::fetch::Url;
 use crate::auth::jose::{Algorithm, Key, Signer};
+use crate::auth::{Making, scheme_fields};
 use crate::config::{Command, Decode, Fields, Node, Place, Text, Value as Written};
 use crate::origin::{Host, Scheme};
 use crate::secret::Secret;
@@ -151,7 +152,7 @@ pub struct Settings {
 
 impl Settings {
     pub fn read(node: &Node, decode: &mut Decode<'_>, making: &Making<'_>) -> Option<Self> {
-        let fields = decode.fields(node, "oauth2", &FIELDS.map(|(name, ..)| name))?;
+        let fields = scheme_fields(node, decode, &SCHEME)?;
         let grant = fields.get("grant").map_or(Some(Grant::ClientCredentials), |n| decode.choice(n, "grant", &Grant::WORDS))?;
         let before = decode.report.errors();
         check_grant(&fields, decode, grant, making.name);

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use http::{HeaderValue, header};
 
 use super::live::Value;
-use super::{Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched};
+use super::{
+    Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, scheme_fields,
+};
 use crate::config::{Decode, Node, Place};
 use crate::draft::{Body, Draft, Held, Recode, Recoding};
 use crate::failure::{Cause, Failure};
@@ -47,9 +49,9 @@ struct Places {
 }
 
 fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
-    let fields = decode.fields(node, "placeholder", &["match", "value", "in"])?;
-    let match_node = decode.required(&fields, "placeholder", "match");
-    let value_node = decode.required(&fields, "placeholder", "value");
+    let fields = scheme_fields(node, decode, &SCHEME)?;
+    let match_node = decode.required(&fields, SCHEME.name, "match");
+    let value_node = decode.required(&fields, SCHEME.name, "value");
     let places = match fields.get("in") {
         None => Places { header: true, query: true, path: true, body: true },
         Some(node) => {
