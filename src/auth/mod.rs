@@ -26,6 +26,8 @@ pub mod oauth2;
 mod placeholder;
 pub mod stand_in;
 #[cfg(test)]
+mod table_tests;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod writes_tests;

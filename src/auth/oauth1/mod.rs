@@ -143,15 +143,17 @@ struct OAuth1 {
     realm: Option<String>,
     at: Where,
     body_hash: bool,
-    /// Parameters that are always the same: `oauth_version`, `oauth_callback`, `oauth_verifier`.
+    /// Parameters that are always the same: `oauth_version`, `oauth_callback`.
     more: Vec<Pair>,
+    verifier: Option<Value>,
 }
 
 fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
     let fields = scheme_fields(node, decode, &SCHEME)?;
     let consumer_key = decode.required(&fields, SCHEME.name, "consumer_key").and_then(|node| decode.text(node));
     let mut secret = |name: &str| fields.get(name).map_or(Some(None), |node| decode.text(node).map(Value::from).map(Some));
-    let [consumer_secret, token, token_secret] = ["consumer_secret", "token", "token_secret"].map(&mut secret);
+    let [consumer_secret, token, token_secret, verifier] =
+        ["consumer_secret", "token", "token_secret", "verifier"].map(&mut secret);
     let method = fields
         .get("signature_method")
         .map_or(Some(Method::Hmac(Hash::Sha1)), |node| decode.choice(node, "signature method", &METHODS));
@@ -165,8 +167,7 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
     Some(Arc::new(OAuth1 {
         consumer_key: Value::from(consumer_key?),
         consumer_secret: consumer_secret?,
-        // An empty one is none, as a variable that is not set gives it.
-        token: token?.filter(|value| value.fixed().is_none_or(|text| !text.is_empty())),
+        token: token?.filter(is_given),
         token_secret: token_secret?,
         method,
         private_key,
@@ -174,14 +175,19 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
         at: at?,
         body_hash: body_hash?,
         more: more?,
+        verifier: verifier?.filter(is_given),
     }))
+}
+
+/// An empty one is none, as a variable that is not set gives it.
+fn is_given(value: &Value) -> bool {
+    value.fixed().is_none_or(|text| !text.is_empty())
 }
 
 fn more(fields: &Fields<'_>, decode: &mut Decode<'_>) -> Option<Vec<Pair>> {
     let version = fields.get("version").map_or(Some("1.0".to_owned()), |node| decode.string(node));
-    let [callback, verifier] =
-        ["callback", "verifier"].map(|name| fields.get(name).map_or(Some(String::new()), |node| decode.string(node)));
-    let all = [("oauth_version", version?), ("oauth_callback", callback?), ("oauth_verifier", verifier?)];
+    let callback = fields.get("callback").map_or(Some(String::new()), |node| decode.string(node));
+    let all = [("oauth_version", version?), ("oauth_callback", callback?)];
     Some(all.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| Pair::new(name, &value)).collect())
 }
 
@@ -194,7 +200,7 @@ fn private_key(fields: &Fields<'_>, decode: &mut Decode<'_>, method: Method) -> 
         Method::Rsa(Hash::Sha256) => SHA256,
         Method::Rsa(Hash::Sha512) => SHA512,
         Method::Hmac(_) | Method::Plaintext => {
-            if let Some(node) = fields.get("private_key") {
+            if let Some(node) = fields.get("private_key").or(fields.get("passphrase")) {
                 let message = format!("{} signs with secrets, not with a private key", method.name());
                 decode.report.error("no-use", node.place, message).help("set `signature_method: RSA-SHA256`, or take it out");
                 return None;
@@ -239,13 +245,14 @@ fn form(draft: &Draft) -> Result<Vec<u8>, Failure> {
 
 impl OAuth1 {
     fn values(&self) -> impl Iterator<Item = &Value> {
-        let rest = [&self.consumer_secret, &self.token, &self.token_secret].into_iter().filter_map(Option::as_ref);
+        let rest = [&self.consumer_secret, &self.token, &self.token_secret, &self.verifier];
+        let rest = rest.into_iter().filter_map(Option::as_ref);
         std::iter::once(&self.consumer_key).chain(rest).chain(self.private_key.iter().flat_map(RsaKey::values))
     }
 
     /// The parameters that are added, and replaced where the client sent them.
     fn names(&self) -> impl Iterator<Item = &str> {
-        NAMES.into_iter().chain(self.more.iter().map(Pair::name))
+        NAMES.into_iter().chain(self.more.iter().map(Pair::name)).chain(self.verifier.iter().map(|_| "oauth_verifier"))
     }
 
     fn is_ours(&self, pair: &Pair) -> bool {
@@ -267,6 +274,9 @@ impl OAuth1 {
         all.push(Pair::new("oauth_timestamp", &round.moment.unix().to_string()));
         all.push(Pair::new("oauth_nonce", &round.moment.nonce(NonceKind::Oauth1, random_hex::<16>)));
         all.extend(self.more.iter().cloned());
+        if let Some(verifier) = &self.verifier {
+            all.push(Pair::new("oauth_verifier", at_hand(verifier)?.expose()));
+        }
         if self.body_hash && !is_form(&draft.headers) {
             all.push(Pair::new("oauth_body_hash", &self.hash(&draft.body)?));
         }

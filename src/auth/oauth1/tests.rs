@@ -110,6 +110,7 @@ fn the_wikis_encodings_normalizations_and_base_strings_are_reproduced() {
             at: Where::Header,
             body_hash: false,
             more: Vec::new(),
+            verifier: None,
         };
         assert_eq!(scheme.signature(text("base_string")).unwrap(), text("signature"));
     }
