@@ -4,26 +4,45 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::draft::folds_to;
 
-/// Never forwarded, named by `Connection` or not (RFC 9110 §7.6.1). `Trailer` stays: it announces
+/// Never forwarded, named by `Connection` or not (RFC 9110 §7.6.1), but for a part of `TE`. `Trailer` stays: it announces
 /// what hyper must know to send trailers on, and says nothing about this hop. `HTTP2-Settings` goes
 /// with `Upgrade: h2c` (RFC 9113 §3.1).
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHORIZATION,
-    header::PROXY_AUTHENTICATE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("http2-settings"),
-];
+fn is_for_one_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authorization"
+            | "proxy-authenticate"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+    )
+}
 
 /// What `Connection` may not take away, since it would change what the message is.
-const NEVER_NAMED: [HeaderName; 4] = [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION];
+static NEVER_NAMED: [HeaderName; 4] = [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION];
 
 /// Takes out what belongs to the client's hop. Done before anything is added, so that a client cannot
-/// name an added field in `Connection`.
+/// name an added field in `Connection`. Most messages have little of it: one pass over their names finds that, where a
+/// look-up for each name that there could be costs as much as parsing the message.
 pub fn strip(headers: &mut HeaderMap) {
+    let found: Vec<HeaderName> = headers.keys().filter(|name| is_for_one_hop(name)).cloned().collect();
+    if found.contains(&header::CONNECTION) {
+        strip_named(headers);
+    }
+    for name in found {
+        match name {
+            header::TE => reduce_te(headers),
+            name => _ = headers.remove(name),
+        }
+    }
+}
+
+/// What `Connection` names.
+fn strip_named(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -34,10 +53,10 @@ pub fn strip(headers: &mut HeaderMap) {
     for name in named {
         headers.remove(name);
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
-    // TE is hop-by-hop, but "I take trailers" holds for us too, and gRPC servers ask for it.
+}
+
+/// TE is hop-by-hop, but "I take trailers" holds for us too, and gRPC servers ask for it.
+fn reduce_te(headers: &mut HeaderMap) {
     let trailers = headers
         .get_all(header::TE)
         .iter()
@@ -51,6 +70,10 @@ pub fn strip(headers: &mut HeaderMap) {
 /// Makes one field of the crumbs that HTTP/2 lets `Cookie` be split into (RFC 9113 §8.2.3): most servers of HTTP/1.1
 /// read the first alone.
 pub fn join_cookies(headers: &mut HeaderMap) {
+    // No field comes twice.
+    if headers.len() == headers.keys_len() {
+        return;
+    }
     let mut crumbs = headers.get_all(header::COOKIE).iter();
     if crumbs.next().is_none() || crumbs.next().is_none() {
         return;
