@@ -170,10 +170,9 @@ pub fn parse_authority(text: &str) -> Result<(Host, Option<u16>), InvalidHost> {
 
 fn parse_port(text: &str) -> Result<u16, InvalidHost> {
     const WRONG: InvalidHost = InvalidHost("a port is a number from 1 to 65535");
-    if text.is_empty() || text.len() > 5 || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(WRONG);
-    }
-    text.parse::<u16>().ok().filter(|port| *port != 0).ok_or(WRONG)
+    let add = |port: u32, byte: u8| byte.is_ascii_digit().then(|| port * 10 + u32::from(byte - b'0'));
+    let port = if text.len() > 5 { None } else { text.bytes().try_fold(0, add) };
+    port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0).ok_or(WRONG)
 }
 
 /// Where a request goes: scheme, host and port (RFC 9110 §4.3.1).
@@ -196,11 +195,15 @@ impl Origin {
 
     /// Does `text` (a `Host` field or `:authority`) name this origin, default port folded?
     pub fn is_named_by(&self, text: &str) -> bool {
-        // The common case, without parsing or allocation.
+        // The common case, without parsing the name or allocating: it is the canonical one, so what parses to it is itself.
         if let Host::Name(name) = &self.host
-            && text == &**name
+            && let Some(rest) = text.strip_prefix(&**name)
         {
-            return self.port == self.scheme.default_port();
+            match rest.strip_prefix(':') {
+                Some(port) => return parse_port(port) == Ok(self.port),
+                None if rest.is_empty() => return self.port == self.scheme.default_port(),
+                None => {}
+            }
         }
         match parse_authority(text) {
             Ok((host, port)) => host == self.host && port.unwrap_or(self.scheme.default_port()) == self.port,

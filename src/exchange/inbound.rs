@@ -9,51 +9,41 @@ use crate::limits::Limits;
 use crate::origin::{Origin, Scheme, parse_authority};
 use crate::upstream::unread::Unread;
 
-/// Where a request goes.
-pub enum Destination {
-    /// The tunnel it came through.
-    Tunnel(Arc<Origin>),
-    /// Its absolute-form target (RFC 9112 §3.2.2).
-    Absolute(Origin),
-}
-
-impl Destination {
-    pub fn is(&self, origin: &Origin) -> bool {
-        match self {
-            Destination::Tunnel(tunnel) => **tunnel == *origin,
-            Destination::Absolute(absolute) => absolute == origin,
-        }
-    }
-
-    pub fn into_origin(self) -> Arc<Origin> {
-        match self {
-            Destination::Tunnel(origin) => origin,
-            Destination::Absolute(origin) => Arc::new(origin),
-        }
-    }
-}
-
 /// The one place where a request's own words about its destination are judged. In a tunnel they may
-/// only agree; outside one, the absolute-form target decides and `Host` may only agree.
+/// only agree; outside one, the absolute-form target (RFC 9112 §3.2.2) decides and `Host` may only agree.
+/// `before`: where the request before it on this connection went.
 ///
 /// # Errors
 /// 400 for what is malformed, 421 for what disagrees.
-pub fn check(request: &Request<Unread>, tunnel: Option<&Arc<Origin>>, misdirected: Option<&str>) -> Result<Destination, Failure> {
+pub fn check(
+    request: &Request<Unread>,
+    tunnel: Option<&Arc<Origin>>,
+    misdirected: Option<&str>,
+    before: impl FnOnce() -> Option<Arc<Origin>>,
+) -> Result<Arc<Origin>, Failure> {
     check_framing(request)?;
-    match tunnel {
+    let origin = match tunnel {
         Some(origin) => {
             if let Some(name) = misdirected {
                 return Err(wrong_host(&format!("the TLS server name {name}"), origin));
             }
-            agree(request, origin)?;
-            Ok(Destination::Tunnel(origin.clone()))
+            check_target(request, origin)?;
+            origin.clone()
         }
-        None => {
-            let origin = absolute(request)?;
-            agree(request, &origin)?;
-            Ok(Destination::Absolute(origin))
-        }
-    }
+        None => match before().filter(|origin| is_named_by_target(request, origin)) {
+            Some(origin) => origin,
+            None => Arc::new(absolute(request)?),
+        },
+    };
+    check_host(request, &origin)?;
+    Ok(origin)
+}
+
+/// The target is in absolute form, and of this origin.
+fn is_named_by_target(request: &Request<Unread>, origin: &Origin) -> bool {
+    let uri = request.uri();
+    uri.scheme_str() == Some(origin.scheme.as_str())
+        && uri.authority().is_some_and(|authority| origin.is_named_by(authority.as_str()))
 }
 
 /// Where a request goes, however it is judged.
@@ -101,7 +91,8 @@ fn absolute<B>(request: &Request<B>) -> Result<Origin, Failure> {
     Ok(Origin::new(scheme, host, port.unwrap_or(scheme.default_port())))
 }
 
-fn agree(request: &Request<Unread>, origin: &Origin) -> Result<(), Failure> {
+/// In a tunnel, a target in absolute form may only agree.
+fn check_target(request: &Request<Unread>, origin: &Origin) -> Result<(), Failure> {
     let uri = request.uri();
     if let Some(authority) = uri.authority() {
         agrees("the request's authority", authority.as_str(), origin)?;
@@ -115,6 +106,10 @@ fn agree(request: &Request<Unread>, origin: &Origin) -> Result<(), Failure> {
             format!("the request says `{scheme}`, but this connection is for {origin}"),
         ));
     }
+    Ok(())
+}
+
+fn check_host(request: &Request<Unread>, origin: &Origin) -> Result<(), Failure> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(_), Some(_)) => Err(bad("the request has more than one Host")),
@@ -124,7 +119,7 @@ fn agree(request: &Request<Unread>, origin: &Origin) -> Result<(), Failure> {
         },
         // RFC 9112 §3.2: an HTTP/1.1 request without Host is malformed. HTTP/2 has `:authority`.
         (None, _) if request.version() == Version::HTTP_11 => Err(bad("the request has no Host")),
-        (None, _) if request.version() == Version::HTTP_2 && uri.authority().is_none() => {
+        (None, _) if request.version() == Version::HTTP_2 && request.uri().authority().is_none() => {
             Err(bad("the request has no :authority"))
         }
         (None, _) => Ok(()),

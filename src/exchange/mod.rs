@@ -53,7 +53,6 @@ use crate::origin::Origin;
 use crate::upstream::unread::Unread;
 use crate::upstream::{Lease, ResponseBody};
 use answer::{Ledger, Peeked};
-use inbound::Destination;
 
 /// What is settled about a request before it is sent.
 struct Case<'a> {
@@ -142,9 +141,9 @@ impl Session {
         let mut ledger = Ledger::new(&self.context, started, &request, busy);
         ledger.by(&self.client, self.tunnel.clone());
         ledger.tells(form);
-        let waiting = request.headers().contains_key(http::header::EXPECT);
-        let request = request.map(|body| Unread::new(body, waiting, &self.context.gate().limits));
-        Ok(match self.carry(request, &mut ledger).await {
+        let gate = self.context.gate();
+        let request = Unread::of(request, &gate.limits);
+        Ok(match self.carry(&gate, request, &mut ledger).await {
             Ok(Carried::Passed(response, peeked, lease)) => match ledger.readable(&response, &peeked) {
                 Ok(()) => ledger.pass(&self.client, response, peeked, lease),
                 Err(failure) => ledger.refuse(&self.client, &failure),
@@ -164,22 +163,22 @@ impl Session {
         malformed(&self.context, &self.client, self.tunnel.as_ref(), method, path, failure)
     }
 
-    async fn carry(&self, request: Request<Unread>, ledger: &mut Ledger) -> Result<Carried, Failure> {
-        let destination = inbound::check(&request, self.tunnel.as_ref(), self.misdirected.as_deref())
+    async fn carry(&self, gate: &Arc<Gate>, request: Request<Unread>, ledger: &mut Ledger) -> Result<Carried, Failure> {
+        let origin = inbound::check(&request, self.tunnel.as_ref(), self.misdirected.as_deref(), || self.origin_before())
             .inspect_err(|_| ledger.by(&self.client, inbound::named(&request, self.tunnel.as_ref())))?;
-        let (gate, plan) = self.plan(destination);
+        let plan = self.plan(gate, &origin);
         ledger.planned(&plan);
         let (mut parts, body) = request.into_parts();
-        let decision = plan.decide_request(&gate, &parts)?;
-        let decision = self.for_initiator(&gate, &plan, decision, &parts.headers, ledger)?;
+        let decision = plan.decide_request(gate, &parts)?;
+        let decision = self.for_initiator(gate, &plan, decision, &parts.headers, ledger)?;
         ledger.decided(&decision);
         if decision.gives_nothing {
-            ledger.nearly(plan.near(&gate, &self.caller));
+            ledger.nearly(plan.near(gate, &self.caller));
         }
-        permit(&gate, &plan, &decision, &parts.method, &self.caller)?;
+        permit(gate, &plan, &decision, &parts.method, &self.caller)?;
         inbound::check_fields(&parts.headers, &gate.limits)?;
         if let Some(credential) = &decision.token_endpoint {
-            return token_endpoint::answer(&parts.method, body, credential, &gate).await.map(Carried::Answered);
+            return token_endpoint::answer(&parts.method, body, credential, gate).await.map(Carried::Answered);
         }
 
         let upgrade = upgrade::wanted(&mut parts)?;
@@ -187,8 +186,8 @@ impl Session {
         token_endpoint::make_room(&mut draft, &gate, &decision);
         let need = decision.body_need(&draft);
         let mut payload = hold::take(&mut draft, body, need, &gate.limits, ledger).await?;
-        draft::apply(&mut draft, &gate, &decision).await?;
-        let case = Case { session: self, gate: &gate, plan: &plan, decision: &decision };
+        draft::apply(&mut draft, gate, &decision).await?;
+        let case = Case { session: self, gate, plan: &plan, decision: &decision };
         let mut carried = match upgrade {
             Some(upgrade) => upgrade::carry(&case, upgrade, draft, &mut payload, ledger).await?,
             None => pooled::carry(&case, draft, &mut payload, ledger).await?,
@@ -221,20 +220,24 @@ impl Session {
         decision.without_credentials(gate, &plan.origin)
     }
 
-    /// The plan for a destination: of the current gate, remembered from request to request.
-    fn plan(&self, destination: Destination) -> (Arc<Gate>, Arc<Plan>) {
-        let gate = self.context.gate();
+    /// Where the request before went.
+    fn origin_before(&self) -> Option<Arc<Origin>> {
+        let last = self.last.lock().unwrap_or_else(|e| e.into_inner());
+        last.as_ref().map(|(_, plan)| plan.origin.clone())
+    }
+
+    /// The gate's plan for an origin, remembered from request to request.
+    fn plan(&self, gate: &Arc<Gate>, origin: &Arc<Origin>) -> Arc<Plan> {
         let mut last = self.last.lock().unwrap_or_else(|e| e.into_inner());
         if let Some((old, plan)) = &*last
-            && Arc::ptr_eq(old, &gate)
-            && destination.is(&plan.origin)
+            && Arc::ptr_eq(old, gate)
+            && (Arc::ptr_eq(origin, &plan.origin) || *origin == plan.origin)
         {
-            return (gate, plan.clone());
+            return plan.clone();
         }
-        let origin = destination.into_origin();
-        let plan = gate.plan(&origin, &self.caller);
+        let plan = gate.plan(origin, &self.caller);
         *last = Some((gate.clone(), plan.clone()));
-        (gate, plan)
+        plan
     }
 
     fn attempts<'a>(&'a self, decision: &'a Decision, draft: &Draft) -> Result<Attempts<'a>, Failure> {

@@ -414,7 +414,7 @@ fn has_plain_authority(target: &[u8]) -> bool {
     let port = after.strip_prefix(b":").unwrap_or_default().iter().take_while(|byte| byte.is_ascii_digit()).count();
     // A `:` alone is left to the parser, as are ports that are too long to be one.
     let end = if port > 0 { 1 + port } else { 0 };
-    name > 0 && port <= 4 && after.get(end) == Some(&b'/')
+    name > 0 && port <= 5 && after.get(end) == Some(&b'/')
 }
 
 /// A target that is not UTF-8: httparse does not show it.
@@ -480,7 +480,7 @@ mod tests {
 
     #[test]
     fn a_plain_authority_is_one_that_a_uri_takes() {
-        for plain in ["http://api.test/", "https://a-b.test:8080/x?y", "http://127.0.0.1:80/%zz"] {
+        for plain in ["http://api.test/", "https://a-b.test:8080/x?y", "http://127.0.0.1:80/%zz", "http://a:99999/"] {
             assert!(has_plain_authority(plain.as_bytes()) && http::Uri::try_from(plain).is_ok(), "{plain}");
         }
         for other in [

@@ -23,17 +23,18 @@ pub struct Unread {
 }
 
 impl Unread {
-    /// `waiting`: the client sent `Expect: 100-continue`. To read would be to give leave.
-    pub fn new(body: Incoming, waiting: bool, limits: &Limits) -> Self {
+    /// Of a request. To read the body of one with `Expect: 100-continue` would be to give leave.
+    pub fn of(request: Request<Incoming>, limits: &Limits) -> Request<Self> {
+        let (parts, body) = request.into_parts();
         let body = (!body.is_end_stream()).then_some(body);
-        Self { body, within: limits.linger, most: limits.linger_bytes, waiting }
+        let waiting = body.is_some() && parts.headers.contains_key(http::header::EXPECT);
+        Request::from_parts(parts, Self { body, within: limits.linger, most: limits.linger_bytes, waiting })
     }
 }
 
 /// Answers a request without reading it.
 pub fn leave(request: Request<Incoming>, limits: &Limits) {
-    let waiting = request.headers().contains_key(http::header::EXPECT);
-    drop(Unread::new(request.into_body(), waiting, limits));
+    drop(Unread::of(request, limits));
 }
 
 impl Body for Unread {
