@@ -248,6 +248,15 @@ impl Draft {
     }
 }
 
+/// A number as `Content-Length` has it (RFC 9110 §8.6): digits and nothing else.
+pub fn digits(text: &[u8]) -> Option<u64> {
+    let add = |number: u64, byte: &u8| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    };
+    if text.is_empty() { None } else { text.iter().try_fold(0, add) }
+}
+
 /// Is `name` the decoded name of the query pair `pair`?
 fn names(pair: &str, name: &str) -> bool {
     name_of(pair) == name

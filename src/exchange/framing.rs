@@ -7,6 +7,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 
 use super::answer::Peeked;
+use crate::draft::digits;
 use crate::failure::{Cause, Failure};
 use crate::limits::Limits;
 use crate::origin::Origin;
@@ -86,20 +87,15 @@ fn check_coding(headers: &HeaderMap, origin: &Origin) -> Result<(), Failure> {
 pub fn one_length(headers: &HeaderMap) -> Result<Option<HeaderValue>, String> {
     let mut fields = headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = fields.next() else { return Ok(None) };
-    if fields.next().is_none() && number(first.as_bytes()).is_some() {
+    if fields.next().is_none() && digits(first.as_bytes()).is_some() {
         return Ok(None);
     }
     let fields = headers.get_all(header::CONTENT_LENGTH).iter();
-    let mut said = fields.flat_map(|field| field.as_bytes().split(|b| *b == b',')).map(|part| number(part.trim_ascii()));
+    let mut said = fields.flat_map(|field| field.as_bytes().split(|b| *b == b',')).map(|part| digits(part.trim_ascii()));
     match said.next().flatten() {
         Some(length) if said.all(|other| other == Some(length)) => Ok(Some(length.into())),
         _ => Err(list(headers, header::CONTENT_LENGTH)),
     }
-}
-
-fn number(text: &[u8]) -> Option<u64> {
-    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()
 }
 
 fn differing(written: &str, origin: &Origin) -> Failure {
