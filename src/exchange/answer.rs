@@ -215,7 +215,8 @@ impl Ledger {
     }
 
     pub fn answered(&mut self) {
-        self.first_byte = Some(self.started.elapsed());
+        // Only its record tells of it.
+        self.first_byte = self.request.is_some().then(|| self.started.elapsed());
     }
 
     /// What the client must not see in the answer to the request as it now leaves.

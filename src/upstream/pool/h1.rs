@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
@@ -37,8 +37,8 @@ impl Idle {
     }
 
     /// Unused for no longer than its origin and `bound` allow.
-    pub(super) fn is_fresh(&self, bound: Duration) -> bool {
-        self.since.elapsed() <= self.line.keeps.map_or(bound, |keeps| keeps.min(bound))
+    pub(super) fn is_fresh(&self, now: Instant, bound: Duration) -> bool {
+        now.saturating_duration_since(self.since) <= self.line.keeps.map_or(bound, |keeps| keeps.min(bound))
     }
 
     /// May it carry what cannot be sent twice? An origin that is about to close it would leave that undecided.
@@ -60,10 +60,12 @@ pub(super) struct Line {
     pub(super) keeps: Option<Duration>,
 }
 
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
 impl Line {
     /// `Keep-Alive: timeout=5` (RFC 2068 §19.7.1.1): a second before that, the origin may be closing it already.
     fn hear(&mut self, response: &Response<Incoming>) {
-        let Some(said) = response.headers().get("keep-alive").and_then(|said| said.to_str().ok()) else { return };
+        let Some(said) = response.headers().get(&KEEP_ALIVE).and_then(|said| said.to_str().ok()) else { return };
         let timeout = said.split(',').find_map(|part| part.trim().strip_prefix("timeout=")?.trim().parse().ok());
         self.keeps = timeout.map(|seconds: u32| {
             let whole = Duration::from_secs(seconds.into());

@@ -236,32 +236,32 @@ impl Way {
     pub async fn lease(self: &Arc<Self>, ask: Ask, kept: Kept) -> Result<Lease, Failure> {
         let alpn = self.alpn(ask);
         if ask == Ask::Own {
-            return self.connect_h1(&alpn, false).await;
+            return self.connect_h1(alpn, false).await;
         }
         let h2 = alpn.contains(&Alpn::H2);
         if h2 && !self.speaks_h1.load(Ordering::Relaxed) {
-            return self.lease_h2(&alpn, kept, matches!(ask, Ask::Mirror { grpc: true, .. })).await;
+            return self.lease_h2(alpn, kept, matches!(ask, Ask::Mirror { grpc: true, .. })).await;
         }
         if let Some(lease) = self.take_idle(kept).await {
             return Ok(lease);
         }
-        let lease = self.connect(&alpn).await?;
+        let lease = self.connect(alpn).await?;
         Ok(lease)
     }
 
     /// What is offered to the origin. Without a rule's word: what the client itself speaks.
-    fn alpn(&self, ask: Ask) -> Vec<Alpn> {
+    fn alpn(&self, ask: Ask) -> &[Alpn] {
         match (ask, &self.upstream.spec().tls.settings.alpn) {
-            (Ask::Own, _) => vec![Alpn::Http11],
+            (Ask::Own, _) => &[Alpn::Http11],
             // In clear there is no negotiation: HTTP/2 is what a rule knows of the origin, or the client.
-            (Ask::Mirror { .. }, Some(said)) if said == &[Alpn::H2] => said.clone(),
+            (Ask::Mirror { .. }, Some(said)) if said == &[Alpn::H2] => said,
             (Ask::Mirror { prior_knowledge, .. }, _) if self.origin.scheme == Scheme::Http => {
-                vec![if prior_knowledge { Alpn::H2 } else { Alpn::Http11 }]
+                if prior_knowledge { &[Alpn::H2] } else { &[Alpn::Http11] }
             }
-            (Ask::Mirror { .. }, _) if self.is_turned_to_http_1_1() => vec![Alpn::Http11],
-            (Ask::Mirror { .. }, Some(said)) => said.clone(),
-            (Ask::Mirror { h2: true, .. }, None) => vec![Alpn::H2, Alpn::Http11],
-            (Ask::Mirror { h2: false, .. }, None) => vec![Alpn::Http11],
+            (Ask::Mirror { .. }, _) if self.is_turned_to_http_1_1() => &[Alpn::Http11],
+            (Ask::Mirror { .. }, Some(said)) => said,
+            (Ask::Mirror { h2: true, .. }, None) => &[Alpn::H2, Alpn::Http11],
+            (Ask::Mirror { h2: false, .. }, None) => &[Alpn::Http11],
         }
     }
 
@@ -288,10 +288,11 @@ impl Way {
 
     async fn take_idle(self: &Arc<Self>, kept: Kept) -> Option<Lease> {
         let suits = |idle: &Idle| kept == Kept::Any || (kept == Kept::Sure && idle.is_sure());
+        let now = Instant::now();
         loop {
             let idle = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop_if(|idle| suits(idle))?;
             let old = idle.route != self.upstream.exit.generation();
-            if old || !idle.is_fresh(self.upstream.limits().upstream_idle) || !idle.is_free() {
+            if old || !idle.is_fresh(now, self.upstream.limits().upstream_idle) || !idle.is_free() {
                 continue;
             }
             let Idle { mut sender, line, address, handshake, forward, route, .. } = idle;
@@ -427,9 +428,9 @@ impl Way {
 
     /// True while there is something to keep.
     pub(super) fn sweep(&self) -> bool {
-        let bound = self.upstream.limits().upstream_idle;
+        let (now, bound) = (Instant::now(), self.upstream.limits().upstream_idle);
         let mut idle = self.idle.lock().unwrap_or_else(|e| e.into_inner());
-        idle.retain(|idle| idle.is_fresh(bound) && !idle.sender.is_closed());
+        idle.retain(|idle| idle.is_fresh(now, bound) && !idle.sender.is_closed());
         let shared = self.h2.try_lock().map_or(true, |mut shared| {
             shared.retain(|connection| !connection.sender.is_closed() && connection.load.is_fresh(bound));
             !shared.is_empty()
