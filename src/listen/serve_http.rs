@@ -6,6 +6,8 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -135,16 +137,21 @@ where
     E: std::fmt::Display,
 {
     let mut connection = pin!(connection);
+    // Its task is woken a few times for each request. What it waits for beside is polled when that itself wakes it.
+    let aside: FuturesUnordered<_> = std::iter::once(until_it_must_end(activity, context, limits)).collect();
+    let mut aside = pin!(aside);
     let ended = tokio::select! {
+        biased;
         result = connection.as_mut() => Some(result),
-        overdue = watchdog(activity, limits) => {
-            tracing::debug!(?overdue, "closing a client connection that waited too long");
-            if overdue != Overdue::Idle {
-                return;
+        ends = aside.next() => {
+            if let Some(overdue) = ends.flatten() {
+                tracing::debug!(?overdue, "closing a client connection that waited too long");
+                if overdue != Overdue::Idle {
+                    return;
+                }
             }
             None
         }
-        () = context.stopping.cancelled() => None,
     };
     let result = match ended {
         Some(result) => result,
@@ -172,6 +179,14 @@ where
     };
     if let Err(cause) = result {
         tracing::debug!(%cause, "client connection ended");
+    }
+}
+
+/// Returns when a bound on waiting is passed, or, with `None`, when gatepass stops.
+async fn until_it_must_end(activity: &Activity, context: &Context, limits: &Limits) -> Option<Overdue> {
+    tokio::select! {
+        overdue = watchdog(activity, limits) => Some(overdue),
+        () = context.stopping.cancelled() => None,
     }
 }
 
