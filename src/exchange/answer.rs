@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::context::{Busy, Context};
 use super::headers;
-use super::interim::{Form, Interim, Telling};
+use super::interim::{Form, Telling};
 use super::masked::{self, Masked};
 pub use super::peeked::Peeked;
 use super::refusal::{quoted, refusal};
@@ -27,6 +27,7 @@ use crate::observe::{Client, Counters};
 use crate::origin::Origin;
 use crate::swap::Pair;
 use crate::upstream::body::{Flow, Progress, clean_trailers};
+use crate::upstream::interim::Listener;
 use crate::upstream::{Lease, ResponseBody};
 
 /// What is learnt of an exchange on its way; becomes its record.
@@ -132,8 +133,9 @@ impl Ledger {
         self.telling = Telling::new(form);
     }
 
-    pub fn interim(&mut self) -> Option<Arc<Interim>> {
-        self.telling.interim(self.busy.activity())
+    /// Who is told of the origin's interim answers.
+    pub fn listener(&self) -> Option<Listener> {
+        self.telling.listener(self.busy.activity())
     }
 
     /// Asks for the body of a client that waits to be asked, where that is ours to do.

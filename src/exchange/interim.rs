@@ -12,6 +12,7 @@ use http::{HeaderMap, Request, StatusCode, Version};
 
 use super::context::Activity;
 use super::headers;
+use crate::upstream::interim::{Hears, Listener};
 
 /// The field by which a request of HTTP/2 says on which stream it came. It is put in on the client's connection, after
 /// whatever the client may have sent under this name, and goes no further.
@@ -123,16 +124,19 @@ impl Telling {
         Self { form, until: None }
     }
 
-    /// `None`: its client can be sent none.
-    pub fn interim(&mut self, activity: &Arc<Activity>) -> Option<Arc<Interim>> {
-        let form = self.form?;
-        Some(self.until.get_or_insert_with(|| Until::new(activity, form)).interim())
+    /// Who hears of those of an origin. `None`: its client can be sent none.
+    pub fn listener(&self, activity: &Arc<Activity>) -> Option<Listener> {
+        let stream = match self.form? {
+            Form::Text => None,
+            Form::Frame(stream) => Some(stream),
+        };
+        Some(Listener { client: activity.clone(), stream })
     }
 
     /// Asks for the body of a client that waits to be asked, where hyper does not: on HTTP/2 (RFC 9110 §10.1.1).
     pub fn asking(&mut self, activity: &Arc<Activity>) -> Option<Box<dyn FnOnce() + Send>> {
-        let Some(Form::Frame(_)) = self.form else { return None };
-        let interim = self.interim(activity)?;
+        let Some(form @ Form::Frame(_)) = self.form else { return None };
+        let interim = self.until.get_or_insert_with(|| Until::new(activity, form)).interim();
         Some(Box::new(move || interim.tell(StatusCode::CONTINUE, &HeaderMap::new())))
     }
 
@@ -145,20 +149,29 @@ impl Telling {
 impl Interim {
     /// Passes one on, if the final answer is still to come.
     pub fn tell(&self, status: StatusCode, fields: &HeaderMap) {
-        let mut fields = fields.clone();
-        headers::strip(&mut fields);
-        fields.remove(http::header::CONTENT_LENGTH);
-        let bytes = match self.form {
-            // hyper says it itself.
-            Form::Text if status == StatusCode::CONTINUE => return,
-            Form::Text => text(status, &fields),
-            Form::Frame(stream) => frame(stream, status, &fields),
-        };
         let open = self.open.lock().unwrap_or_else(|e| e.into_inner());
         if *open {
-            self.activity.line().push(bytes);
+            pass_on(&self.activity, self.form, status, fields);
         }
     }
+}
+
+impl Hears for Activity {
+    fn hear(&self, stream: Option<u32>, status: StatusCode, fields: &HeaderMap) {
+        pass_on(self, stream.map_or(Form::Text, Form::Frame), status, fields);
+    }
+}
+
+fn pass_on(activity: &Activity, form: Form, status: StatusCode, fields: &HeaderMap) {
+    let mut fields = fields.clone();
+    headers::strip(&mut fields);
+    fields.remove(http::header::CONTENT_LENGTH);
+    activity.line().push(match form {
+        // hyper says it itself.
+        Form::Text if status == StatusCode::CONTINUE => return,
+        Form::Text => text(status, &fields),
+        Form::Frame(stream) => frame(stream, status, &fields),
+    });
 }
 
 fn text(status: StatusCode, fields: &HeaderMap) -> Bytes {

@@ -183,7 +183,7 @@ impl Session {
 
         let upgrade = upgrade::wanted(&mut parts)?;
         let mut draft = draft::begin(parts, &plan)?;
-        token_endpoint::make_room(&mut draft, &gate, &decision);
+        token_endpoint::make_room(&mut draft, gate, &decision);
         let need = decision.body_need(&draft);
         let mut payload = hold::take(&mut draft, body, need, &gate.limits, ledger).await?;
         draft::apply(&mut draft, gate, &decision).await?;

@@ -1,9 +1,7 @@
 //! A request as it leaves by whatever connection, and the head of its answer.
 
-use std::sync::{Arc, Weak};
-
 use http::uri::{PathAndQuery, Uri};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 
 use super::answer::{Ledger, remark};
 use super::headers;
@@ -43,12 +41,12 @@ pub fn is_grpc(draft: &Draft) -> bool {
 /// The client's body broke off: an answer to half a request is worth nothing.
 pub async fn by(
     lease: &mut Lease,
-    mut request: Request<Outbound>,
+    request: Request<Outbound>,
     gate: &Gate,
     ledger: &mut Ledger,
     mut anew: impl FnMut(&mut Ledger) -> Option<Request<Outbound>>,
 ) -> Result<Result<Response<ResponseBody>, Box<SendError>>, Failure> {
-    listen_for_interim(&mut request, lease, ledger);
+    lease.listener = ledger.listener();
     let deadline = Deadline::new(&gate.limits, ledger.progress());
     let sent = lease.send(request, &deadline, || anew(ledger)).await;
     if let Some(failure) = ledger.broke_off() {
@@ -59,24 +57,6 @@ pub async fn by(
         remark(&mut response, lease);
         response
     }))
-}
-
-/// Has interim answers to this request told to the client; 100 lets a body go that is held.
-fn listen_for_interim(request: &mut Request<Outbound>, lease: &Lease, ledger: &mut Ledger) {
-    if lease.is_h2() {
-        return;
-    }
-    let hold = lease.hold.as_ref().map(Arc::downgrade);
-    let interim = ledger.interim();
-    if hold.is_none() && interim.is_none() {
-        return;
-    }
-    lease.on_interim(request, move |status, fields| match (status, &interim) {
-        // The client is asked when its body is.
-        (StatusCode::CONTINUE, _) => hold.as_ref().and_then(Weak::upgrade).iter().for_each(|hold| hold.open()),
-        (status, Some(interim)) => interim.tell(status, fields),
-        _ => {}
-    });
 }
 
 /// Does the client wait to be asked for its body?

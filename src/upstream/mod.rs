@@ -10,6 +10,7 @@ pub mod dial;
 mod dialogue;
 pub mod fetch;
 mod forward;
+pub mod interim;
 mod kept;
 pub mod pac;
 mod pool;

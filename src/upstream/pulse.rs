@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::Stream;
+use super::interim::{Hearing, Lookout};
 use crate::limits::Limits;
 
 /// What others may know of a connection.
@@ -22,6 +23,7 @@ pub struct Pulse {
     unsent: AtomicBool,
     /// A request is under way whose body may fill the peer's window, which it opens when it likes.
     bulky: AtomicBool,
+    pub hearing: Hearing,
 }
 
 impl Pulse {
@@ -56,6 +58,7 @@ pub struct Tended {
     /// Nothing more comes from the peer.
     ended: bool,
     writer: Option<Waker>,
+    lookout: Lookout,
     /// For how long sent bytes may stay unacknowledged.
     patience: Duration,
     impatient: bool,
@@ -64,8 +67,16 @@ pub struct Tended {
 impl Tended {
     pub fn new(stream: Stream, limits: &Limits) -> Self {
         let patience = if limits.keep_alive.is_zero() { Duration::ZERO } else { limits.keep_alive_timeout };
-        let mut tended =
-            Self { stream, pulse: Arc::default(), broken: None, ended: false, writer: None, patience, impatient: false };
+        let mut tended = Self {
+            stream,
+            pulse: Arc::default(),
+            broken: None,
+            ended: false,
+            writer: None,
+            lookout: Lookout::default(),
+            patience,
+            impatient: false,
+        };
         tended.attend();
         tended
     }
@@ -130,6 +141,8 @@ impl AsyncRead for Tended {
             if let (Ok(()), Some(kind)) = (&read, this.broken) {
                 read = Err(kind.into());
             }
+        } else {
+            this.lookout.see(&buf.filled()[before..], &this.pulse.hearing);
         }
         Poll::Ready(read)
     }

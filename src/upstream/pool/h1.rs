@@ -4,14 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
+use http::{HeaderName, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 
+use super::super::body::Hold;
 use super::super::forward::Forward;
+use super::super::interim::Listener;
 use super::super::pulse::{Pulse, Tended};
 use super::message::failure;
 use super::{Lease, Opened, Outbound, Way};
@@ -80,22 +82,21 @@ const WINDOW: u64 = 16 * 1024;
 /// An answer's end is known here a moment before its connection is free.
 pub(super) const MOMENT: Duration = Duration::from_secs(1);
 
-/// Has interim answers to the request told.
-pub(super) fn on_interim(request: &mut Request<Outbound>, tell: impl Fn(StatusCode, &HeaderMap) + Send + Sync + 'static) {
-    hyper::ext::on_informational(request, move |response| tell(response.status(), response.headers()));
-}
-
 pub(super) async fn send(
     sender: &mut Sender,
     line: Option<&mut Line>,
     request: Request<Outbound>,
+    listener: Option<Listener>,
+    hold: Option<&Arc<Hold>>,
 ) -> Result<Response<Incoming>, TrySendError<Request<Outbound>>> {
     // Ready at once but for a connection of one's own whose last answer is still being read.
     // A closed one says so in the sending below, which hands the request back.
     let _ = sender.ready().await;
     let Some(line) = line else { return sender.try_send_request(request).await };
     line.pulse.carries(request.body().size_hint().exact().is_none_or(|length| length > WINDOW));
+    let heard = line.pulse.hearing.listen(listener, hold.cloned());
     let answer = sender.try_send_request(request).await;
+    drop(heard);
     if let Ok(response) = &answer {
         line.hear(response);
     }
@@ -141,6 +142,7 @@ impl Way {
             forward,
             route,
             hold: None,
+            listener: None,
         })
     }
 }

@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{Request, Response};
 
 use self::h1::{Idle, Line, MOMENT};
 use self::h2::{Shared, StreamGuard};
 pub use self::message::{BodyError, ResponseBody, SendError};
 use super::body::{Hold, Progress};
 use super::forward::Forward;
+use super::interim::Listener;
 use super::{Deadline, Opened, Outbound, Timing, Upstream};
 use crate::config::Alpn;
 use crate::failure::{Cause, Failure};
@@ -92,6 +93,8 @@ pub struct Lease {
     route: u64,
     /// Of a body that waits to be asked for; it waits no longer than the lease lasts.
     pub hold: Option<Arc<Hold>>,
+    /// Who is told of interim answers, if the request goes by HTTP/1: hyper's client does not show those of HTTP/2.
+    pub listener: Option<Listener>,
 }
 
 impl Lease {
@@ -134,13 +137,6 @@ impl Lease {
         }
     }
 
-    /// Has interim answers to the request told, if it goes by HTTP/1: hyper's client tells of no others.
-    pub fn on_interim(&self, request: &mut Request<Outbound>, tell: impl Fn(StatusCode, &HeaderMap) + Send + Sync + 'static) {
-        if !self.is_h2() {
-            h1::on_interim(request, tell);
-        }
-    }
-
     /// Sends the request and waits for the head of its answer. `anew` makes it once more, where a proxy at the other end has
     /// it sent again.
     ///
@@ -163,10 +159,10 @@ impl Lease {
         request: Request<Outbound>,
         deadline: &Deadline<'_>,
     ) -> Result<Response<ResponseBody>, Box<SendError>> {
-        let Self { sender, line, way, .. } = self;
+        let Self { sender, line, way, listener, hold, .. } = self;
         let sending = async {
             match sender {
-                Sender::H1(sender) => h1::send(sender, line.as_mut(), request).await,
+                Sender::H1(sender) => h1::send(sender, line.as_mut(), request, listener.clone(), hold.as_ref()).await,
                 Sender::H2(sender, _) => sender.try_send_request(request).await,
             }
         };
@@ -256,7 +252,11 @@ impl Way {
             // In clear there is no negotiation: HTTP/2 is what a rule knows of the origin, or the client.
             (Ask::Mirror { .. }, Some(said)) if said == &[Alpn::H2] => said,
             (Ask::Mirror { prior_knowledge, .. }, _) if self.origin.scheme == Scheme::Http => {
-                if prior_knowledge { &[Alpn::H2] } else { &[Alpn::Http11] }
+                if prior_knowledge {
+                    &[Alpn::H2]
+                } else {
+                    &[Alpn::Http11]
+                }
             }
             (Ask::Mirror { .. }, _) if self.is_turned_to_http_1_1() => &[Alpn::Http11],
             (Ask::Mirror { .. }, Some(said)) => said,
@@ -314,6 +314,7 @@ impl Way {
                     forward,
                     route,
                     hold: None,
+                    listener: None,
                 });
             }
         }
@@ -400,6 +401,7 @@ impl Way {
             forward: None,
             route: connection.route,
             hold: None,
+            listener: None,
         }
     }
 
