@@ -24,6 +24,9 @@ pub mod gate;
 /// One file per authentication scheme, and the table of them.
 pub mod auth;
 
+/// Where secrets come from that the configuration only names.
+pub mod secrets;
+
 /// Cookies, and the jar that keeps them.
 pub mod cookie;
 
@@ -42,13 +45,16 @@ pub mod observe;
 /// Answers to challenges: what proves the user to an origin or a proxy.
 pub mod proof;
 
-/// Secrets at hand: known from the start, or fetched by a program.
-pub mod live;
-
 /// Text to meaning: YAML to `Config`, or a report of every mistake with its place.
 pub mod config;
 
 // Words that everything above may use. Each uses only the words below it.
+
+/// A secret that is known, or that somebody can be asked for.
+pub mod secret_ref;
+
+/// What is fetched when it is needed, and kept for as long as it lives.
+pub mod cached;
 
 /// Known texts swapped for others in what streams by.
 pub mod swap;

@@ -101,7 +101,7 @@ fn the_confined_things_stay_where_they_are_confined() {
                 "gate/build.rs",
                 "exchange/draft.rs",
                 "listen/access.rs",
-                "live",
+                "secrets",
                 "upstream/dialogue.rs",
                 "upstream/tunnel.rs",
                 "tls/formats/key.rs",

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, StatusCode};
 
-use super::live::Value;
 use crate::draft::{Draft, Recoding};
 use crate::failure::Failure;
 use crate::moment::Moment;
+use crate::secret_ref::SecretRef;
 use crate::swap::Pair;
 
 /// A configured credential. It owns what it learns of origins (clocks, nonces, counts), bounded.
@@ -84,14 +84,14 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub type Preparation<'a> = BoxFuture<'a, Result<(), Failure>>;
 
 /// Waits for what must be fetched of these; `None`: all of them are at hand.
-pub fn fetched<'a>(values: impl IntoIterator<Item = &'a Value>) -> Option<Preparation<'a>> {
-    let missing: Vec<&Value> = values.into_iter().filter(|value| !value.is_at_hand()).collect();
+pub fn fetched<'a>(values: impl IntoIterator<Item = &'a SecretRef>) -> Option<Preparation<'a>> {
+    let missing: Vec<&SecretRef> = values.into_iter().filter(|value| !value.is_cached()).collect();
     if missing.is_empty() {
         return None;
     }
     Some(Box::pin(async move {
         for value in missing {
-            value.ready().await?;
+            value.get().await?;
         }
         Ok(())
     }))

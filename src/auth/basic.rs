@@ -7,13 +7,14 @@ use base64::prelude::BASE64_STANDARD;
 use http::{HeaderValue, header};
 use zeroize::Zeroizing;
 
-use super::live::Value;
 use super::{
     Attempt, Authorizer, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, header_value, scheme_fields,
 };
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
+use crate::secret_ref::SecretRef;
+use crate::secrets;
 
 pub static SCHEME: Scheme = Scheme {
     name: "basic",
@@ -40,16 +41,16 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
     let words =
         [("utf-8", Charset::Utf8), ("utf8", Charset::Utf8), ("latin-1", Charset::Latin1), ("iso-8859-1", Charset::Latin1)];
     let charset = fields.get("charset").map_or(Some(Charset::Utf8), |node| decode.choice(node, "charset", &words));
-    let (user_node, password, charset) = (user?, Value::from(password?), charset?);
-    let username = Value::from(decode.text(user_node)?);
-    if username.fixed().is_some_and(|name| name.expose().contains(':')) {
+    let (user_node, password, charset) = (user?, secrets::reference(password?), charset?);
+    let username = secrets::reference(decode.text(user_node)?);
+    if username.known().is_some_and(|name| name.expose().contains(':')) {
         decode
             .report
             .error("colon", user_node.place, "a user name holds no colon (RFC 7617 section 2)")
             .help("the first colon ends the user name on the wire");
         return None;
     }
-    let field = match (username.fixed(), password.fixed()) {
+    let field = match (username.known(), password.known()) {
         (Some(name), Some(secret)) => match encode(name.expose(), secret.expose(), charset) {
             Some(field) => Some(field),
             None => {
@@ -77,8 +78,8 @@ fn encode(name: &str, password: &str, charset: Charset) -> Option<HeaderValue> {
 }
 
 struct Basic {
-    username: Value,
-    password: Value,
+    username: SecretRef,
+    password: SecretRef,
     charset: Charset,
     field: Option<HeaderValue>,
 }
@@ -100,7 +101,7 @@ impl Attempt for Arc<Basic> {
         let field = match &self.field {
             Some(field) => field.clone(),
             None => {
-                let (name, password) = (super::at_hand(&self.username)?, super::at_hand(&self.password)?);
+                let (name, password) = (super::prepared(&self.username)?, super::prepared(&self.password)?);
                 if name.expose().contains(':') {
                     return Err(Failure::new(Cause::Credential, "the user name holds a colon, which Basic cannot carry"));
                 }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, header};
 
-use super::live::Value;
 use super::{
     Attempt, Authorizer, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, header_value, scheme_fields,
 };
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::Failure;
+use crate::secret_ref::SecretRef;
+use crate::secrets;
 
 pub static SCHEME: Scheme = Scheme {
     name: "bearer",
@@ -33,8 +34,8 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
     } else {
         (decode.text(node)?, node.place, "Bearer".to_owned())
     };
-    let value = Value::from(token);
-    if value.fixed().is_some_and(crate::secret::Secret::is_empty) {
+    let value = secrets::reference(token);
+    if value.known().is_some_and(crate::secret::Secret::is_empty) {
         decode.report.error("empty-token", place, "this token is empty").help("check the variable or file that it comes from");
         return None;
     }
@@ -42,14 +43,14 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
         let (word, rest) = secret.expose().split_once(' ').unwrap_or_default();
         !prefix.is_empty() && !rest.is_empty() && word.eq_ignore_ascii_case(&prefix)
     };
-    if value.fixed().is_some_and(doubled) {
+    if value.known().is_some_and(doubled) {
         decode
             .report
             .error("doubled-prefix", place, format!("this token begins with the word `{prefix}`, which is put before it anyway"))
             .help("leave the word out, here or in the variable or file that it comes from");
         return None;
     }
-    let field = match value.fixed() {
+    let field = match value.known() {
         None => None,
         Some(secret) => Some(super::checked_header(decode, &with_prefix(&prefix, secret.expose()), place, "token")?),
     };
@@ -61,7 +62,7 @@ fn with_prefix(prefix: &str, token: &str) -> String {
 }
 
 struct Bearer {
-    value: Value,
+    value: SecretRef,
     prefix: String,
     /// Made once when the token is fixed.
     field: Option<HeaderValue>,
@@ -89,7 +90,7 @@ impl Attempt for Arc<Bearer> {
     fn sign(&mut self, draft: &mut Draft, _: &Round<'_>) -> Result<Signed, Failure> {
         let field = match &self.field {
             Some(field) => field.clone(),
-            None => header_value(&with_prefix(&self.prefix, super::at_hand(&self.value)?.expose()), "token")?,
+            None => header_value(&with_prefix(&self.prefix, super::prepared(&self.value)?.expose()), "token")?,
         };
         if self.prefix == "Bearer" {
             draft.remove_queries(|name| name == ACCESS_TOKEN);

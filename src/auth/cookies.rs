@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::live::Value;
 use super::{
     Answer, Attempt, Authorizer, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict, fetched,
     scheme_fields,
@@ -18,6 +17,8 @@ use crate::files;
 use crate::initiator::SEC_FETCH_SITE;
 use crate::origin::Scheme as OriginScheme;
 use crate::secret::Secret;
+use crate::secret_ref::SecretRef;
+use crate::secrets;
 
 pub static SCHEME: Scheme = Scheme {
     name: "cookies",
@@ -82,13 +83,13 @@ fn build(node: &Node, decode: &mut Decode<'_>, making: &Making<'_>) -> Option<Ar
     Some(Arc::new(Cookies { set, jar, capture }))
 }
 
-fn set(node: &Node, decode: &mut Decode<'_>) -> Option<Vec<(String, Value)>> {
+fn set(node: &Node, decode: &mut Decode<'_>) -> Option<Vec<(String, SecretRef)>> {
     let mut cookies = Vec::new();
     for (key, node) in decode.map(node, "`set`")? {
-        let value = Value::from(decode.text(node)?);
+        let value = secrets::reference(decode.text(node)?);
         let place = if !is_name(&key.text) {
             Some(key.place)
-        } else if value.fixed().is_some_and(|secret| !is_value(secret.expose())) {
+        } else if value.known().is_some_and(|secret| !is_value(secret.expose())) {
             Some(node.place)
         } else {
             None
@@ -116,7 +117,7 @@ fn is_value(text: &str) -> bool {
 }
 
 struct Cookies {
-    set: Vec<(String, Value)>,
+    set: Vec<(String, SecretRef)>,
     jar: Option<Arc<Jar>>,
     capture: bool,
 }
@@ -144,7 +145,7 @@ impl Attempt for Arc<Cookies> {
     fn sign(&mut self, draft: &mut Draft, round: &Round<'_>) -> Result<Signed, Failure> {
         let mut ours: Vec<(String, Secret)> = Vec::new();
         for (name, value) in &self.set {
-            let secret = super::at_hand(value)?;
+            let secret = super::prepared(value)?;
             if !is_value(secret.expose()) {
                 let message = format!("the value for cookie `{name}` holds characters that a cookie cannot carry");
                 return Err(Failure::new(Cause::Credential, message));

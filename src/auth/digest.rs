@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
-use super::live::Value;
 use super::{
     Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
     fetched, scheme_fields,
@@ -18,6 +17,8 @@ use crate::moment::{NonceKind, random_hex};
 use crate::origin::Origin;
 use crate::proof::challenge::{self, Challenge};
 use crate::proof::digest::{self, Space};
+use crate::secret_ref::SecretRef;
+use crate::secrets;
 
 pub static SCHEME: Scheme = Scheme {
     name: "digest",
@@ -36,15 +37,15 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
     let username = decode.required(&fields, SCHEME.name, "username").and_then(|node| decode.text(node));
     let password = decode.required(&fields, SCHEME.name, "password").and_then(|node| decode.text(node));
     let preemptive = fields.get("preemptive").map_or(Some(true), |node| decode.boolean(node));
-    Some(Arc::new(Digest::new(Value::from(username?), Value::from(password?), preemptive?)))
+    Some(Arc::new(Digest::new(secrets::reference(username?), secrets::reference(password?), preemptive?)))
 }
 
 /// Origins whose challenge is remembered.
 const SPACES: usize = 256;
 
 struct Digest {
-    username: Value,
-    password: Value,
+    username: SecretRef,
+    password: SecretRef,
     preemptive: bool,
     spaces: Mutex<HashMap<Arc<Origin>, Known>>,
 }
@@ -87,7 +88,7 @@ impl Known {
 const INFO: HeaderName = HeaderName::from_static("authentication-info");
 
 impl Digest {
-    fn new(username: Value, password: Value, preemptive: bool) -> Self {
+    fn new(username: SecretRef, password: SecretRef, preemptive: bool) -> Self {
         Self { username, password, preemptive, spaces: Mutex::default() }
     }
 
@@ -198,7 +199,7 @@ impl Attempt for DigestAttempt {
             let Some(space) = known.space(&nonce) else { return Ok(Signed::default()) };
             space.next(&cnonce)
         };
-        let (username, password) = (super::at_hand(&scheme.username)?, super::at_hand(&scheme.password)?);
+        let (username, password) = (super::prepared(&scheme.username)?, super::prepared(&scheme.password)?);
         let request = digest::Request { method: draft.method.as_str(), target: draft.target.as_str(), body: &draft.body };
         let text = zeroize::Zeroizing::new(space.answer(username.expose(), password.expose(), &request, &cnonce)?);
         let mut value = HeaderValue::from_bytes(text.as_bytes()).map_err(|_| {

@@ -12,7 +12,7 @@ use crate::secret::Secret;
 const VECTORS: &str = include_str!("../../tests/vectors/digest.json");
 
 fn digest(username: &str, password: &str) -> Arc<Digest> {
-    let fixed = |text: &str| Value::Fixed(Secret::new(text));
+    let fixed = |text: &str| SecretRef::Known(Secret::new(text));
     Arc::new(Digest::new(fixed(username), fixed(password), true))
 }
 

@@ -9,10 +9,9 @@ use base64::prelude::BASE64_STANDARD;
 use http::{HeaderName, Method, header};
 use time::OffsetDateTime;
 
-use super::live::Value;
 use super::{
-    Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, at_hand, covered, fetched,
-    header_value, scheme_fields,
+    Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, covered, fetched,
+    header_value, prepared, scheme_fields,
 };
 use crate::config::shown::forms;
 use crate::config::{Decode, Fields, Node, Place, Text, quoted};
@@ -20,6 +19,8 @@ use crate::draft::Draft;
 use crate::failure::Failure;
 use crate::moment::{NonceKind, random_uuid};
 use crate::secret::Secret;
+use crate::secret_ref::SecretRef;
+use crate::secrets;
 
 pub static SCHEME: Scheme = Scheme {
     name: "akamai_edgegrid",
@@ -41,9 +42,9 @@ const MAX_BODY: u64 = 131_072;
 const WORD: &str = "EG1-HMAC-SHA256";
 
 struct EdgeGrid {
-    client_token: Value,
-    client_secret: Value,
-    access_token: Value,
+    client_token: SecretRef,
+    client_secret: SecretRef,
+    access_token: SecretRef,
     headers_to_sign: Vec<HeaderName>,
     /// In bytes.
     max_body: u64,
@@ -61,8 +62,9 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
                     .help("take it out, or add `edgerc: FILE`");
                 return None;
             }
-            let [token, secret, access] = ["client_token", "client_secret", "access_token"]
-                .map(|name| decode.required(&fields, SCHEME.name, name).and_then(|node| decode.text(node)).map(Value::from));
+            let [token, secret, access] = ["client_token", "client_secret", "access_token"].map(|name| {
+                decode.required(&fields, SCHEME.name, name).and_then(|node| decode.text(node)).map(secrets::reference)
+            });
             EdgeGrid {
                 client_token: token?,
                 client_secret: secret?,
@@ -113,7 +115,7 @@ fn from_file(node: &Node, fields: &Fields<'_>, decode: &mut Decode<'_>) -> Optio
     };
     let get = |name: &str| entries.iter().rev().find(|(own, _)| own == name).map(|(_, value)| *value).filter(|v| !v.is_empty());
     let mut known = |name: &str| {
-        let value = get(name).map(|value| Value::from(Text::Known(Secret::new(value))));
+        let value = get(name).map(|value| secrets::reference(Text::Known(Secret::new(value))));
         if value.is_none() {
             let message = format!("section {} of this file has no `{name}`", quoted(&section, Shape::Plain, "as named"));
             decode.report.error("edgerc", node.place, message).help("download the credential again, or take another section");
@@ -223,14 +225,14 @@ impl Attempt for Arc<EdgeGrid> {
     fn sign(&mut self, draft: &mut Draft, round: &Round<'_>) -> Result<Signed, Failure> {
         let timestamp = timestamp(round.moment.now());
         let nonce = round.moment.nonce(NonceKind::Edgegrid, random_uuid);
-        let (token, access) = (at_hand(&self.client_token)?, at_hand(&self.access_token)?);
+        let (token, access) = (prepared(&self.client_token)?, prepared(&self.access_token)?);
         let unsigned = format!(
             "{WORD} client_token={};access_token={};timestamp={timestamp};nonce={nonce};",
             token.expose(),
             access.expose()
         );
         // The text in Base64, not its bytes, is the key of the second MAC.
-        let key = zeroize::Zeroizing::new(mac(at_hand(&self.client_secret)?.expose().as_bytes(), &timestamp));
+        let key = zeroize::Zeroizing::new(mac(prepared(&self.client_secret)?.expose().as_bytes(), &timestamp));
         let signature = mac(key.as_bytes(), &(self.data(draft)? + &unsigned));
         draft.headers.insert(header::AUTHORIZATION, header_value(&format!("{unsigned}signature={signature}"), "tokens")?);
         Ok(Signed::default())

@@ -9,10 +9,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderName, StatusCode, header};
 
-use super::live::Value;
 use super::{
     Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
-    at_hand, covered, fetched, header_value, scheme_fields,
+    covered, fetched, header_value, prepared, scheme_fields,
 };
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
@@ -20,6 +19,8 @@ use crate::failure::{Cause, Failure};
 use crate::moment::{NonceKind, random_hex};
 use crate::origin::Origin;
 use crate::proof::challenge::{self, Challenge};
+use crate::secret_ref::SecretRef;
+use crate::secrets;
 
 pub static SCHEME: Scheme = Scheme {
     name: "hawk",
@@ -58,7 +59,7 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
     }
     Some(Arc::new(Hawk {
         id: id?,
-        key: Value::from(key?),
+        key: secrets::reference(key?),
         algorithm: algorithm?,
         ext: ext?,
         app: app?,
@@ -69,9 +70,9 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
 }
 
 /// A value that can stand in a Hawk attribute: servers take no others.
-fn attribute(node: &Node, decode: &mut Decode<'_>) -> Option<Value> {
-    let value = Value::from(decode.text(node)?);
-    if value.fixed().is_some_and(|text| !is_attribute(text.expose())) {
+fn attribute(node: &Node, decode: &mut Decode<'_>) -> Option<SecretRef> {
+    let value = secrets::reference(decode.text(node)?);
+    if value.known().is_some_and(|text| !is_attribute(text.expose())) {
         decode
             .report
             .error("hawk-attribute", node.place, "this holds characters that a Hawk attribute cannot carry")
@@ -86,8 +87,8 @@ fn is_attribute(text: &str) -> bool {
 }
 
 /// What a command printed has not been judged before.
-fn checked(value: &Value) -> Result<String, Failure> {
-    let text = at_hand(value)?;
+fn checked(value: &SecretRef) -> Result<String, Failure> {
+    let text = prepared(value)?;
     if is_attribute(text.expose()) {
         return Ok(text.expose().to_owned());
     }
@@ -98,12 +99,12 @@ fn checked(value: &Value) -> Result<String, Failure> {
 const CLOCKS: usize = 256;
 
 struct Hawk {
-    id: Value,
-    key: Value,
+    id: SecretRef,
+    key: SecretRef,
     algorithm: Algorithm,
-    ext: Option<Value>,
-    app: Option<Value>,
-    dlg: Option<Value>,
+    ext: Option<SecretRef>,
+    app: Option<SecretRef>,
+    dlg: Option<SecretRef>,
     payload_hash: bool,
     /// Seconds that each origin's clock is ahead of ours; 0 once it has taken a timestamp of ours.
     clocks: Mutex<HashMap<Arc<Origin>, i64>>,
@@ -161,7 +162,7 @@ const INFO: HeaderName = HeaderName::from_static("server-authorization");
 const BEWIT: &str = "bewit";
 
 impl Hawk {
-    fn values(&self) -> impl Iterator<Item = &Value> {
+    fn values(&self) -> impl Iterator<Item = &SecretRef> {
         let attributes = [&self.ext, &self.app, &self.dlg].into_iter().filter_map(Option::as_ref);
         [&self.id, &self.key].into_iter().chain(attributes)
     }
@@ -183,7 +184,7 @@ impl Hawk {
             Algorithm::Sha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
             Algorithm::Sha256 => hmac::HMAC_SHA256,
         };
-        let key = hmac::Key::new(algorithm, at_hand(&self.key)?.expose().as_bytes());
+        let key = hmac::Key::new(algorithm, prepared(&self.key)?.expose().as_bytes());
         Ok(hmac::sign(&key, text.as_bytes()).as_ref().to_vec())
     }
 
@@ -257,7 +258,7 @@ impl Attempt for Arc<Hawk> {
     fn sign(&mut self, draft: &mut Draft, round: &Round<'_>) -> Result<Signed, Failure> {
         draft.remove_queries(|name| name == BEWIT);
         let offset = self.clocks().get(&draft.origin).copied().unwrap_or(0);
-        let text = |value: &Option<Value>| -> Result<Option<String>, Failure> { value.as_ref().map(checked).transpose() };
+        let text = |value: &Option<SecretRef>| -> Result<Option<String>, Failure> { value.as_ref().map(checked).transpose() };
         let artifacts = Artifacts {
             ts: round.moment.unix().saturating_add_signed(offset).to_string(),
             nonce: round.moment.nonce(NonceKind::Hawk, random_hex::<6>),

@@ -78,7 +78,7 @@ fn a_body_is_spared_once_the_clock_is_known() {
 fn what_the_server_signed_is_told_from_what_another_did() {
     for vector in vectors("response_vectors") {
         let text = |name: &str| vector["credential"][name].as_str().unwrap().to_owned();
-        let fixed = |name: &str| Value::Fixed(crate::secret::Secret::new(text(name)));
+        let fixed = |name: &str| SecretRef::Known(crate::secret::Secret::new(text(name)));
         let hawk = Hawk {
             id: fixed("id"),
             key: fixed("key"),

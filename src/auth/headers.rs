@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
-use super::live::Value;
 use super::{Attempt, Authorizer, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, header_value};
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::Failure;
+use crate::secret_ref::SecretRef;
+use crate::secrets;
 
 pub static SCHEME: Scheme = Scheme {
     name: "headers",
@@ -27,8 +28,8 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
     }
     for (key, node) in entries {
         let name = crate::config::header_name(decode, &key.text, key.place);
-        let value = Value::from(decode.text(node)?);
-        let field = match value.fixed() {
+        let value = secrets::reference(decode.text(node)?);
+        let field = match value.known() {
             None => None,
             Some(secret) => Some(super::checked_header(decode, secret.expose(), node.place, "value")?),
         };
@@ -38,7 +39,7 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
 }
 
 struct Headers {
-    fields: Vec<(HeaderName, Value, Option<HeaderValue>)>,
+    fields: Vec<(HeaderName, SecretRef, Option<HeaderValue>)>,
 }
 
 impl Authorizer for Headers {
@@ -58,7 +59,7 @@ impl Attempt for Arc<Headers> {
         for (name, value, field) in &self.fields {
             let field = match field {
                 Some(field) => field.clone(),
-                None => header_value(super::at_hand(value)?.expose(), "value")?,
+                None => header_value(super::prepared(value)?.expose(), "value")?,
             };
             draft.headers.insert(name, field);
         }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 
-use super::live::Value;
 use super::oauth2::{Session, Sessions};
 use crate::config::shown::forms;
 use crate::config::{self, Decode, Node, Pem};
 use crate::cookie::Jars;
+use crate::secret_ref::SecretRef;
+use crate::secrets;
 use crate::tls::Problem;
 use crate::tls::out::identity::{self, Identity};
 use crate::tls::out::trust::Trust;
@@ -53,10 +54,10 @@ impl Making<'_> {
             return named(self.identities, "client certificate", &name, node, decode);
         }
         let source = config::certificate(decode, node, None)?;
-        let passphrase = match source.passphrase.clone().map(Value::from) {
+        let passphrase = match source.passphrase.clone().map(secrets::reference) {
             None => None,
-            Some(Value::Fixed(secret)) => Some(secret),
-            Some(Value::Live(_)) => {
+            Some(SecretRef::Known(secret)) => Some(secret),
+            Some(SecretRef::Provided(_)) => {
                 let error = decode.report.error("passphrase", node.place, "this passphrase comes from a command");
                 error.help("define the certificate under `client_certificates`, and name it here");
                 return None;

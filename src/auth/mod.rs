@@ -39,15 +39,13 @@ use http::HeaderValue;
 pub use attempt::{Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Preparation, Round, Signed, Spot, Verdict};
 pub use making::Making;
 
-pub use crate::live;
-use crate::live::helper;
-
 use attempt::fetched;
 
 use crate::config::{AuthType, Decode, Fields, Node, Place, Setting, Shape};
 use crate::draft::Body;
 use crate::failure::{Cause, Failure};
 use crate::secret::Secret;
+use crate::secret_ref::SecretRef;
 
 /// One row of the table of schemes.
 pub struct Scheme {
@@ -138,8 +136,8 @@ fn checked_header(decode: &mut Decode<'_>, text: &str, place: Place, what: &str)
 }
 
 /// A value that `prepare` has fetched.
-fn at_hand(value: &live::Value) -> Result<Secret, Failure> {
-    value.now().ok_or_else(|| Failure::new(Cause::Credential, "the secret has not been fetched"))
+fn prepared(value: &SecretRef) -> Result<Secret, Failure> {
+    value.peek().ok_or_else(|| Failure::new(Cause::Credential, "the secret has not been fetched"))
 }
 
 /// Feeds a body that a signature covers to `take`.

@@ -9,10 +9,9 @@ use base64::prelude::BASE64_STANDARD;
 use http::{HeaderMap, StatusCode, header};
 use zeroize::Zeroizing;
 
-use super::live::Value;
 use super::{
     Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
-    at_hand, fetched, header_value, scheme_fields,
+    fetched, header_value, prepared, scheme_fields,
 };
 use crate::config::{Decode, Node};
 use crate::draft::{Body, Draft};
@@ -20,6 +19,8 @@ use crate::failure::{Cause, Failure};
 use crate::origin::Origin;
 use crate::proof::challenge;
 use crate::proof::ntlm::{self, Account, Challenge, Circumstances};
+use crate::secret_ref::SecretRef;
+use crate::secrets;
 
 pub static SCHEME: Scheme = Scheme {
     name: "ntlm",
@@ -45,8 +46,8 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
     };
     let (domain, workstation, spn) = (optional("domain"), optional("workstation"), optional("spn"));
     Some(Arc::new(Ntlm {
-        username: Value::from(username?),
-        password: Value::from(password?),
+        username: secrets::reference(username?),
+        password: secrets::reference(password?),
         domain: domain?,
         workstation: workstation?.unwrap_or_default(),
         spn: spn?,
@@ -55,8 +56,8 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
 }
 
 struct Ntlm {
-    username: Value,
-    password: Value,
+    username: SecretRef,
+    password: SecretRef,
     domain: Option<String>,
     workstation: String,
     spn: Option<String>,
@@ -99,7 +100,7 @@ impl Ntlm {
     }
 
     fn last_message(&self, challenge: &Challenge, draft: &Draft, round: &Round<'_>) -> Result<Vec<u8>, Failure> {
-        let (username, password) = (at_hand(&self.username)?, at_hand(&self.password)?);
+        let (username, password) = (prepared(&self.username)?, prepared(&self.password)?);
         let (user, domain) = ntlm::split_name(username.expose(), self.domain.as_deref());
         let account = Account { user, domain, password: password.expose(), workstation: &self.workstation };
         let service = self.spn.clone().unwrap_or_else(|| format!("HTTP/{}", draft.origin.host));

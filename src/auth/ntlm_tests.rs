@@ -8,8 +8,8 @@ use crate::secret::Secret;
 
 const VECTORS: &str = include_str!("../../tests/vectors/ntlm.json");
 
-fn fixed(text: &str) -> Value {
-    Value::Fixed(Secret::new(text))
+fn fixed(text: &str) -> SecretRef {
+    SecretRef::Known(Secret::new(text))
 }
 
 fn ntlm(username: &str, spn: Option<&str>) -> Arc<Ntlm> {

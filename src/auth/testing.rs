@@ -45,7 +45,7 @@ pub fn built(scheme: &Scheme, settings: &str) -> (Option<Arc<dyn Authorizer>>, O
     let document = yaml::parse(settings, file).unwrap_or_else(|wrong| panic!("{settings}: {}", wrong.message));
     let scope = Scope { bases: vec![std::env::current_dir().unwrap()], bound: 1 << 20, ..Scope::default() };
     let ground = Ground {
-        dialer: Dialer::new(BTreeMap::new()),
+        dialer: Dialer::new(BTreeMap::new(), crate::secrets::reference),
         limits: Limits::default(),
         egress: Vec::new(),
         resolve: Default::default(),

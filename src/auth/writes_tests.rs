@@ -144,7 +144,7 @@ fn spot(spot: &Spot) -> String {
 async fn sign(scheme: &Arc<dyn Authorizer>, session: Option<&Session>, draft: &mut Draft) {
     if let Some(session) = session {
         let token = super::oauth2::Token { access: Secret::new("ours"), kind: None, life: None, refresh: None, scope: None };
-        session.state.fresh.put(token, Duration::from_secs(60));
+        session.state.token.put(token, Duration::from_secs(60));
     }
     let (moment, need) = (Moment::real(), scheme.body_need(draft));
     let round = |attempt| Round { moment: &moment, attempt, user: None, peer: None, channel_binding: None };

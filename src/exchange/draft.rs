@@ -37,7 +37,7 @@ pub async fn apply(draft: &mut Draft, gate: &Gate, decision: &Decision) -> Resul
                 draft.headers.insert(&edit.name, value.clone());
             }
             Some(HeaderText::Live(value)) => {
-                let secret = value.ready().await?;
+                let secret = value.get().await?;
                 let mut value = HeaderValue::from_str(secret.expose()).map_err(|_| {
                     Failure::new(
                         Cause::Credential,
@@ -54,7 +54,7 @@ pub async fn apply(draft: &mut Draft, gate: &Gate, decision: &Decision) -> Resul
         match &edit.value {
             None => draft.remove_query(&edit.name),
             Some(value) => {
-                let secret = value.ready().await?;
+                let secret = value.get().await?;
                 draft.set_query(&edit.name, secret.expose());
             }
         }

@@ -14,11 +14,13 @@ use http::HeaderValue;
 use super::decision::{Bound, HeaderText, LiveHeader, LiveQuery};
 use super::kept::{BundleKey, IdentityKey, Kept, Recipe};
 use super::{Durable, Gate, LiveAccess, LiveRule, ReverseGuard};
-use crate::auth::{self, Making, live};
+use crate::auth::{self, Making};
 use crate::config::{
     BundleSource, CertificateSource, Config, Credential, Decode, HeaderEdit, ListenAddress, Listener, Material, Mode, PacSource,
     Pem, Place, QueryEdit, Report, Rule, Scope, Text, UpstreamProxy, Via,
 };
+use crate::secret_ref::SecretRef;
+use crate::secrets;
 use crate::tls::out::client_spec::ClientSpec;
 use crate::tls::out::identity::{self, Identity};
 use crate::tls::out::svid;
@@ -364,12 +366,12 @@ impl Builder<'_> {
     }
 
     /// The value of a text; the output of a command is kept as long as it lives, also across reloads.
-    fn value(&mut self, text: &Text) -> live::Value {
+    fn value(&mut self, text: &Text) -> SecretRef {
         if matches!(text, Text::Known(_)) {
-            return live::Value::from(text.clone());
+            return secrets::reference(text.clone());
         }
         let old = self.old.values.get(text).cloned();
-        self.kept.values.entry(text.clone()).or_insert_with(|| old.unwrap_or_else(|| live::Value::from(text.clone()))).clone()
+        self.kept.values.entry(text.clone()).or_insert_with(|| old.unwrap_or_else(|| secrets::reference(text.clone()))).clone()
     }
 
     /// What was loaded; the old one where that cannot be used, or is cut off and so perhaps half written.
@@ -419,7 +421,7 @@ impl Builder<'_> {
     async fn load_identity(&self, source: &CertificateSource) -> Result<Loaded<Identity>, Problem> {
         let passphrase = match &source.passphrase {
             None => None,
-            Some(text) => Some(live::Value::from(text.clone()).ready().await.map_err(|failure| {
+            Some(text) => Some(secrets::reference(text.clone()).get().await.map_err(|failure| {
                 let problem = Problem::new("passphrase", source.place, failure.details);
                 Problem { help: failure.hint, ..problem }
             })?),

@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 use http::{HeaderName, HeaderValue};
 
 use super::Gate;
-use crate::auth::live::Value;
 use crate::auth::oauth2::Session;
 use crate::auth::{Authorizer, BodyNeed, Facts, Locations, Spot};
 use crate::config::{Action, OnExisting, TlsSettings};
@@ -13,6 +12,7 @@ use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::initiator::CrossSite;
 use crate::origin::Origin;
+use crate::secret_ref::SecretRef;
 use crate::tls::out::client_spec::ClientSpec;
 use crate::upstream::{Spec, Way};
 
@@ -38,14 +38,14 @@ pub struct LiveHeader {
 #[derive(Clone)]
 pub enum HeaderText {
     Fixed(HeaderValue),
-    Live(Value),
+    Live(SecretRef),
 }
 
 #[derive(Clone)]
 pub struct LiveQuery {
     pub name: String,
     /// `None`: remove.
-    pub value: Option<Value>,
+    pub value: Option<SecretRef>,
 }
 
 /// What to do with a request, all rules heard.

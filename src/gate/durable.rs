@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::auth::oauth2::Sessions;
 use crate::auth::stand_in;
 use crate::cookie::Jars;
+use crate::secrets;
 use crate::upstream::Dialer;
 use crate::workload::Agents;
 
@@ -26,7 +27,7 @@ impl Durable {
     /// With the environment that upstream proxies may be read from.
     pub fn new(env: BTreeMap<String, String>) -> Arc<Self> {
         Arc::new(Self {
-            dialer: Dialer::new(env),
+            dialer: Dialer::new(env, secrets::reference),
             agents: Arc::default(),
             jars: Jars::default(),
             sessions: Sessions::default(),

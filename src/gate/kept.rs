@@ -8,9 +8,9 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::decision::Bound;
-use crate::auth::live;
 use crate::config::{CaSource, Credential, ListenAddress, Node, Pem, Scope, Text, Value};
 use crate::files;
+use crate::secret_ref::SecretRef;
 use crate::tls::formats::crl::Crls;
 use crate::tls::intercept::server::Listening;
 use crate::tls::out::identity::Identity;
@@ -29,7 +29,7 @@ pub(super) struct Kept {
     /// With the tokens, nonces and counters that they hold. Equal settings may be written several times.
     pub authorizers: HashMap<Recipe, Vec<Arc<Bound>>>,
     /// Outputs of commands, for headers and query parameters.
-    pub values: HashMap<Text, live::Value>,
+    pub values: HashMap<Text, SecretRef>,
     pub ca: Option<CaSource>,
 }
 

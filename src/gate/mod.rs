@@ -24,12 +24,13 @@ pub use inventory::{Held, Kind};
 pub use near::{Difference, Near, unmatched};
 pub use plan::Plan;
 
-use crate::auth::live;
 use crate::config::{Access, Action, Client, EgressDeny, ListenAddress, Rule, Unmatched};
 use crate::initiator::CrossSite;
 use crate::limits::Limits;
 use crate::origin::{Host, Origin, Scheme};
 use crate::pattern::{HostIndex, HostPattern};
+use crate::secret_ref::SecretRef;
+use crate::secrets;
 use crate::tls::intercept::authority::Authority;
 use crate::upstream::pac::Pac;
 use crate::upstream::{Ground, Spec, Upstream};
@@ -127,7 +128,7 @@ pub enum Admission<'a> {
 
 /// The access table of one listener, secrets at hand.
 pub struct LiveAccess {
-    pub users: HashMap<String, live::Value>,
+    pub users: HashMap<String, SecretRef>,
     pub cidrs: Vec<crate::config::Cidr>,
     pub uids: Vec<u32>,
     pub same_user: bool,
@@ -379,7 +380,7 @@ fn admits(clients: &[Client], caller: &Caller) -> bool {
 
 impl LiveAccess {
     pub(crate) fn new(access: &Access) -> Self {
-        let users = access.users.iter().map(|(name, text)| (name.clone(), live::Value::from(text.clone()))).collect();
+        let users = access.users.iter().map(|(name, text)| (name.clone(), secrets::reference(text.clone()))).collect();
         Self { users, cidrs: access.cidrs.clone(), uids: access.uids.clone(), same_user: access.same_user }
     }
 }

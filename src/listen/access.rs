@@ -104,7 +104,7 @@ impl Entrance {
         if let Some((user, password)) = said
             && let Some(expected) = access.users.get(user)
         {
-            let expected = expected.ready().await?;
+            let expected = expected.get().await?;
             if verify_slices_are_equal(expected.expose().as_bytes(), password.as_bytes()).is_ok() {
                 return Ok(Some(user.as_str().into()));
             }

@@ -17,9 +17,10 @@ use super::pac::Pac;
 use super::proxy::Proxy;
 use super::resolve::Resolver;
 use crate::address::{self, Special};
-use crate::config::{EgressDeny, PacSource, Via};
+use crate::config::{EgressDeny, PacSource, Text, Via};
 use crate::failure::{Cause, Failure, Retry};
 use crate::origin::Host;
+use crate::secret_ref::SecretRef;
 use crate::tls::Problem;
 use crate::tls::out::client_spec::ClientSpec;
 
@@ -32,6 +33,8 @@ pub struct Dialer {
     own: ArcSwap<Vec<SocketAddr>>,
     /// Proxy variables as they stood at the start, for `upstream_proxy: env`.
     pub environment: BTreeMap<String, String>,
+    /// How the passwords of upstream proxies are had: what fetches secrets stands above, and may go by a way out itself.
+    secrets: fn(Text) -> SecretRef,
     /// The last connections made, both ends, once [`Dialer::remember`] was called.
     made: OnceLock<Mutex<VecDeque<(SocketAddr, SocketAddr)>>>,
     /// Upstream proxies by all that makes one differ from another, shared by the ways out: what one of them asks for
@@ -48,10 +51,11 @@ type ProxyKey = (Arc<Via>, Option<ClientSpec>, bool);
 const REMEMBERED: usize = 1024;
 
 impl Dialer {
-    pub fn new(environment: BTreeMap<String, String>) -> Arc<Self> {
+    pub fn new(environment: BTreeMap<String, String>, secrets: fn(Text) -> SecretRef) -> Arc<Self> {
         Arc::new(Self {
             own: ArcSwap::default(),
             environment,
+            secrets,
             made: OnceLock::new(),
             proxies: Mutex::default(),
             scripts: Mutex::default(),
@@ -74,7 +78,8 @@ impl Dialer {
             return Ok(proxy.clone());
         }
         proxies.retain(|_, proxy| Arc::strong_count(proxy) > 1);
-        let proxy = Arc::new(Proxy::new(key.0.clone(), key.1.as_ref(), named, sessions)?);
+        let password = key.0.password.clone().map(self.secrets);
+        let proxy = Arc::new(Proxy::new(key.0.clone(), password, key.1.as_ref(), named, sessions)?);
         proxies.insert(key, proxy.clone());
         Ok(proxy)
     }

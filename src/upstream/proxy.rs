@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::{Ground, Policy, Stream};
 use crate::config::{Alpn, ProxyAuth, Via, ViaScheme};
 use crate::failure::{Cause, Failure};
-use crate::live::Value;
 use crate::proof::digest::Space;
 use crate::secret::Secret;
+use crate::secret_ref::SecretRef;
 use crate::tls::Problem;
 use crate::tls::out::client::Client;
 use crate::tls::out::client_spec::ClientSpec;
@@ -22,7 +22,7 @@ pub struct Proxy {
     via: Arc<Via>,
     /// Where it speaks TLS itself.
     client: Option<Client>,
-    password: Option<Value>,
+    password: Option<SecretRef>,
     /// By the configuration, and not by a script: then it may be at a special address.
     named: bool,
     known: Mutex<Known>,
@@ -55,9 +55,14 @@ fn without_resumption(spec: &ClientSpec) -> ClientSpec {
 impl Proxy {
     /// # Errors
     /// The TLS settings cannot be made into a configuration.
-    pub fn new(via: Arc<Via>, tls: Option<&ClientSpec>, named: bool, sessions: usize) -> Result<Self, Problem> {
+    pub fn new(
+        via: Arc<Via>,
+        password: Option<SecretRef>,
+        tls: Option<&ClientSpec>,
+        named: bool,
+        sessions: usize,
+    ) -> Result<Self, Problem> {
         let client = tls.map(|spec| Client::build(&without_resumption(spec), sessions)).transpose()?;
-        let password = via.password.clone().map(Value::from);
         Ok(Self { via, client, password, named, known: Mutex::default() })
     }
 
@@ -85,7 +90,7 @@ impl Proxy {
     /// It cannot be had.
     pub async fn prepare(&self) -> Result<(), Failure> {
         match &self.password {
-            Some(password) => password.ready().await.map(|_| ()),
+            Some(password) => password.get().await.map(|_| ()),
             None => Ok(()),
         }
     }
@@ -98,7 +103,7 @@ impl Proxy {
         let Some(username) = &self.via.username else { return Ok(None) };
         let password = match &self.password {
             None => Secret::new(""),
-            Some(value) => value.now().ok_or_else(|| Failure::new(Cause::Credential, format!("{self}: no password at hand")))?,
+            Some(value) => value.peek().ok_or_else(|| Failure::new(Cause::Credential, format!("{self}: no password at hand")))?,
         };
         Ok(Some((username, password)))
     }

@@ -196,7 +196,8 @@ mod tests {
         let env =
             |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>();
         let vars = env(&[("HTTPS_PROXY", "http://u:p%40@proxy.example:3128"), ("no_proxy", "in.example")]);
-        let exit = Exit::new(&Route::default(), &Dialer::new(vars), 1).unwrap_or_else(|problem| panic!("{problem}"));
+        let exit = Exit::new(&Route::default(), &Dialer::new(vars, |_| unreachable!("no proxy has a password")), 1)
+            .unwrap_or_else(|problem| panic!("{problem}"));
         let via = exit.proxy(&host("a.example"), 443, Scheme::Https).unwrap().via();
         let password = via.password.as_ref().map(|text| matches!(text, crate::config::Text::Known(p) if p.expose() == "p@"));
         assert_eq!((via.host.to_string(), via.port, password), ("proxy.example".to_owned(), 3128, Some(true)));

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 
-use super::live::Value;
 use super::{
     Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, header_value,
     scheme_fields,
@@ -15,6 +14,8 @@ use super::{
 use crate::config::{Decode, Node};
 use crate::draft::{Body, Draft};
 use crate::failure::{Cause, Failure};
+use crate::secret_ref::SecretRef;
+use crate::secrets;
 
 pub static SCHEME: Scheme = Scheme {
     name: "api_key",
@@ -48,11 +49,11 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
     let place = fields.get("in").map_or(Some(0), |node| decode.choice(node, "place for an api_key", &words));
     let (name_node, value_node) = (name_node?, value_node?);
     let name = decode.string(name_node)?;
-    let value = Value::from(decode.text(value_node)?);
+    let value = secrets::reference(decode.text(value_node)?);
     let at = match place? {
         0 => {
             let header = crate::config::header_name(decode, &name, name_node.place)?;
-            let field = match value.fixed() {
+            let field = match value.known() {
                 None => None,
                 Some(secret) => Some(super::checked_header(decode, secret.expose(), value_node.place, "value")?),
             };
@@ -62,7 +63,7 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
         2 => {
             // RFC 6265 §4.1.1: a cookie's name is a token, its value without spaces, quotes, commas, semicolons, backslashes.
             let bad = |text: &str| text.chars().any(|c| !c.is_ascii_graphic() || matches!(c, '"' | ',' | ';' | '\\'));
-            if bad(&name) || name.contains('=') || value.fixed().is_some_and(|secret| bad(secret.expose())) {
+            if bad(&name) || name.contains('=') || value.known().is_some_and(|secret| bad(secret.expose())) {
                 decode
                     .report
                     .error("cookie", name_node.place, "this name or value holds characters that a cookie cannot carry")
@@ -78,7 +79,7 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
 
 struct ApiKey {
     name: String,
-    value: Value,
+    value: SecretRef,
     at: Where,
 }
 
@@ -108,7 +109,7 @@ impl Attempt for Arc<ApiKey> {
             draft.headers.insert(name, field.clone());
             return Ok(Signed::default());
         }
-        let secret = super::at_hand(&self.value)?;
+        let secret = super::prepared(&self.value)?;
         match &self.at {
             Where::Header(name, _) => {
                 draft.headers.insert(name, header_value(secret.expose(), "value")?);

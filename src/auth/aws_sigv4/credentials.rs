@@ -8,11 +8,12 @@ use serde_json::{Map, Value as Json};
 
 use super::network::{Container, Role};
 use crate::auth::exec::formats;
-use crate::auth::helper::Run;
-use crate::auth::live::{Fresh, Value};
+use crate::cached::Cached;
 use crate::failure::Failure;
 use crate::moment::Moment;
 use crate::secret::Secret;
+use crate::secret_ref::SecretRef;
+use crate::secrets::helper::Run;
 
 #[derive(Clone)]
 pub struct Credentials {
@@ -23,13 +24,13 @@ pub struct Credentials {
 
 pub enum Source {
     Known(Arc<Credentials>),
-    Given { access_key: Value, secret_key: Value, session_token: Option<Value> },
+    Given { access_key: SecretRef, secret_key: SecretRef, session_token: Option<SecretRef> },
     Fetched(Box<Fetched>),
 }
 
 pub struct Fetched {
     from: Provider,
-    fresh: Fresh<Arc<Credentials>>,
+    credentials: Cached<Arc<Credentials>>,
 }
 
 pub enum Provider {
@@ -52,8 +53,8 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Source {
     /// From settings, each of which may be fetched by a command.
-    pub fn given(access_key: Value, secret_key: Value, session_token: Option<Value>) -> Self {
-        match (access_key.fixed(), secret_key.fixed(), session_token.as_ref().map(Value::fixed)) {
+    pub fn given(access_key: SecretRef, secret_key: SecretRef, session_token: Option<SecretRef>) -> Self {
+        match (access_key.known(), secret_key.known(), session_token.as_ref().map(SecretRef::known)) {
             (Some(access_key), Some(secret_key), None) => Self::known(access_key, secret_key, None),
             (Some(access_key), Some(secret_key), Some(Some(token))) => Self::known(access_key, secret_key, Some(token)),
             _ => Source::Given { access_key, secret_key, session_token },
@@ -69,15 +70,15 @@ impl Source {
     }
 
     pub fn fetched(from: Provider) -> Self {
-        Source::Fetched(Box::new(Fetched { from, fresh: Fresh::default() }))
+        Source::Fetched(Box::new(Fetched { from, credentials: Cached::default() }))
     }
 
     /// What [`Source::ready`] would say without fetching.
-    pub fn at_hand(&self) -> Option<Result<Arc<Credentials>, Failure>> {
+    pub fn cached(&self) -> Option<Result<Arc<Credentials>, Failure>> {
         match self {
             Source::Known(credentials) => Some(Ok(credentials.clone())),
             Source::Given { .. } => None,
-            Source::Fetched(fetched) => fetched.fresh.at_hand(),
+            Source::Fetched(fetched) => fetched.credentials.cached(),
         }
     }
 
@@ -88,16 +89,16 @@ impl Source {
             Source::Known(credentials) => Ok(credentials.clone()),
             Source::Given { access_key, secret_key, session_token } => {
                 let session_token = match session_token {
-                    Some(token) => Some(token.ready().await?),
+                    Some(token) => Some(token.get().await?),
                     None => None,
                 };
                 Ok(Arc::new(Credentials {
-                    access_key: access_key.ready().await?.expose().to_owned(),
-                    secret_key: secret_key.ready().await?,
+                    access_key: access_key.get().await?.expose().to_owned(),
+                    secret_key: secret_key.get().await?,
                     session_token: session_token.filter(|token| !token.is_empty()),
                 }))
             }
-            Source::Fetched(fetched) => fetched.fresh.ready(|| fetched.from.fetch(moment)).await,
+            Source::Fetched(fetched) => fetched.credentials.get(|| fetched.from.fetch(moment)).await,
         }
     }
 
@@ -105,7 +106,7 @@ impl Source {
     pub fn forget(&self, access_key: &str) -> bool {
         match self {
             Source::Known(_) | Source::Given { .. } => false,
-            Source::Fetched(fetched) => fetched.fresh.forget(|kept| kept.access_key == access_key),
+            Source::Fetched(fetched) => fetched.credentials.forget(|kept| kept.access_key == access_key),
         }
     }
 }

@@ -376,7 +376,7 @@ struct AwsAttempt {
 impl Attempt for AwsAttempt {
     fn prepare<'a>(&'a mut self, _: &'a Draft, round: &'a Round<'a>) -> Option<Preparation<'a>> {
         let Self { scheme, credentials } = self;
-        if let Some(Ok(known)) = scheme.source.at_hand() {
+        if let Some(Ok(known)) = scheme.source.cached() {
             *credentials = Some(known);
             return None;
         }

@@ -8,10 +8,10 @@ use super::network::{self, Container, Role, Token, is_near};
 use super::profile::{self, Profiles, Way};
 use crate::auth::Making;
 use crate::auth::fetch::{Client, Url};
-use crate::auth::live::Value;
 use crate::config::{Decode, Fields, Place, UpstreamProxy};
 use crate::files;
 use crate::secret::Secret;
+use crate::secrets;
 use crate::upstream::Route;
 
 /// What the settings say of credentials, and the region that goes with them.
@@ -51,12 +51,12 @@ fn given(fields: &Fields<'_>, decode: &mut Decode<'_>) -> Option<Source> {
     let access_key = decode.text(fields.get("access_key")?);
     let secret_key = decode.required(fields, "aws_sigv4", "secret_key").and_then(|node| decode.text(node));
     let session_token = match fields.get("session_token") {
-        Some(node) => Some(Value::from(decode.text(node)?)),
+        Some(node) => Some(secrets::reference(decode.text(node)?)),
         None => None,
     };
-    let (access_key, secret_key) = (Value::from(access_key?), Value::from(secret_key?));
+    let (access_key, secret_key) = (secrets::reference(access_key?), secrets::reference(secret_key?));
     for (name, value) in [("access_key", &access_key), ("secret_key", &secret_key)] {
-        if value.fixed().is_some_and(Secret::is_empty) {
+        if value.known().is_some_and(Secret::is_empty) {
             decode.report.error("empty-secret", fields.get(name).map(|node| node.place), format!("`{name}` is empty"));
             return None;
         }

@@ -8,20 +8,20 @@ use serde_json::Value as Json;
 use super::settings::build;
 use super::*;
 use crate::auth::Making;
-use crate::auth::live::Value;
 use crate::auth::testing::sign_ready;
 use crate::config::{Decode, Report, Scope};
 use crate::draft::Held;
 use crate::moment::Moment;
 use crate::origin::Host;
 use crate::secret::Secret;
+use crate::secret_ref::SecretRef;
 
 const V4: &str = include_str!("../../../tests/vectors/aws_sigv4.json");
 const V4A: &str = include_str!("../../../tests/vectors/aws_sigv4a.json");
 const WIRE: &str = include_str!("../../../tests/vectors/aws_sigv4_wire.json");
 
 fn given(credential: &Json) -> Source {
-    let fixed = |name: &str| credential[name].as_str().map(|text| Value::Fixed(Secret::new(text)));
+    let fixed = |name: &str| credential[name].as_str().map(|text| SecretRef::Known(Secret::new(text)));
     let session_token = fixed("session_token").or_else(|| fixed("token"));
     Source::given(fixed("access_key_id").unwrap(), fixed("secret_access_key").unwrap(), session_token)
 }
@@ -48,7 +48,7 @@ fn clock(text: &str) -> SystemTime {
 }
 
 fn signed(aws: &AwsSigv4, draft: &mut Draft, at: SystemTime) -> Result<Signed, Failure> {
-    let credentials = aws.source.at_hand().unwrap()?;
+    let credentials = aws.source.cached().unwrap()?;
     aws.sign(draft, &credentials, &Moment::pinned(Some(at), []))
 }
 
@@ -522,7 +522,7 @@ fn built(yaml: &str, env: &[(&str, &str)]) -> (Option<Arc<dyn Authorizer>>, Stri
     report.add_file("gatepass.yaml".into(), yaml.to_owned());
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let scope = Scope { env, bound: 1 << 20, ..Scope::default() };
-    let dialer = crate::upstream::Dialer::new(std::collections::BTreeMap::new());
+    let dialer = crate::upstream::Dialer::new(std::collections::BTreeMap::new(), crate::secrets::reference);
     let ground = Arc::new(crate::upstream::Ground {
         dialer,
         limits: crate::limits::Limits::default(),

@@ -11,15 +11,15 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use self::formats::Format;
 use super::aws_sigv4;
-use super::helper::Run;
-use super::live::Fresh;
 use super::{
     Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
     scheme_fields,
 };
+use crate::cached::Cached;
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
+use crate::secrets::helper::Run;
 
 pub static SCHEME: Scheme = Scheme {
     name: "exec",
@@ -82,7 +82,7 @@ struct Exec {
     timeout: Duration,
     use_path: bool,
     /// By what the helper is asked; one entry but for formats that are told the origin.
-    kept: Mutex<HashMap<String, Arc<Fresh<Fields>>>>,
+    kept: Mutex<HashMap<String, Arc<Cached<Fields>>>>,
 }
 
 /// Origins whose credential is kept; format git only.
@@ -108,14 +108,14 @@ impl Exec {
         format!("capability[]=authtype\nprotocol={}\nhost={}\n{path}\n", draft.origin.scheme, draft.origin.authority())
     }
 
-    fn fresh(&self, draft: &Draft) -> (String, Arc<Fresh<Fields>>) {
+    fn cached(&self, draft: &Draft) -> (String, Arc<Cached<Fields>>) {
         let question = self.question(draft);
         let mut kept = self.kept.lock().unwrap_or_else(|e| e.into_inner());
         if kept.len() >= ASKED && !kept.contains_key(&question) {
             kept.clear();
         }
-        let fresh = kept.entry(question.clone()).or_default().clone();
-        (question, fresh)
+        let cached = kept.entry(question.clone()).or_default().clone();
+        (question, cached)
     }
 
     async fn fetch(&self, question: &str, round: &Round<'_>) -> Result<(Fields, Duration), Failure> {
@@ -171,13 +171,13 @@ struct ExecAttempt {
 
 impl Attempt for ExecAttempt {
     fn prepare<'a>(&'a mut self, draft: &'a Draft, round: &'a Round<'a>) -> Option<Preparation<'a>> {
-        let (question, fresh) = self.scheme.fresh(draft);
-        if let Some(Ok(fields)) = fresh.at_hand() {
+        let (question, cached) = self.scheme.cached(draft);
+        if let Some(Ok(fields)) = cached.cached() {
             self.fields = Some(fields);
             return None;
         }
         Some(Box::pin(async move {
-            self.fields = Some(fresh.ready(|| self.scheme.fetch(&question, round)).await?);
+            self.fields = Some(cached.get(|| self.scheme.fetch(&question, round)).await?);
             Ok(())
         }))
     }
@@ -202,8 +202,8 @@ impl Attempt for ExecAttempt {
         if answer.status != StatusCode::UNAUTHORIZED {
             return Verdict::Final;
         }
-        let fresh = self.scheme.fresh(answer.draft).1;
-        let refused = fresh.forget(|kept| self.fields.as_ref() == Some(kept));
+        let cached = self.scheme.cached(answer.draft).1;
+        let refused = cached.forget(|kept| self.fields.as_ref() == Some(kept));
         if refused && round.attempt == 0 { Verdict::Again } else { Verdict::Final }
     }
 }

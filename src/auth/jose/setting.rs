@@ -6,10 +6,11 @@ use zeroize::Zeroizing;
 
 use super::key::base64;
 use super::{Key, Refused, Signer, Words};
-use crate::auth::live::Value;
 use crate::config::{Decode, Fields, Node, Place, Setting, Shape};
 use crate::failure::Failure;
 use crate::secret::Secret;
+use crate::secret_ref::SecretRef;
+use crate::secrets;
 
 use super::Algorithm;
 
@@ -39,8 +40,8 @@ enum Form {
 
 /// What signs: at hand from the start, or made of texts that are fetched when needed.
 pub struct SigningKey {
-    text: Value,
-    passphrase: Option<Value>,
+    text: SecretRef,
+    passphrase: Option<SecretRef>,
     form: Form,
     /// `None`: by the key.
     algorithm: Option<Algorithm>,
@@ -72,14 +73,14 @@ impl SigningKey {
         algorithm: Option<Algorithm>,
         known: &'static Words,
     ) -> Option<Self> {
-        let passphrase = fields.get("passphrase").map_or(Some(None), |node| decode.text(node).map(Value::from).map(Some));
+        let passphrase = fields.get("passphrase").map_or(Some(None), |node| decode.text(node).map(secrets::reference).map(Some));
         let (node, text, form) = Self::material(fields, decode, what)?;
         let own = Self { text, passphrase: passphrase?, form, algorithm, known, made: Mutex::default() };
         if own.is_live() {
             return Some(own);
         }
         let named = fields.get("algorithm").map_or(node.place, |node| node.place);
-        let made = own.key(&own.text.now()?, own.passphrase.as_ref().and_then(Value::now).as_ref());
+        let made = own.key(&own.text.peek()?, own.passphrase.as_ref().and_then(SecretRef::peek).as_ref());
         let made = made.map_err(|refused| (refused, node.place));
         match made.and_then(|key| own.signer(key).map_err(|refused| (refused, named))) {
             Ok(signer) => {
@@ -93,14 +94,14 @@ impl SigningKey {
         }
     }
 
-    fn material<'n>(fields: &Fields<'n>, decode: &mut Decode<'_>, what: &str) -> Option<(&'n Node, Value, Form)> {
+    fn material<'n>(fields: &Fields<'n>, decode: &mut Decode<'_>, what: &str) -> Option<(&'n Node, SecretRef, Form)> {
         let encoding = fields.get("key_encoding").map_or(Some(Encoding::Text), |node| {
             let words = [("text", Encoding::Text), ("base64", Encoding::Base64), ("hex", Encoding::Hex)];
             decode.choice(node, "key_encoding", &words)
         })?;
         match (fields.get("key"), fields.get("private_key")) {
-            (Some(node), None) => Some((node, Value::from(decode.text(node)?), Form::Shared(encoding))),
-            (None, Some(node)) => Some((node, Value::from(decode.key_material(node)?), Form::Private)),
+            (Some(node), None) => Some((node, secrets::reference(decode.text(node)?), Form::Shared(encoding))),
+            (None, Some(node)) => Some((node, secrets::reference(decode.key_material(node)?), Form::Private)),
             (Some(_), Some(node)) => {
                 decode
                     .report
@@ -120,19 +121,19 @@ impl SigningKey {
 
     /// Texts of it are fetched when needed.
     pub fn is_live(&self) -> bool {
-        self.values().any(|value| value.fixed().is_none())
+        self.values().any(|value| value.known().is_none())
     }
 
     /// All that must be at hand before [`SigningKey::now`].
-    pub fn values(&self) -> impl Iterator<Item = &Value> {
+    pub fn values(&self) -> impl Iterator<Item = &SecretRef> {
         std::iter::once(&self.text).chain(&self.passphrase)
     }
 
     /// # Errors
     /// What a command printed is no key, or does not fit the algorithm.
     pub fn now(&self) -> Result<Arc<Signer>, Failure> {
-        let text = crate::auth::at_hand(&self.text)?;
-        let passphrase = self.passphrase.as_ref().map(crate::auth::at_hand).transpose()?;
+        let text = crate::auth::prepared(&self.text)?;
+        let passphrase = self.passphrase.as_ref().map(crate::auth::prepared).transpose()?;
         Ok(self.make(&text, passphrase.as_ref())?)
     }
 

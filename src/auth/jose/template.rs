@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
 
-use crate::auth::live::Value;
 use crate::config::{self, Decode, Node, parse_duration};
 use crate::failure::Failure;
 use crate::moment::{Moment, NonceKind, random_hex};
+use crate::secret_ref::SecretRef;
+use crate::secrets;
 
 /// Members of a JSON object, in order.
 #[derive(Clone, Default)]
@@ -16,7 +17,7 @@ pub struct Template(Vec<(String, Part)>);
 #[derive(Clone)]
 pub enum Part {
     Fixed(Json),
-    Secret(Value),
+    Secret(SecretRef),
     /// Seconds since 1970, so many seconds from now.
     Now(i64),
     /// A value never used before.
@@ -58,7 +59,7 @@ impl Template {
         self.0.iter().find(|(own, _)| own == name).map(|(_, part)| part)
     }
 
-    fn secrets(&self) -> impl Iterator<Item = (&str, &Value)> {
+    fn secrets(&self) -> impl Iterator<Item = (&str, &SecretRef)> {
         self.0.iter().filter_map(|(name, part)| match part {
             Part::Secret(value) => Some((name.as_str(), value)),
             _ => None,
@@ -71,7 +72,7 @@ impl Template {
     }
 
     /// The secrets among the members.
-    pub fn values(&self) -> impl Iterator<Item = &Value> {
+    pub fn values(&self) -> impl Iterator<Item = &SecretRef> {
         self.secrets().map(|(_, value)| value)
     }
 
@@ -85,7 +86,7 @@ impl Template {
             let value = match part {
                 Part::Absent => continue,
                 Part::Fixed(json) => json.clone(),
-                Part::Secret(value) => crate::auth::at_hand(value)?.expose().into(),
+                Part::Secret(value) => crate::auth::prepared(value)?.expose().into(),
                 Part::Now(offset) => moment.unix().saturating_add_signed(*offset).into(),
                 Part::Unique => moment.nonce(NonceKind::Jti, random_hex::<16>).into(),
             };
@@ -101,7 +102,7 @@ fn part(node: &Node, decode: &mut Decode<'_>) -> Option<Part> {
         && entries.iter().any(|(key, _)| FORMS[..4].contains(&key.text.as_str()))
         && entries.iter().all(|(key, _)| FORMS.contains(&key.text.as_str()))
     {
-        return decode.text(node).map(|text| Part::Secret(Value::from(text)));
+        return decode.text(node).map(|text| Part::Secret(secrets::reference(text)));
     }
     match json(node, decode)? {
         Json::Null => Some(Part::Absent),

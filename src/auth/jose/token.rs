@@ -9,11 +9,11 @@ use serde_json::{Map, Value as Json};
 
 use super::template::Template;
 use super::{Signer, SigningKey};
-use crate::auth::at_hand;
-use crate::auth::live::Value;
+use crate::auth::prepared;
 use crate::failure::Failure;
 use crate::moment::Moment;
 use crate::secret::Secret;
+use crate::secret_ref::SecretRef;
 
 pub struct Token {
     pub key: SigningKey,
@@ -46,7 +46,7 @@ impl Token {
     }
 
     /// All that must be at hand before [`Token::take`].
-    pub fn values(&self) -> impl Iterator<Item = &Value> {
+    pub fn values(&self) -> impl Iterator<Item = &SecretRef> {
         self.key.values().chain(self.header.values()).chain(self.claims.values())
     }
 
@@ -58,7 +58,7 @@ impl Token {
         let signer = self.key.now()?;
         let Some(bound) = self.reuse else { return self.make(&signer, moment).map(|(token, _)| token) };
         let now = moment.now();
-        let values: Vec<Secret> = self.claims.values().chain(self.header.values()).map(at_hand).collect::<Result<_, _>>()?;
+        let values: Vec<Secret> = self.claims.values().chain(self.header.values()).map(prepared).collect::<Result<_, _>>()?;
         let mut kept = self.kept.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(kept) = &mut *kept
             && kept.values == values

@@ -18,10 +18,9 @@ use zeroize::Zeroizing;
 use self::base::Pair;
 use self::sha1::Sha1Key;
 use super::jose::{Algorithm, SigningKey, Words};
-use super::live::Value;
 use super::{
-    Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, at_hand, covered, fetched,
-    header_value, scheme_fields,
+    Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, covered, fetched,
+    header_value, prepared, scheme_fields,
 };
 use crate::config::{Decode, Fields, Node};
 use crate::draft::{Body, Draft, UNRESERVED};
@@ -29,6 +28,8 @@ use crate::failure::{Cause, Failure};
 use crate::moment::{NonceKind, random_hex};
 use crate::proof::challenge;
 use crate::secret::Secret;
+use crate::secret_ref::SecretRef;
+use crate::secrets;
 
 pub static SCHEME: Scheme = Scheme {
     name: "oauth1",
@@ -118,7 +119,7 @@ enum RsaKey {
 }
 
 impl RsaKey {
-    fn values(&self) -> Vec<&Value> {
+    fn values(&self) -> Vec<&SecretRef> {
         match self {
             RsaKey::Jose(key) => key.values().collect(),
             RsaKey::Sha1(key) => key.values().collect(),
@@ -134,10 +135,10 @@ impl RsaKey {
 }
 
 struct OAuth1 {
-    consumer_key: Value,
-    consumer_secret: Option<Value>,
-    token: Option<Value>,
-    token_secret: Option<Value>,
+    consumer_key: SecretRef,
+    consumer_secret: Option<SecretRef>,
+    token: Option<SecretRef>,
+    token_secret: Option<SecretRef>,
     method: Method,
     private_key: Option<RsaKey>,
     realm: Option<String>,
@@ -145,13 +146,13 @@ struct OAuth1 {
     body_hash: bool,
     /// Parameters that are always the same: `oauth_version`, `oauth_callback`.
     more: Vec<Pair>,
-    verifier: Option<Value>,
+    verifier: Option<SecretRef>,
 }
 
 fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
     let fields = scheme_fields(node, decode, &SCHEME)?;
     let consumer_key = decode.required(&fields, SCHEME.name, "consumer_key").and_then(|node| decode.text(node));
-    let mut secret = |name: &str| fields.get(name).map_or(Some(None), |node| decode.text(node).map(Value::from).map(Some));
+    let mut secret = |name: &str| fields.get(name).map_or(Some(None), |node| decode.text(node).map(secrets::reference).map(Some));
     let [consumer_secret, token, token_secret, verifier] =
         ["consumer_secret", "token", "token_secret", "verifier"].map(&mut secret);
     let method = fields
@@ -165,7 +166,7 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
     let method = method?;
     let private_key = private_key(&fields, decode, method)?;
     Some(Arc::new(OAuth1 {
-        consumer_key: Value::from(consumer_key?),
+        consumer_key: secrets::reference(consumer_key?),
         consumer_secret: consumer_secret?,
         token: token?.filter(is_given),
         token_secret: token_secret?,
@@ -180,8 +181,8 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
 }
 
 /// An empty one is none, as a variable that is not set gives it.
-fn is_given(value: &Value) -> bool {
-    value.fixed().is_none_or(|text| !text.is_empty())
+fn is_given(value: &SecretRef) -> bool {
+    value.known().is_none_or(|text| !text.is_empty())
 }
 
 fn more(fields: &Fields<'_>, decode: &mut Decode<'_>) -> Option<Vec<Pair>> {
@@ -244,7 +245,7 @@ fn form(draft: &Draft) -> Result<Vec<u8>, Failure> {
 }
 
 impl OAuth1 {
-    fn values(&self) -> impl Iterator<Item = &Value> {
+    fn values(&self) -> impl Iterator<Item = &SecretRef> {
         let rest = [&self.consumer_secret, &self.token, &self.token_secret, &self.verifier];
         let rest = rest.into_iter().filter_map(Option::as_ref);
         std::iter::once(&self.consumer_key).chain(rest).chain(self.private_key.iter().flat_map(RsaKey::values))
@@ -266,16 +267,16 @@ impl OAuth1 {
 
     /// RFC 5849 §3.1, without the signature.
     fn parameters(&self, draft: &Draft, round: &Round<'_>) -> Result<Vec<Pair>, Failure> {
-        let mut all = vec![Pair::new("oauth_consumer_key", at_hand(&self.consumer_key)?.expose())];
+        let mut all = vec![Pair::new("oauth_consumer_key", prepared(&self.consumer_key)?.expose())];
         if let Some(token) = &self.token {
-            all.push(Pair::new("oauth_token", at_hand(token)?.expose()));
+            all.push(Pair::new("oauth_token", prepared(token)?.expose()));
         }
         all.push(Pair::new("oauth_signature_method", self.method.name()));
         all.push(Pair::new("oauth_timestamp", &round.moment.unix().to_string()));
         all.push(Pair::new("oauth_nonce", &round.moment.nonce(NonceKind::Oauth1, random_hex::<16>)));
         all.extend(self.more.iter().cloned());
         if let Some(verifier) = &self.verifier {
-            all.push(Pair::new("oauth_verifier", at_hand(verifier)?.expose()));
+            all.push(Pair::new("oauth_verifier", prepared(verifier)?.expose()));
         }
         if self.body_hash && !is_form(&draft.headers) {
             all.push(Pair::new("oauth_body_hash", &self.hash(&draft.body)?));
@@ -302,7 +303,7 @@ impl OAuth1 {
     }
 
     fn signature(&self, base: &str) -> Result<String, Failure> {
-        let secret = |value: &Option<Value>| value.as_ref().map_or(Ok(Secret::new("")), at_hand);
+        let secret = |value: &Option<SecretRef>| value.as_ref().map_or(Ok(Secret::new("")), prepared);
         let (consumer, token) = (secret(&self.consumer_secret)?, secret(&self.token_secret)?);
         let key = Zeroizing::new(format!("{}&{}", encoded(consumer.expose()), encoded(token.expose())));
         let algorithm = match self.method {

@@ -1,8 +1,8 @@
 //! RSA-SHA1 in builds without OpenSSL: refused, with the build that has it.
 
-use crate::auth::live::Value;
 use crate::config::{Decode, Fields};
 use crate::failure::Failure;
+use crate::secret_ref::SecretRef;
 
 pub enum Sha1Key {}
 
@@ -16,7 +16,7 @@ impl Sha1Key {
         None
     }
 
-    pub fn values(&self) -> std::iter::Empty<&Value> {
+    pub fn values(&self) -> std::iter::Empty<&SecretRef> {
         match *self {}
     }
 

@@ -2,27 +2,29 @@
 
 use zeroize::Zeroizing;
 
-use crate::auth::at_hand;
 use crate::auth::jose::Refused;
-use crate::auth::live::Value;
+use crate::auth::prepared;
 use crate::config::{Decode, Fields};
 use crate::failure::Failure;
 use crate::secret::Secret;
+use crate::secret_ref::SecretRef;
+use crate::secrets;
 use crate::tls::formats::{key, pem, rsa_sha1};
 
 pub struct Sha1Key {
-    text: Value,
-    passphrase: Option<Value>,
+    text: SecretRef,
+    passphrase: Option<SecretRef>,
 }
 
 impl Sha1Key {
     /// Reads `private_key` and `passphrase`; a key that is at hand is tried out.
     pub fn read(fields: &Fields<'_>, decode: &mut Decode<'_>) -> Option<Self> {
         let node = decode.required(fields, "oauth1", "private_key")?;
-        let text = Value::from(decode.key_material(node)?);
-        let passphrase = fields.get("passphrase").map_or(Some(None), |node| decode.text(node).map(Value::from).map(Some))?;
+        let text = secrets::reference(decode.key_material(node)?);
+        let passphrase =
+            fields.get("passphrase").map_or(Some(None), |node| decode.text(node).map(secrets::reference).map(Some))?;
         let own = Self { text, passphrase };
-        if own.values().all(|value| value.fixed().is_some())
+        if own.values().all(|value| value.known().is_some())
             && let Err(failure) = own.sign(b"")
         {
             decode.report.error("private-key", node.place, failure.details).help = failure.hint;
@@ -32,15 +34,15 @@ impl Sha1Key {
     }
 
     /// All that must be at hand before [`Sha1Key::sign`].
-    pub fn values(&self) -> impl Iterator<Item = &Value> {
+    pub fn values(&self) -> impl Iterator<Item = &SecretRef> {
         std::iter::once(&self.text).chain(&self.passphrase)
     }
 
     /// # Errors
     /// It is no RSA key, or OpenSSL does not sign with SHA-1 on this machine.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Failure> {
-        let text = at_hand(&self.text)?;
-        let passphrase = self.passphrase.as_ref().map(at_hand).transpose()?;
+        let text = prepared(&self.text)?;
+        let passphrase = self.passphrase.as_ref().map(prepared).transpose()?;
         let opened = opened(&text, passphrase.as_ref())?;
         rsa_sha1::sign(opened.as_bytes(), message).map_err(|error| Refused::from(error).into())
     }

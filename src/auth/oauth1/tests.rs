@@ -98,9 +98,9 @@ fn the_wikis_encodings_normalizations_and_base_strings_are_reproduced() {
     }
     for case in file["hmac_sha1_cases"]["cases"].as_array().or(file["hmac_sha1_cases"].as_array()).unwrap() {
         let text = |name: &str| case[name].as_str().unwrap();
-        let fixed = |name: &str| Some(Value::Fixed(Secret::new(text(name))));
+        let fixed = |name: &str| Some(SecretRef::Known(Secret::new(text(name))));
         let scheme = OAuth1 {
-            consumer_key: Value::Fixed(Secret::new("k")),
+            consumer_key: SecretRef::Known(Secret::new("k")),
             consumer_secret: fixed("consumer_secret"),
             token: None,
             token_secret: fixed("token_secret"),

@@ -112,7 +112,7 @@ struct OAuth2Attempt {
 impl Attempt for OAuth2Attempt {
     fn prepare<'a>(&'a mut self, _: &'a Draft, _: &'a Round<'a>) -> Option<Preparation<'a>> {
         let session = &self.scheme.0;
-        if let Some(Ok(token)) = session.at_hand() {
+        if let Some(Ok(token)) = session.cached() {
             self.token = Some(token);
             return None;
         }

@@ -16,19 +16,21 @@ use super::settings::{Claim, Grant, Settings};
 use super::store::{Kept, Store};
 use crate::auth::fetch::{Client, Fetched, Url};
 use crate::auth::header_value;
-use crate::auth::live::{Fresh, Value};
+use crate::cached::Cached;
 use crate::config::Text;
 use crate::failure::{Cause, Failure};
 use crate::files::Stamp;
 use crate::moment::Moment;
 use crate::secret::Secret;
+use crate::secret_ref::SecretRef;
+use crate::secrets;
 
 /// Settings with what they need to reach the network.
 pub struct Session {
     pub settings: Settings,
-    secrets: BTreeMap<&'static str, Value>,
+    secrets: BTreeMap<&'static str, SecretRef>,
     /// Secrets of `token_params` and `claims`.
-    others: Vec<(Text, Value)>,
+    others: Vec<(Text, SecretRef)>,
     pub client: Client,
     pub store: Option<Store>,
     pub state: Arc<State>,
@@ -40,7 +42,7 @@ pub struct Session {
 /// What is known so far; shared by all sessions of equal settings, so that it outlives a reload.
 #[derive(Default)]
 pub struct State {
-    pub fresh: Fresh<Token>,
+    pub token: Cached<Token>,
     /// A refresh token that is kept nowhere else.
     refresh: Mutex<Option<Secret>>,
     /// The token that a server has refused.
@@ -88,22 +90,22 @@ impl Sessions {
 
 impl Session {
     pub fn new(settings: Settings, client: Client, patience: Duration, sessions: &Sessions) -> Self {
-        let secrets = settings.secrets.iter().map(|(name, text)| (*name, Value::from(text.clone()))).collect();
+        let secrets = settings.secrets.iter().map(|(name, text)| (*name, secrets::reference(text.clone()))).collect();
         let claims = settings.claims.iter().filter_map(|(_, claim)| match claim {
             Claim::Secret(text) => Some(text),
             _ => None,
         });
         let others = settings.token_params.iter().map(|(_, text)| text).chain(claims);
-        let others = others.map(|text| (text.clone(), Value::from(text.clone()))).collect();
+        let others = others.map(|text| (text.clone(), secrets::reference(text.clone()))).collect();
         let store = settings.file.clone().map(Store::new);
         let state = sessions.state_of(&settings);
         Self { settings, secrets, others, client, store, state, endpoints: OnceCell::new(), patience }
     }
 
     /// What [`Session::ready`] would say without fetching.
-    pub fn at_hand(&self) -> Option<Result<Token, Failure>> {
+    pub fn cached(&self) -> Option<Result<Token, Failure>> {
         self.look_at_file();
-        self.state.fresh.at_hand()
+        self.state.token.cached()
     }
 
     /// The token, fetched if need be. The fetching goes on when the one who asks no longer waits: a rotated
@@ -112,21 +114,21 @@ impl Session {
     /// # Errors
     /// It cannot be had.
     pub async fn ready(self: &Arc<Self>) -> Result<Token, Failure> {
-        if let Some(outcome) = self.at_hand() {
+        if let Some(outcome) = self.cached() {
             return outcome;
         }
         let session = self.clone();
-        let work = tokio::spawn(async move { session.state.fresh.ready(|| session.obtain()).await });
+        let work = tokio::spawn(async move { session.state.token.get(|| session.obtain()).await });
         work.await.map_err(|_| Failure::new(Cause::Internal, "the token request was given up"))?
     }
 
     /// A server refused this token: it is not used again. True when another attempt may do better.
     pub fn refused(&self, token: &Secret) -> bool {
-        let gone = self.state.fresh.forget(|kept| kept.access == *token);
+        let gone = self.state.token.forget(|kept| kept.access == *token);
         if gone {
             *locked(&self.state.refused) = Some(token.clone());
         }
-        gone || self.state.fresh.now().is_none_or(|kept| kept.access != *token)
+        gone || self.state.token.peek().is_none_or(|kept| kept.access != *token)
     }
 
     /// Takes in what another process, or `gatepass login`, has written.
@@ -135,7 +137,7 @@ impl Session {
         let mut seen = locked(&self.state.seen);
         if let Some((_, at)) = &*seen
             && at.elapsed() < LOOK
-            && self.state.fresh.now().is_some()
+            && self.state.token.peek().is_some()
         {
             return;
         }
@@ -147,7 +149,7 @@ impl Session {
         }
         match store.read() {
             Ok(Some(kept)) if self.usable(&kept).is_some() => self.take_in(&kept),
-            _ => self.state.fresh.clear(),
+            _ => self.state.token.clear(),
         }
     }
 
@@ -158,7 +160,7 @@ impl Session {
             *locked(&self.state.key) = Some(Arc::new(key));
         }
         if let Some(left) = self.usable(kept) {
-            self.state.fresh.put(kept.token.clone(), left);
+            self.state.token.put(kept.token.clone(), left);
         }
     }
 
@@ -217,7 +219,7 @@ impl Session {
             None => store.read()?,
         };
         if let Some(kept) = &kept {
-            let own = self.state.fresh.now().filter(|own| own.access == kept.token.access);
+            let own = self.state.token.peek().filter(|own| own.access == kept.token.access);
             self.take_in(kept);
             if let Some(left) = self.usable(kept)
                 && (own.is_none() || left > RENEWAL || kept.token.refresh.is_none())
@@ -287,10 +289,10 @@ impl Session {
     /// A secret cannot be had, or an assertion not signed.
     pub async fn form(&self, make: impl Fn(&Settings, &AtHand<'_>) -> Result<Form, Failure>) -> Result<Form, Failure> {
         for value in self.secrets.values().chain(self.others.iter().map(|(_, value)| value)) {
-            value.ready().await?;
+            value.get().await?;
         }
-        let of = |name: &'static str| self.secrets.get(name).and_then(Value::now);
-        let text = |text: &Text| match self.others.iter().find(|(own, _)| own == text).and_then(|(_, value)| value.now()) {
+        let of = |name: &'static str| self.secrets.get(name).and_then(SecretRef::peek);
+        let text = |text: &Text| match self.others.iter().find(|(own, _)| own == text).and_then(|(_, value)| value.peek()) {
             Some(secret) => Ok(secret),
             None => Err(Failure::new(Cause::Credential, "a secret has not been fetched")),
         };
@@ -304,7 +306,7 @@ impl Session {
     /// It cannot be had, or is not given.
     pub async fn secret(&self, name: &'static str) -> Result<Secret, Failure> {
         match self.secrets.get(name) {
-            Some(value) => value.ready().await,
+            Some(value) => value.get().await,
             None => Err(Failure::new(Cause::Credential, format!("`{name}` is not given"))),
         }
     }

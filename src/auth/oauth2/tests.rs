@@ -139,7 +139,7 @@ fn every_published_message_is_reproduced_or_understood() {
                 let token = "mF_9.B5f-4.1JqM";
                 let place = if id == "bearer-query" { "query" } else { "header" };
                 let (scheme, session) = scheme(json!({ "client_id": id, "in": place }));
-                session.state.fresh.put(issued(token), std::time::Duration::from_secs(60));
+                session.state.token.put(issued(token), std::time::Duration::from_secs(60));
                 let mut draft = draft("GET", "https://server.example.com/resource", &[], None);
                 at(0, &[], 0, |round| scheme.sign(&mut draft, round)).unwrap();
                 match expected["target"].as_str() {
@@ -153,7 +153,7 @@ fn every_published_message_is_reproduced_or_understood() {
             "bearer-expired" | "bearer-insufficient-scope" => {
                 let (scheme, session) = scheme(json!({ "client_id": id }));
                 let mut draft = draft("GET", "https://server.example.com/resource", &[], None);
-                session.state.fresh.put(issued("old"), std::time::Duration::from_secs(60));
+                session.state.token.put(issued("old"), std::time::Duration::from_secs(60));
                 at(0, &[], 0, |round| scheme.sign(&mut draft, round)).unwrap();
                 let field = inputs["headers"][0][1].as_str().unwrap();
                 let verdict =
@@ -367,10 +367,10 @@ fn equal_settings_share_their_token_and_others_do_not_nor_another_gatepass() {
     let settings = |secret: &str| session(json!({ "client_id": "shared", "client_secret": secret })).settings.clone();
     let (sessions, elsewhere) = (Sessions::default(), Sessions::default());
     let [one, two, other] = ["a", "a", "b"].map(|secret| sessions.state_of(&settings(secret)));
-    one.fresh.put(issued("t"), std::time::Duration::from_secs(60));
-    assert_eq!(two.fresh.now().unwrap().access.expose(), "t");
-    assert!(other.fresh.now().is_none());
-    assert!(elsewhere.state_of(&settings("a")).fresh.now().is_none());
+    one.token.put(issued("t"), std::time::Duration::from_secs(60));
+    assert_eq!(two.token.peek().unwrap().access.expose(), "t");
+    assert!(other.token.peek().is_none());
+    assert!(elsewhere.state_of(&settings("a")).token.peek().is_none());
 }
 
 #[test]
@@ -420,7 +420,7 @@ fn a_nonce_that_a_server_wants_is_in_the_next_proof_and_asked_for_once() {
         .map(|f| (f[0].as_str().unwrap(), f[1].as_str().unwrap()))
         .collect();
     let (scheme, session) = scheme(json!({ "client_id": "nonce", "dpop": true }));
-    session.state.fresh.put(issued("t"), std::time::Duration::from_secs(60));
+    session.state.token.put(issued("t"), std::time::Duration::from_secs(60));
     let mut draft = draft("GET", "https://resource.example.org/r?x=1", &[], None);
     at(0, &[], 0, |round| scheme.sign(&mut draft, round)).unwrap();
     assert_eq!(draft.headers[header::AUTHORIZATION], "DPoP t");
@@ -441,7 +441,7 @@ fn a_nonce_that_a_server_wants_is_in_the_next_proof_and_asked_for_once() {
 }
 
 /// The cases of the clock; those of what is asked of whom stand in tests/behaviour/oauth2.rs, but for
-/// `as-down-token-still-valid`, which is one of `Fresh` (src/auth/live.rs).
+/// `as-down-token-still-valid`, which is one of `Cached` (src/cached.rs).
 #[tokio::test(start_paused = true)]
 async fn tokens_are_used_renewed_and_given_up_as_the_cases_say() {
     let file: Json = serde_json::from_str(VECTORS).unwrap();
@@ -453,9 +453,9 @@ async fn tokens_are_used_renewed_and_given_up_as_the_cases_say() {
         let read =
             answer::token(&fetched(200, &json!({ "access_token": "t", "expires_in": token["expires_in"] })), false).ok().unwrap();
         let state = session::State::default();
-        state.fresh.put(read.clone(), session::life(&read));
+        state.token.put(read.clone(), session::life(&read));
         tokio::time::advance(std::time::Duration::from_secs(clock - token["obtained"].as_u64().unwrap())).await;
-        let used = state.fresh.at_hand().is_some();
+        let used = state.token.cached().is_some();
         assert_eq!(used, case["expect"].as_str().unwrap().starts_with("use"), "{}", case["id"]);
         clocked += 1;
     }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use http::{HeaderValue, header};
 
-use super::live::Value;
 use super::{
     Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, scheme_fields,
 };
@@ -17,6 +16,8 @@ use crate::config::{Decode, Node, Place};
 use crate::draft::{Body, Draft, Held, Recode, Recoding};
 use crate::failure::{Cause, Failure};
 use crate::secret::Secret;
+use crate::secret_ref::SecretRef;
+use crate::secrets;
 use crate::swap::{Coding, Pair, Swap, spellings};
 
 pub static SCHEME: Scheme = Scheme {
@@ -65,9 +66,9 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
     };
     let (match_node, value_node) = (match_node?, value_node?);
     let dummy = decode.string(match_node)?;
-    let value = Value::from(decode.text(value_node)?);
+    let value = secrets::reference(decode.text(value_node)?);
     unmistakable(&dummy, match_node.place, decode)?;
-    if let Some(why) = value.fixed().and_then(|value| unfit(value, &dummy)) {
+    if let Some(why) = value.known().and_then(|value| unfit(value, &dummy)) {
         decode
             .report
             .error("placeholder", value_node.place, why)
@@ -107,13 +108,13 @@ fn unfit(value: &Secret, dummy: &str) -> Option<String> {
 
 struct Placeholder {
     dummy: String,
-    value: Value,
+    value: SecretRef,
     places: Places,
 }
 
 impl Placeholder {
     fn secret(&self) -> Result<Secret, Failure> {
-        let secret = super::at_hand(&self.value)?;
+        let secret = super::prepared(&self.value)?;
         match unfit(&secret, &self.dummy) {
             Some(why) => Err(Failure::new(Cause::Credential, format!("placeholder `{}`: {why}", self.dummy))),
             None => Ok(secret),
