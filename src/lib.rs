@@ -43,7 +43,7 @@ pub mod workload;
 pub mod observe;
 
 /// Answers to challenges: what proves the user to an origin or a proxy.
-pub mod proof;
+pub mod challenge;
 
 /// Text to meaning: YAML to `Config`, or a report of every mistake with its place.
 pub mod config;

@@ -10,13 +10,13 @@ use super::{
     Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
     fetched, scheme_fields,
 };
+use crate::challenge::digest::{self, DigestSession};
+use crate::challenge::{self, Challenge};
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::moment::{NonceKind, random_hex};
 use crate::origin::Origin;
-use crate::proof::challenge::{self, Challenge};
-use crate::proof::digest::{self, Space};
 use crate::secret_ref::SecretRef;
 use crate::secrets;
 
@@ -47,7 +47,7 @@ struct Digest {
     username: SecretRef,
     password: SecretRef,
     preemptive: bool,
-    spaces: Mutex<HashMap<Arc<Origin>, Known>>,
+    sessions: Mutex<HashMap<Arc<Origin>, Known>>,
 }
 
 /// What is known of an origin.
@@ -56,7 +56,7 @@ struct Known {
     /// The nonce that requests bring along.
     shared: String,
     /// The last nonces, and how often each was used.
-    spaces: VecDeque<Space>,
+    sessions: VecDeque<DigestSession>,
     /// The last answer that was judged was right: a refusal may then have another reason than the password.
     accepted: bool,
 }
@@ -65,21 +65,21 @@ struct Known {
 const NONCES: usize = 256;
 
 impl Known {
-    fn space(&mut self, nonce: &str) -> Option<&mut Space> {
-        self.spaces.iter_mut().find(|space| space.nonce() == nonce)
+    fn session(&mut self, nonce: &str) -> Option<&mut DigestSession> {
+        self.sessions.iter_mut().find(|session| session.nonce() == nonce)
     }
 
-    fn add(&mut self, space: Space) {
+    fn add(&mut self, session: DigestSession) {
         if self.shared.is_empty() {
-            self.shared = space.nonce().to_owned();
+            self.shared = session.nonce().to_owned();
         }
-        match self.space(space.nonce()) {
-            Some(old) => *old = space.replacing(Some(old)),
+        match self.session(session.nonce()) {
+            Some(old) => *old = session.replacing(Some(old)),
             None => {
-                if self.spaces.len() >= NONCES {
-                    self.spaces.pop_front();
+                if self.sessions.len() >= NONCES {
+                    self.sessions.pop_front();
                 }
-                self.spaces.push_back(space);
+                self.sessions.push_back(session);
             }
         }
     }
@@ -89,19 +89,19 @@ const INFO: HeaderName = HeaderName::from_static("authentication-info");
 
 impl Digest {
     fn new(username: SecretRef, password: SecretRef, preemptive: bool) -> Self {
-        Self { username, password, preemptive, spaces: Mutex::default() }
+        Self { username, password, preemptive, sessions: Mutex::default() }
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Arc<Origin>, Known>> {
-        self.spaces.lock().unwrap_or_else(|e| e.into_inner())
+        self.sessions.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    fn remember(&self, origin: &Arc<Origin>, space: Space) {
+    fn remember(&self, origin: &Arc<Origin>, session: DigestSession) {
         let mut known = self.known();
         if known.len() >= SPACES && !known.contains_key(origin) {
             known.clear();
         }
-        known.entry(origin.clone()).or_default().add(space);
+        known.entry(origin.clone()).or_default().add(session);
     }
 
     /// The nonce that a draft was answered with.
@@ -125,7 +125,7 @@ impl Digest {
             return true;
         }
         let (accepted, contended) = match self.known().get_mut(origin) {
-            Some(known) => (known.accepted, known.space(nonce).is_some_and(|space| space.count() > 1)),
+            Some(known) => (known.accepted, known.session(nonce).is_some_and(|session| session.count() > 1)),
             None => (false, false),
         };
         let denied = challenges.iter().any(|challenge| challenge.scheme == "digest" && challenge.get("stale").is_some());
@@ -145,7 +145,7 @@ impl Digest {
         }
         let shared = known.shared.clone();
         if let Some(info) = info
-            && let Some(mut next) = known.space(&shared).map(|space| space.clone())
+            && let Some(mut next) = known.session(&shared).map(|session| session.clone())
         {
             next.learn(info);
             known.shared = next.nonce().to_owned();
@@ -192,16 +192,16 @@ impl Attempt for DigestAttempt {
         }
         let cnonce = round.moment.nonce(NonceKind::Cnonce, random_hex::<16>);
         // The count is taken under the lock: no two requests use the same one with a nonce.
-        let space = {
+        let session = {
             let mut all = scheme.known();
             let Some(known) = all.get_mut(&draft.origin) else { return Ok(Signed::default()) };
             let nonce = self.own.clone().unwrap_or_else(|| known.shared.clone());
-            let Some(space) = known.space(&nonce) else { return Ok(Signed::default()) };
-            space.next(&cnonce)
+            let Some(session) = known.session(&nonce) else { return Ok(Signed::default()) };
+            session.next(&cnonce)
         };
         let (username, password) = (super::prepared(&scheme.username)?, super::prepared(&scheme.password)?);
         let request = digest::Request { method: draft.method.as_str(), target: draft.target.as_str(), body: &draft.body };
-        let text = zeroize::Zeroizing::new(space.answer(username.expose(), password.expose(), &request, &cnonce)?);
+        let text = zeroize::Zeroizing::new(session.answer(username.expose(), password.expose(), &request, &cnonce)?);
         let mut value = HeaderValue::from_bytes(text.as_bytes()).map_err(|_| {
             Failure::new(Cause::Credential, "the digest challenge or user name holds characters that a header cannot carry")
         })?;
@@ -221,7 +221,7 @@ impl Attempt for DigestAttempt {
             return Verdict::Final;
         }
         let challenges = challenge::read(answer.headers, &header::WWW_AUTHENTICATE);
-        let Some(space) = Space::choose(&challenges) else {
+        let Some(session) = DigestSession::choose(&challenges) else {
             let fate = if sent.is_some() { "was refused" } else { "was not sent" };
             return Verdict::Explained(format!("{fate}: {}", unanswerable(answer, &challenges)));
         };
@@ -229,8 +229,8 @@ impl Attempt for DigestAttempt {
             None => true,
             Some(nonce) => scheme.is_excusable(origin, &challenges, nonce, self.own.is_some()),
         };
-        self.own = Some(space.nonce().to_owned());
-        scheme.remember(origin, space);
+        self.own = Some(session.nonce().to_owned());
+        scheme.remember(origin, session);
         if !again {
             scheme.accept(origin, false);
         }

@@ -13,12 +13,12 @@ use super::{
     Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
     covered, fetched, header_value, prepared, scheme_fields,
 };
+use crate::challenge::{self, Challenge};
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::moment::{NonceKind, random_hex};
 use crate::origin::Origin;
-use crate::proof::challenge::{self, Challenge};
 use crate::secret_ref::SecretRef;
 use crate::secrets;
 

@@ -12,11 +12,11 @@ use super::{
     Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
     header_value, scheme_fields,
 };
+use crate::challenge;
+use crate::challenge::gss::{self, Context, Service, Wish};
 use crate::config::{Decode, NEGOTIATE, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
-use crate::proof::challenge;
-use crate::proof::gss::{self, Context, Service, Wish};
 
 pub static SCHEME: Scheme = Scheme {
     name: "negotiate",

@@ -13,12 +13,12 @@ use super::{
     Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
     fetched, header_value, prepared, scheme_fields,
 };
+use crate::challenge;
+use crate::challenge::ntlm::{self, Account, Challenge, NtlmContext};
 use crate::config::{Decode, Node};
 use crate::draft::{Body, Draft};
 use crate::failure::{Cause, Failure};
 use crate::origin::Origin;
-use crate::proof::challenge;
-use crate::proof::ntlm::{self, Account, Challenge, Circumstances};
 use crate::secret_ref::SecretRef;
 use crate::secrets;
 
@@ -104,8 +104,8 @@ impl Ntlm {
         let (user, domain) = ntlm::split_name(username.expose(), self.domain.as_deref());
         let account = Account { user, domain, password: password.expose(), workstation: &self.workstation };
         let service = self.spn.clone().unwrap_or_else(|| format!("HTTP/{}", draft.origin.host));
-        let circumstances = Circumstances::of(round.moment, round.channel_binding, &service)?;
-        Ok(ntlm::authenticate(&account, challenge, &circumstances))
+        let context = NtlmContext::of(round.moment, round.channel_binding, &service)?;
+        Ok(ntlm::authenticate(&account, challenge, &context))
     }
 
     /// What a 401 to the first message leads to; `None`: nothing that a further message could mend.

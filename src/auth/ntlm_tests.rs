@@ -112,7 +112,7 @@ fn integrity_code_channel_binding_and_service_name_are_those_an_independent_serv
         let input = |name: &str| vector["inputs"][name].as_str();
         let ntlm = ntlm("Domain\\User", Some(input("spn").unwrap_or_default()));
         let certificate = input("server_certificate_der_used_for_the_token_hex").map(unhex);
-        assert_eq!(hex(&crate::proof::ntlm::negotiate()), vector["negotiate_message_hex"].as_str().unwrap());
+        assert_eq!(hex(&crate::challenge::ntlm::negotiate()), vector["negotiate_message_hex"].as_str().unwrap());
         let sent = last_message(&ntlm, &vector["challenge_message_hex"], certificate);
         assert_eq!(Some(sent.as_str()), vector["expected"]["header"].as_str(), "{}", vector["id"]);
     }

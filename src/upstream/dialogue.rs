@@ -8,14 +8,14 @@ use http::{HeaderMap, HeaderValue, header};
 use zeroize::Zeroizing;
 
 use super::proxy::Proxy;
+use crate::challenge::digest::{self, DigestSession};
+use crate::challenge::gss;
+use crate::challenge::ntlm::{self, Account, NtlmContext};
+use crate::challenge::{self, Challenge};
 use crate::config::ProxyAuth;
 use crate::draft::Body;
 use crate::failure::{Cause, Failure};
 use crate::moment::{Moment, NonceKind, random_hex};
-use crate::proof::challenge::{self, Challenge};
-use crate::proof::digest::{self, Space};
-use crate::proof::gss;
-use crate::proof::ntlm::{self, Account, Circumstances};
 
 pub struct Dialogue {
     proxy: Arc<Proxy>,
@@ -49,7 +49,7 @@ impl Dialogue {
     pub fn is_unsettled(&self) -> bool {
         let auth = self.proxy.auth();
         let known = self.proxy.known();
-        let told = auth == Some(ProxyAuth::Basic) || (auth == Some(ProxyAuth::Digest) && known.space.is_some());
+        let told = auth == Some(ProxyAuth::Basic) || (auth == Some(ProxyAuth::Digest) && known.session.is_some());
         self.proxy.via().username.is_some() && !(self.authenticated || told || known.silent)
     }
 
@@ -81,9 +81,9 @@ impl Dialogue {
             }
             ProxyAuth::Digest => {
                 let cnonce = Moment::real().nonce(NonceKind::Cnonce, random_hex::<16>);
-                let space = proxy.known().space.as_mut().map(|space| space.next(&cnonce));
+                let session = proxy.known().session.as_mut().map(|session| session.next(&cnonce));
                 let request = digest::Request { method, target, body: &Body::Empty };
-                space.map(|space| space.answer(username, password.expose(), &request, &cnonce)).transpose()?
+                session.map(|session| session.answer(username, password.expose(), &request, &cnonce)).transpose()?
             }
             ProxyAuth::Ntlm => {
                 let (user, domain) = ntlm::split_name(username, proxy.via().domain.as_deref());
@@ -124,8 +124,8 @@ impl Dialogue {
     ) -> Result<Option<Vec<u8>>, Failure> {
         if let Some(challenge) = self.ntlm.take() {
             let service = format!("HTTP/{}", self.proxy.via().host);
-            let circumstances = Circumstances::of(&Moment::real(), certificate, &service)?;
-            return Ok(Some(ntlm::authenticate(account, &challenge, &circumstances)));
+            let context = NtlmContext::of(&Moment::real(), certificate, &service)?;
+            return Ok(Some(ntlm::authenticate(account, &challenge, &context)));
         }
         // A request is only held back where the proxy has shown that it will refuse it.
         if !first && self.proxy.known().auth != Some(ProxyAuth::Ntlm) {
@@ -165,7 +165,7 @@ impl Dialogue {
             Sent::Proof if !renewed => {
                 // With the nonce known, the next connection would begin with an answer that is refused, and give another.
                 let mut known = self.proxy.known();
-                (known.auth, known.space) = (None, None);
+                (known.auth, known.session) = (None, None);
                 drop(known);
                 let what = if self.proxy.via().auth == Some(ProxyAuth::Negotiate) {
                     "the Kerberos ticket"
@@ -184,7 +184,7 @@ impl Dialogue {
         let wanted = wanted.ok_or_else(|| self.not_offered(&offers()))?;
         let mut known = self.proxy.known();
         if wanted == ProxyAuth::Digest {
-            known.space = Space::choose(&challenges).map(|space| space.replacing(known.space.as_ref()));
+            known.session = DigestSession::choose(&challenges).map(|session| session.replacing(known.session.as_ref()));
             self.fresh = true;
         }
         known.auth = Some(wanted);
@@ -236,7 +236,7 @@ fn offered(challenges: &[Challenge], auth: ProxyAuth) -> bool {
     let named = |name: &str| challenges.iter().any(|challenge| challenge.scheme == name);
     match auth {
         ProxyAuth::Basic => named("basic"),
-        ProxyAuth::Digest => Space::choose(challenges).is_some(),
+        ProxyAuth::Digest => DigestSession::choose(challenges).is_some(),
         ProxyAuth::Ntlm => named("ntlm"),
         ProxyAuth::Negotiate => named("negotiate"),
     }

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::{Ground, Policy, Stream};
+use crate::challenge::digest::DigestSession;
 use crate::config::{Alpn, ProxyAuth, Via, ViaScheme};
 use crate::failure::{Cause, Failure};
-use crate::proof::digest::Space;
 use crate::secret::Secret;
 use crate::secret_ref::SecretRef;
 use crate::tls::Problem;
@@ -32,7 +32,7 @@ pub struct Proxy {
 #[derive(Default)]
 pub struct Known {
     pub auth: Option<ProxyAuth>,
-    pub space: Option<Space>,
+    pub session: Option<DigestSession>,
     /// It let a request through without asking.
     pub silent: bool,
     /// When it could not be reached, the last time that was tried.

@@ -22,11 +22,11 @@ use super::{
     Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, covered, fetched,
     header_value, prepared, scheme_fields,
 };
+use crate::challenge;
 use crate::config::{Decode, Fields, Node};
 use crate::draft::{Body, Draft, UNRESERVED};
 use crate::failure::{Cause, Failure};
 use crate::moment::{NonceKind, random_hex};
-use crate::proof::challenge;
 use crate::secret::Secret;
 use crate::secret_ref::SecretRef;
 use crate::secrets;

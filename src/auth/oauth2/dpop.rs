@@ -11,10 +11,10 @@ use http::{HeaderMap, HeaderName, Method};
 use serde_json::{Map, Value as Json};
 
 use crate::auth::jose::{Key, Signer, base64url};
+use crate::challenge::Challenge;
 use crate::failure::{Cause, Failure};
 use crate::moment::{Moment, NonceKind, random_hex};
 use crate::origin::Origin;
-use crate::proof::challenge::Challenge;
 use crate::secret::Secret;
 
 pub const PROOF: HeaderName = HeaderName::from_static("dpop");

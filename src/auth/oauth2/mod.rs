@@ -23,10 +23,10 @@ use super::{
     Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Signed, Spot, Verdict,
     header_value,
 };
+use crate::challenge::{self, Challenge};
 use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
-use crate::proof::challenge::{self, Challenge};
 use crate::secret::Secret;
 
 pub use self::answer::Token;

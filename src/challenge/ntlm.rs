@@ -103,7 +103,7 @@ pub fn split_name<'a>(name: &'a str, domain: Option<&'a str>) -> (&'a str, &'a s
 }
 
 /// What the last message is made of besides account and challenge.
-pub struct Circumstances<'a> {
+pub struct NtlmContext<'a> {
     /// 100 ns since 1601; the server's own time goes before it.
     pub filetime: u64,
     pub client_challenge: [u8; 8],
@@ -114,7 +114,7 @@ pub struct Circumstances<'a> {
     pub service: &'a str,
 }
 
-impl<'a> Circumstances<'a> {
+impl<'a> NtlmContext<'a> {
     /// Those of this moment, on a connection where the server showed `certificate` (DER; `None`: in clear).
     ///
     /// # Errors
@@ -155,7 +155,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// The last message (MS-NLMP 2.2.1.3, computed as 3.3.2 and 3.1.5.1.2 say) to `challenge`, which answered [`negotiate`].
-pub fn authenticate(account: &Account<'_>, challenge: &Challenge, given: &Circumstances<'_>) -> Vec<u8> {
+pub fn authenticate(account: &Account<'_>, challenge: &Challenge, given: &NtlmContext<'_>) -> Vec<u8> {
     let key = nt_key(account);
     let timestamp = challenge.timestamp();
     let temp = temp(given, timestamp, &target_info(challenge, given));
@@ -210,13 +210,13 @@ fn assemble(flags: u32, with_mic: bool, payloads: &[Vec<u8>; 6]) -> Vec<u8> {
 }
 
 /// `temp` of MS-NLMP 3.3.2.
-fn temp(given: &Circumstances<'_>, timestamp: Option<[u8; 8]>, target_info: &[u8]) -> Vec<u8> {
+fn temp(given: &NtlmContext<'_>, timestamp: Option<[u8; 8]>, target_info: &[u8]) -> Vec<u8> {
     let time = timestamp.unwrap_or(given.filetime.to_le_bytes());
     [&[1, 1, 0, 0, 0, 0, 0, 0], &time[..], &given.client_challenge, &[0; 4], target_info, &[0; 4]].concat()
 }
 
 /// The server's pairs and ours, with the end.
-fn target_info(challenge: &Challenge, given: &Circumstances<'_>) -> Vec<u8> {
+fn target_info(challenge: &Challenge, given: &NtlmContext<'_>) -> Vec<u8> {
     let mut pairs = challenge.pairs.clone();
     pairs.retain(|(kind, _)| !matches!(*kind, AV_FLAGS | AV_CHANNEL_BINDINGS | AV_TARGET_NAME));
     if challenge.timestamp().is_some() {
@@ -331,7 +331,7 @@ mod tests {
             let message = [&SIGNATURE[..], &2u32.to_le_bytes(), &tail].concat();
             if let Ok(challenge) = Challenge::parse(&message) {
                 let account = Account { user: "u", domain: "d", password: "p", workstation: "" };
-                let given = Circumstances { filetime: 0, client_challenge: [0; 8], session_key: [0; 16], binding: None, service: "" };
+                let given = NtlmContext { filetime: 0, client_challenge: [0; 8], session_key: [0; 16], binding: None, service: "" };
                 prop_assert!(authenticate(&account, &challenge, &given).len() > 72);
             }
         }

@@ -6,13 +6,13 @@ use aws_lc_rs::digest as sha;
 use md5::{Digest as _, Md5};
 use percent_encoding::utf8_percent_encode;
 
-use super::challenge::{self, Challenge};
+use super::Challenge;
 use crate::draft::{Body, UNRESERVED};
 use crate::failure::{Cause, Failure};
 
 /// A protection space: the last challenge (RFC 7616 §3.3) as the server spelt it, and how often it was answered.
 #[derive(Clone)]
-pub struct Space {
+pub struct DigestSession {
     realm: String,
     nonce: String,
     opaque: Option<String>,
@@ -113,13 +113,13 @@ fn sha_of(algorithm: &'static sha::Algorithm, parts: &[&[u8]]) -> Vec<u8> {
     hash.finish().as_ref().to_vec()
 }
 
-impl Space {
+impl DigestSession {
     /// The strongest Digest challenge that is understood (RFC 7616 §3.7: the client chooses).
     pub fn choose(challenges: &[Challenge]) -> Option<Self> {
         let mut best: Option<Self> = None;
-        for space in challenges.iter().filter(|challenge| challenge.scheme == "digest").filter_map(Self::read) {
-            if best.as_ref().is_none_or(|best| space.algorithm.hash > best.algorithm.hash) {
-                best = Some(space);
+        for session in challenges.iter().filter(|challenge| challenge.scheme == "digest").filter_map(Self::read) {
+            if best.as_ref().is_none_or(|best| session.algorithm.hash > best.algorithm.hash) {
+                best = Some(session);
             }
         }
         best
@@ -175,7 +175,7 @@ impl Space {
         self
     }
 
-    /// The space for the next request: the count is one higher, and with it no answer is given twice.
+    /// The session for the next request: the count is one higher, and with it no answer is given twice.
     pub fn next(&mut self, cnonce: &str) -> Self {
         self.count = self.count.saturating_add(1);
         self.session_cnonce.get_or_insert_with(|| cnonce.to_owned());
@@ -184,7 +184,7 @@ impl Space {
 
     /// `nextnonce` of an `Authentication-Info` field (RFC 7616 §3.5): the server wants the next request to use it.
     pub fn learn(&mut self, info: &str) {
-        if let Some(next) = challenge::info(info).get("nextnonce")
+        if let Some(next) = super::info(info).get("nextnonce")
             && next != self.nonce
         {
             self.nonce = next.to_owned();

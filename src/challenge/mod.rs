@@ -1,5 +1,14 @@
-//! `WWW-Authenticate` (RFC 9110 §11.6.1), read as servers write it: several challenges in one field,
-//! schemes and parameter names in any case, values quoted or not, stray commas. Hostile input is bounded.
+//! Answers to challenges, pure: how challenges are read, what Digest computes, the messages of NTLM, what binds
+//! them to a TLS connection. `auth` proves the user to origins with them, `upstream` to proxies.
+//!
+//! Here: `WWW-Authenticate` (RFC 9110 §11.6.1), read as servers write it: several challenges in one field, schemes and
+//! parameter names in any case, values quoted or not, stray commas. Hostile input is bounded.
+
+pub mod binding;
+pub mod digest;
+#[cfg_attr(not(feature = "negotiate"), path = "gss_absent.rs")]
+pub mod gss;
+pub mod ntlm;
 
 use http::HeaderMap;
 use http::header::HeaderName;
