@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::oauth2::{Session, Sessions};
 use super::{Answer, Attempt, Authorizer, Making, Round, Scheme, Signed, Verdict};
-use crate::config::{Decode, Report, Scope, UpstreamProxy, yaml};
+use crate::config::{AuthType, Decode, Report, Scope, UpstreamProxy, yaml};
 use crate::cookie::Jars;
 use crate::draft::{Body, Draft, Held};
 use crate::failure::Failure;
@@ -40,7 +40,7 @@ pub fn build_with(scheme: &Scheme, settings: &str) -> (Option<Arc<dyn Authorizer
 
 /// All that comes of it: the scheme, its session, and the report.
 pub fn built(scheme: &Scheme, settings: &str) -> (Option<Arc<dyn Authorizer>>, Option<Arc<Session>>, String) {
-    let mut report = Report::of_settings(scheme.into());
+    let mut report = Report::of(AuthType::from(scheme).alone());
     let file = report.add_file("test.yaml".into(), settings.to_owned());
     let document = yaml::parse(settings, file).unwrap_or_else(|wrong| panic!("{settings}: {}", wrong.message));
     let scope = Scope { bases: vec![std::env::current_dir().unwrap()], bound: 1 << 20, ..Scope::default() };

@@ -123,10 +123,9 @@ fn shape(of: Shape) -> Value {
             json!({ "type": "object", "additionalProperties": shape(*one) })
         }
         Shape::OneOf(shapes) => json!({ "anyOf": shapes.iter().map(|one| shape(*one)).collect::<Vec<_>>() }),
-        Shape::Credential => json!({ "$ref": "#/$defs/credential" }),
-        Shape::Rule => json!({ "$ref": "#/$defs/rule" }),
-        Shape::Root => json!({ "$ref": "#" }),
-        Shape::Limits => limits(),
+        Shape::Defined("configuration") => json!({ "$ref": "#" }),
+        Shape::Defined("limits") => limits(),
+        Shape::Defined(name) => json!({ "$ref": format!("#/$defs/{name}") }),
         Shape::Json => json!({}),
         Shape::Text
         | Shape::Plain

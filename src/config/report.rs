@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Value as Json, json};
 
-use super::shape::AuthType;
+use super::shape::Schema;
 use super::shown::forms::Known;
 use super::shown::{Page, Sought, Unspoken};
 use super::yaml;
@@ -49,10 +49,8 @@ pub struct Report {
     files: Vec<(PathBuf, String)>,
     /// The same files, as far as they may be shown.
     pages: Vec<Page>,
-    /// Whose settings are known.
-    types: Vec<AuthType>,
-    /// The files are the settings of this type and no configuration.
-    settings: Option<AuthType>,
+    /// What the files may hold.
+    schema: Schema,
     known: OnceLock<Known>,
     withheld: Unspoken,
 }
@@ -63,14 +61,9 @@ const SHOWN: usize = 50;
 const LISTED: usize = 200;
 
 impl Report {
-    /// For a configuration whose auth types are these.
-    pub fn of(types: &[AuthType]) -> Self {
-        Self { types: types.to_vec(), ..Self::default() }
-    }
-
-    /// For a text that is the settings of one auth type.
-    pub fn of_settings(kind: AuthType) -> Self {
-        Self { types: vec![kind], settings: Some(kind), ..Self::default() }
+    /// For documents of this schema.
+    pub fn of(schema: Schema) -> Self {
+        Self { schema, ..Self::default() }
     }
 
     /// From now on this text, which came from what is written as `origin`, is in no message.
@@ -80,8 +73,8 @@ impl Report {
 
     fn known(&self) -> &Known {
         self.known.get_or_init(|| {
-            let mut known = Known::new(&self.types);
-            known.names.extend(self.pages.iter().flat_map(Page::names));
+            let mut known = Known::new(&self.schema);
+            known.names.extend(self.pages.iter().flat_map(|page| page.names(self.schema.naming)));
             known
         })
     }
@@ -93,7 +86,7 @@ impl Report {
 
     /// What may not stand in a message.
     fn sought(&self) -> Sought<'_> {
-        let hidden = self.pages.iter().flat_map(|page| page.hidden(&self.types, self.settings, self.known()));
+        let hidden = self.pages.iter().flat_map(|page| page.hidden(&self.schema, self.known()));
         self.withheld.with(hidden.map(String::as_str))
     }
 
@@ -153,10 +146,10 @@ impl Report {
         Some((path, line, column))
     }
 
-    /// Short names for many places of rules, as `gatepass.yaml:16`. One reading each would make a large
-    /// file slow, so beyond a few the lines of the block list `rules:` are counted instead; what cannot
-    /// be counted is named by its number.
-    pub fn labels(&self, places: &[Place]) -> Vec<String> {
+    /// Short names for the places of all items of the root's list `key`, as `gatepass.yaml:16`. One reading each would make
+    /// a large file slow, so beyond a few the lines of the block list are counted instead; what cannot be counted is named
+    /// by its number.
+    pub fn labels(&self, key: &str, places: &[Place]) -> Vec<String> {
         let few = places.len() <= 64;
         let name = |file: u16| {
             self.files
@@ -178,13 +171,13 @@ impl Report {
                 self.locate(*place).map(|(_, line, _)| line)
             } else {
                 self.files.get(at).and_then(|(_, text)| {
-                    let lines = counted[at].get_or_insert_with(|| rule_lines(text, total(place.file)));
+                    let lines = counted[at].get_or_insert_with(|| item_lines(key, text, total(place.file)));
                     lines.get(n).copied()
                 })
             };
             labels.push(match line {
                 Some(line) => format!("{}:{line}", name(place.file)),
-                None => format!("{} rules[{n}]", name(place.file)),
+                None => format!("{} {key}[{n}]", name(place.file)),
             });
         }
         labels
@@ -272,7 +265,7 @@ impl Report {
             let margin = " ".repeat(number.len());
             let bar = paint("1;34", "|");
             let _ = writeln!(text, "{margin}{} {}:{line}:{column}", paint("1;34", "-->"), self.location(path));
-            let (shown, caret) = page.line((line, column), &self.types, self.settings, self.known());
+            let (shown, caret) = page.line((line, column), &self.schema, self.known());
             let _ = writeln!(text, "{margin} {bar}\n{} {bar} {shown}", paint("1;34", &number));
             let _ = writeln!(text, "{margin} {bar} {}{}", " ".repeat(caret), paint("1;31", "^"));
         }
@@ -327,8 +320,8 @@ impl Diagnostic {
     }
 }
 
-/// Lines on which the items of a block list `rules:` begin; none unless there are exactly `wanted`.
-fn rule_lines(text: &str, wanted: usize) -> Vec<usize> {
+/// Lines on which the items of the root's block list `key` begin; none unless there are exactly `wanted`.
+fn item_lines(key: &str, text: &str, wanted: usize) -> Vec<usize> {
     let mut lines = Vec::new();
     let mut indent = None;
     let mut inside = false;
@@ -336,7 +329,7 @@ fn rule_lines(text: &str, wanted: usize) -> Vec<usize> {
         let body = line.trim_start_matches(' ');
         let depth = line.len() - body.len();
         if depth == 0 && !body.is_empty() && !body.starts_with(['#', '-']) {
-            inside = body.starts_with("rules:");
+            inside = body.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'));
             continue;
         }
         if inside && body.starts_with('-') && *indent.get_or_insert(depth) == depth {
@@ -360,11 +353,11 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_rules_are_counted_only_when_they_can_be() {
+    fn lines_of_items_are_counted_only_when_they_can_be() {
         let text = "listen: x\nrules:\n  # first\n  - host: a\n    path:\n      - /b\n  - host: c\nlog: {}\n";
-        assert_eq!(rule_lines(text, 2), [4, 7]);
-        assert!(rule_lines(text, 3).is_empty());
-        assert!(rule_lines("{\"rules\": [{}]}", 1).is_empty());
+        assert_eq!(item_lines("rules", text, 2), [4, 7]);
+        assert!(item_lines("rules", text, 3).is_empty());
+        assert!(item_lines("rules", "{\"rules\": [{}]}", 1).is_empty());
     }
 
     #[test]

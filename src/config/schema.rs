@@ -1,8 +1,53 @@
 //! Every key of the configuration, once: what `decode` accepts, what the JSON Schema says, what `docs/config.md` tells and
 //! what of a value may be shown come from these tables.
 
+use std::collections::BTreeMap;
+
 pub use super::describe::{reference, schema};
-pub use super::shape::{AuthType, Field, Setting, Shape, f, names};
+pub use super::shape::{Definition, Field, SECRET, Schema, Shape, f, names};
+use crate::limits::Limits;
+
+/// One setting of an auth type: name, shape, default or "required", meaning.
+pub type Setting = (&'static str, Shape, &'static str, &'static str);
+
+/// A type of credential, as the schema, the docs and the display of mistakes need it.
+#[derive(Clone, Copy)]
+pub struct AuthType {
+    pub name: &'static str,
+    pub doc: &'static str,
+    /// What may stand directly behind its name, instead of a map of settings.
+    pub short: Option<Shape>,
+    pub settings: &'static [Setting],
+}
+
+/// All tables together: what a mistake may show of a configuration with these auth types.
+pub fn tables(types: &[AuthType]) -> Schema {
+    let mut definitions: BTreeMap<_, _> = types.iter().map(|kind| (kind.name, kind.definition())).collect();
+    let credential = Definition { short: None, keys: types.iter().map(|kind| (kind.name, Shape::Defined(kind.name))).collect() };
+    let mut rule = Definition::of(RULE);
+    rule.keys.extend(credential.keys.iter().copied());
+    let limits = Limits::table().into_iter().map(|(name, ..)| (name, Shape::Time)).collect();
+    definitions.insert("credential", credential);
+    definitions.insert("rule", rule);
+    definitions.insert("limits", Definition { short: None, keys: limits });
+    definitions.insert("configuration", Definition::of(TOP));
+    Schema {
+        root: Shape::Defined("configuration"),
+        definitions,
+        naming: &["credentials", "client_certificates", "ca_bundles", "profiles"],
+    }
+}
+
+impl AuthType {
+    fn definition(&self) -> Definition {
+        Definition { short: self.short, keys: self.settings.iter().map(|(name, shape, ..)| (*name, *shape)).collect() }
+    }
+
+    /// For a text that is the settings of this type and no configuration.
+    pub fn alone(self) -> Schema {
+        Schema { root: Shape::Defined(self.name), ..tables(&[self]) }
+    }
+}
 
 /// A CA bundle where it is named or written: a name, a file, a list of files, or a map.
 pub const BUNDLES: &[Shape] = &[Shape::Many(&Shape::Certificate), Shape::Name, Shape::Block(BUNDLE)];
@@ -11,7 +56,7 @@ pub const CERTIFICATES: &[Shape] = &[Shape::Name, Shape::Block(CERTIFICATE)];
 /// `env`, `none`, a URL, or a map.
 pub const PROXIES: &[Shape] = &[Shape::Words(&["env", "none"]), Shape::Url, Shape::Block(PROXY)];
 /// A credential's name, or a map of one type.
-pub const CREDENTIALS: &[Shape] = &[Shape::Name, Shape::Credential];
+pub const CREDENTIALS: &[Shape] = &[Shape::Name, Shape::Defined("credential")];
 
 pub const TOP: &[Field] = &[
     f("version", Shape::Number, "version of this format; 1"),
@@ -34,7 +79,7 @@ pub const TOP: &[Field] = &[
     ),
     f("include", Shape::Many(&Shape::File), "further files, read before this one"),
     f("vars", Shape::Names(&Shape::Text), "variables, used as ${name} or {{name}}"),
-    f("credentials", Shape::Names(&Shape::Credential), "credentials by name; each has exactly one type"),
+    f("credentials", Shape::Names(&Shape::Defined("credential")), "credentials by name; each has exactly one type"),
     f("client_certificates", Shape::Names(&Shape::Block(CERTIFICATE)), "client certificates by name"),
     f(
         "ca_bundles",
@@ -43,12 +88,12 @@ pub const TOP: &[Field] = &[
     ),
     f(
         "rules",
-        Shape::List(&Shape::Rule),
+        Shape::List(&Shape::Defined("rule")),
         "read top to bottom; every matching rule applies, and the later one wins in each thing it says",
     ),
     f(
         "profiles",
-        Shape::Names(&Shape::Root),
+        Shape::Names(&Shape::Defined("configuration")),
         "names to further settings, laid over with --profile NAME; their rules are appended",
     ),
     f("ca", Shape::Block(CA), "the interception CA; made on first start in the data folder unless said otherwise"),
@@ -58,7 +103,7 @@ pub const TOP: &[Field] = &[
         "`/live`, `/ready` and `/metrics` on an address of their own; beyond loopback they answer to any name",
     ),
     f("log", Shape::Block(LOG), "what is logged"),
-    f("limits", Shape::Limits, "bounds"),
+    f("limits", Shape::Defined("limits"), "bounds"),
     f("egress", Shape::Block(EGRESS), "addresses that are never dialled"),
 ];
 
@@ -273,14 +318,33 @@ pub const PROXY: &[Field] = &[
     f("no_proxy", Shape::Many(&Shape::Host), "hosts that are reached without it"),
 ];
 
-/// The forms of a SECRET besides plain text.
-pub const SECRET: &[Field] = &[
-    f("env", Shape::Variable, "an environment variable"),
-    f("file", Shape::File, "a file; its final line break is cut"),
-    f("exec", Shape::Command, "a program and its arguments, run without a shell when the secret is first needed"),
-    f("keyring", Shape::Plain, "SERVICE/USER of an entry of the system's keyring"),
-    f("ttl", Shape::Time, "with `exec` or `keyring`: how long the output is kept (10m)"),
-    f("timeout", Shape::Time, "with `exec` or `keyring`: how long one run may take"),
-    f("format", Shape::Words(&["raw", "json"]), "with `exec`: raw (the default), or json for one member of the output"),
-    f("field", Shape::Plain, "with `exec`: the member that holds the secret, as in .token"),
-];
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(shape: Shape, schema: &Schema) {
+        match shape {
+            Shape::Defined(name) => assert!(schema.definition(name).is_some(), "{name}"),
+            Shape::Block(fields) => fields.iter().for_each(|field| check(field.shape, schema)),
+            Shape::OneOf(shapes) => shapes.iter().for_each(|one| check(*one, schema)),
+            Shape::Many(one) | Shape::List(one) | Shape::Names(one) | Shape::Fields(one) | Shape::Map(one) => check(*one, schema),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn what_a_shape_speaks_of_by_name_is_defined() {
+        let schema = tables(&crate::auth::types());
+        check(schema.root, &schema);
+        for definition in schema.definitions.values() {
+            definition.short.into_iter().for_each(|short| check(short, &schema));
+            definition.keys.iter().for_each(|(_, shape)| check(*shape, &schema));
+        }
+    }
+
+    #[test]
+    fn no_auth_type_is_called_like_another_definition() {
+        let types = crate::auth::types();
+        assert_eq!(tables(&types).definitions.len(), types.len() + 4);
+    }
+}

@@ -1,6 +1,8 @@
 //! What the value of a key may be. From a key's shape follow what its reader accepts, what the JSON Schema says, and
 //! what of it may be shown when a mistake is told: only what is declared harmless here.
 
+use std::collections::BTreeMap;
+
 /// One key.
 pub struct Field {
     pub name: &'static str,
@@ -8,17 +10,46 @@ pub struct Field {
     pub doc: &'static str,
 }
 
-/// One setting of an auth type: name, shape, default or "required", meaning.
-pub type Setting = (&'static str, Shape, &'static str, &'static str);
+/// What a document may hold: the shape of the whole, and what its shapes speak of by name.
+#[derive(Clone)]
+pub struct Schema {
+    pub root: Shape,
+    pub definitions: BTreeMap<&'static str, Definition>,
+    /// Keys of the root behind which stand maps of names that the document gives to things, for [`Shape::Name`].
+    pub naming: &'static [&'static str],
+}
 
-/// A type of credential, as the schema, the docs and the display of mistakes need it.
-#[derive(Clone, Copy)]
-pub struct AuthType {
-    pub name: &'static str,
-    pub doc: &'static str,
-    /// What may stand directly behind its name, instead of a map of settings.
+/// A map of known keys.
+#[derive(Clone, Default)]
+pub struct Definition {
+    /// What may stand instead of the map.
     pub short: Option<Shape>,
-    pub settings: &'static [Setting],
+    /// The keys, and what may stand behind each; of a key given twice the first counts.
+    pub keys: Vec<(&'static str, Shape)>,
+}
+
+impl Schema {
+    /// Of a document whose shape needs no definition.
+    pub fn of(root: Shape) -> Self {
+        Self { root, definitions: BTreeMap::new(), naming: &[] }
+    }
+
+    pub fn definition(&self, name: &str) -> Option<&Definition> {
+        self.definitions.get(name)
+    }
+}
+
+impl Default for Schema {
+    /// Nothing is known of the document.
+    fn default() -> Self {
+        Self::of(Shape::Json)
+    }
+}
+
+impl Definition {
+    pub fn of(fields: &[Field]) -> Self {
+        Self { short: None, keys: fields.iter().map(|field| (field.name, field.shape)).collect() }
+    }
 }
 
 /// What a value may be.
@@ -79,12 +110,8 @@ pub enum Shape {
     /// A map whose keys nothing is known of; they may be personal, or secret.
     Map(&'static Shape),
     OneOf(&'static [Shape]),
-    /// A map of exactly one auth type to its settings.
-    Credential,
-    Rule,
-    Limits,
-    /// A further configuration.
-    Root,
+    /// What the schema defines under this name.
+    Defined(&'static str),
     /// Anything that JSON can say.
     Json,
 }
@@ -96,3 +123,15 @@ pub const fn f(name: &'static str, shape: Shape, doc: &'static str) -> Field {
 pub fn names(fields: &'static [Field]) -> Vec<&'static str> {
     fields.iter().map(|field| field.name).collect()
 }
+
+/// The forms of a SECRET besides plain text.
+pub const SECRET: &[Field] = &[
+    f("env", Shape::Variable, "an environment variable"),
+    f("file", Shape::File, "a file; its final line break is cut"),
+    f("exec", Shape::Command, "a program and its arguments, run without a shell when the secret is first needed"),
+    f("keyring", Shape::Plain, "SERVICE/USER of an entry of the system's keyring"),
+    f("ttl", Shape::Time, "with `exec` or `keyring`: how long the output is kept (10m)"),
+    f("timeout", Shape::Time, "with `exec` or `keyring`: how long one run may take"),
+    f("format", Shape::Words(&["raw", "json"]), "with `exec`: raw (the default), or json for one member of the output"),
+    f("field", Shape::Plain, "with `exec`: the member that holds the secret, as in .token"),
+];

@@ -89,7 +89,7 @@ pub async fn build(
         credentials.extend(builder.authorizer(credential, None).map(|bound| (name.clone(), bound)));
     }
     let places: Vec<Place> = config.rules.iter().map(|rule| rule.place).collect();
-    let labels = builder.report.labels(&places);
+    let labels = builder.report.labels("rules", &places);
     let mut rules = Vec::with_capacity(config.rules.len());
     for (rule, label) in config.rules.into_iter().zip(labels) {
         rules.push(builder.rule(rule, label.into()).await);

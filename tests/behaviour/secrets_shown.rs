@@ -172,11 +172,11 @@ impl Maker<'_> {
                 let user = self.mark();
                 Tree::Map(vec![(user, self.value(*one, depth + 1))])
             }
-            Shape::Credential => {
+            Shape::Defined("credential") => {
                 let (name, settings) = self.credential(depth);
                 Tree::Map(vec![(name, settings)])
             }
-            Shape::Rule => {
+            Shape::Defined("rule") => {
                 let mut fields = self.few(RULE.iter().map(|field| (field.name, field.shape)).collect(), depth);
                 fields.insert(0, ("host".to_owned(), Tree::Text("api.example.com".to_owned())));
                 fields.dedup_by(|a, b| a.0 == b.0);
@@ -185,8 +185,8 @@ impl Maker<'_> {
                 }
                 Tree::Map(fields)
             }
-            Shape::Limits => Tree::Map(vec![("connect".to_owned(), Tree::Text("5s".to_owned()))]),
-            Shape::Root => Tree::Map(Vec::new()),
+            Shape::Defined("limits") => Tree::Map(vec![("connect".to_owned(), Tree::Text("5s".to_owned()))]),
+            Shape::Defined("configuration") => Tree::Map(Vec::new()),
             plain => self.harmless(plain),
         }
     }
@@ -220,10 +220,10 @@ impl Maker<'_> {
         let mut entries = if self.dice.one_in(2) { self.few(top, 2) } else { Vec::new() };
         if self.dice.one_in(2) {
             let name = if self.dice.one_in(8) { self.mark() } else { "pay".to_owned() };
-            let credential = self.value(Shape::Credential, 1);
+            let credential = self.value(Shape::Defined("credential"), 1);
             entries.push(("credentials".to_owned(), Tree::Map(vec![(name, credential)])));
         }
-        entries.push(("rules".to_owned(), self.value(Shape::List(&Shape::Rule), 0)));
+        entries.push(("rules".to_owned(), self.value(Shape::List(&Shape::Defined("rule")), 0)));
         for _ in 0..self.dice.below(3) {
             self.damage(&mut entries);
         }

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::config::{AuthType, Shape, yaml};
+use crate::config::shape::{Schema, Shape};
+use crate::config::yaml;
 
 const PEM: &str =
     "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF\n-----END PRIVATE KEY-----\n";
 
 /// What `key_text` makes of a setting, with `K` set; and the report.
 fn key(setting: &str, k: &str) -> (Option<Secret>, String) {
-    let mut report = Report::of_settings(AuthType { name: "key", doc: "", short: Some(Shape::Key), settings: &[] });
+    let mut report = Report::of(Schema::of(Shape::Key));
     let file = report.add_file("test.yaml".into(), setting.to_owned());
     let node = yaml::parse(setting, file).ok().unwrap().root;
     let env = BTreeMap::from([("K".to_owned(), k.to_owned())]);

@@ -66,7 +66,7 @@ pub struct Loaded {
 /// Reads everything and reports every mistake.
 pub fn load(request: &Request) -> Loaded {
     let mut loader = Loader {
-        report: Report::of(&request.auth_types),
+        report: Report::of(schema::tables(&request.auth_types)),
         scope: Scope {
             env: request.env.clone(),
             bound: Limits::default().file,

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::schema::{RULE, SECRET, Shape, TOP};
-use crate::config::shape::{AuthType, Field};
+use crate::config::shape::{Field, SECRET, Schema, Shape};
 
-/// The words that may always be shown: keys, auth types, settings and the words that values may be; and the names that
-/// the configuration itself gives to things.
+/// The words that may always be shown: keys and the words that values may be; and the names that the document itself gives
+/// to things.
 #[derive(Default)]
 pub struct Known {
     pub words: BTreeSet<&'static str>,
@@ -14,19 +13,16 @@ pub struct Known {
 }
 
 impl Known {
-    pub fn new(types: &[AuthType]) -> Self {
+    pub fn new(schema: &Schema) -> Self {
         let mut known = Self::default();
-        known.block(TOP);
         known.block(SECRET);
-        known.shape(Shape::Rule);
-        for kind in types {
-            known.words.insert(kind.name);
-            kind.settings.iter().for_each(|(name, shape, ..)| {
-                known.words.insert(name);
+        known.shape(schema.root);
+        for definition in schema.definitions.values() {
+            for (key, shape) in &definition.keys {
+                known.words.insert(key);
                 known.shape(*shape);
-            });
+            }
         }
-        known.words.extend(crate::limits::Limits::table().iter().map(|(name, ..)| *name));
         known.words.extend(["none", "true", "false", "yes", "no", "on", "off", "any", "null", "<<"]);
         known
     }
@@ -44,7 +40,6 @@ impl Known {
             Shape::Many(one) | Shape::List(one) | Shape::Names(one) | Shape::Fields(one) | Shape::Map(one) => self.shape(*one),
             Shape::OneOf(shapes) => shapes.iter().for_each(|one| self.shape(*one)),
             Shape::Block(fields) => self.block(fields),
-            Shape::Rule => self.block(RULE),
             _ => {}
         }
     }
@@ -119,10 +114,7 @@ pub fn is_harmless(shape: Shape, text: &str, known: &Known) -> bool {
         | Shape::Names(_)
         | Shape::Fields(_)
         | Shape::Map(_)
-        | Shape::Credential
-        | Shape::Rule
-        | Shape::Limits
-        | Shape::Root => text.is_empty(),
+        | Shape::Defined(_) => text.is_empty(),
     }
 }
 
@@ -303,7 +295,7 @@ mod tests {
 
     #[test]
     fn what_looks_like_what_it_should_be_is_harmless_and_what_does_not_is_not() {
-        let mut known = Known::new(&[]);
+        let mut known = Known::default();
         known.names.insert("payments".to_owned());
         let good = [
             (Shape::Host, "*.corp.example.com"),

@@ -1,10 +1,9 @@
-//! What of a document may be shown: every scalar is judged by the shape that the schema, or the auth type's own table,
-//! declares for its place; where none is declared, it is not shown.
+//! What of a document may be shown: every scalar is judged by the shape that the schema declares for its place; where none
+//! is declared, it is not shown.
 
 use super::forms::{self, Known};
 use super::scalars::{Found, Spot};
-use crate::config::schema::{RULE, SECRET, Shape, TOP};
-use crate::config::shape::{AuthType, Field};
+use crate::config::shape::{Definition, Field, SECRET, Schema, Shape};
 
 /// One scalar of a text.
 pub struct Judged {
@@ -14,7 +13,7 @@ pub struct Judged {
 }
 
 pub struct Judge<'a> {
-    types: &'a [AuthType],
+    schema: &'a Schema,
     known: &'a Known,
     scalars: Vec<Judged>,
     hidden: Vec<String>,
@@ -25,31 +24,14 @@ pub struct Judge<'a> {
 enum Declared {
     Nothing,
     Of(Shape),
-    /// The settings of this auth type.
-    Type(AuthType),
-}
-
-impl Declared {
-    /// For the items of a list in its place.
-    fn item(self) -> Self {
-        match self {
-            Self::Of(Shape::Many(one) | Shape::List(one)) => Self::Of(*one),
-            Self::Of(Shape::OneOf(shapes)) => {
-                let many = shapes.iter().find(|one| matches!(one, Shape::Many(_) | Shape::List(_)));
-                many.map_or(Self::Nothing, |many| Self::Of(*many).item())
-            }
-            Self::Type(AuthType { short: Some(short), .. }) => Self::Of(short).item(),
-            _ => Self::Nothing,
-        }
-    }
 }
 
 impl Judge<'_> {
     /// The scalars of a document in order, each once, shown only where every alias of it may be; and the texts that are not
     /// shown.
-    pub fn of(root: &Spot, types: &[AuthType], of: Option<AuthType>, known: &Known) -> (Vec<Judged>, Vec<String>) {
-        let mut judge = Judge { types, known, scalars: Vec::new(), hidden: Vec::new() };
-        judge.value(root, of.map_or(Declared::Of(Shape::Root), Declared::Type));
+    pub fn of(root: &Spot, schema: &Schema, known: &Known) -> (Vec<Judged>, Vec<String>) {
+        let mut judge = Judge { schema, known, scalars: Vec::new(), hidden: Vec::new() };
+        judge.value(root, Declared::Of(schema.root));
         let Judge { mut scalars, mut hidden, .. } = judge;
         scalars.sort_by_key(|scalar| (scalar.span, scalar.shown));
         scalars.dedup_by_key(|scalar| scalar.span);
@@ -71,19 +53,16 @@ impl Judge<'_> {
         match &spot.value {
             Found::Null => self.scalar(spot, "", true),
             Found::Scalar(text) => {
-                let shape = match declared {
-                    Declared::Of(shape) | Declared::Type(AuthType { short: Some(shape), .. }) => shape,
-                    // As of a secret, a reference alone is shown.
-                    Declared::Nothing | Declared::Type(_) => Shape::Secret,
-                };
+                // As of a secret, a reference alone is shown.
+                let shape = self.shape(declared).unwrap_or(Shape::Secret);
                 self.scalar(spot, text, forms::is_harmless(shape, text, self.known));
             }
-            Found::List(items) => match declared {
-                Declared::Of(Shape::Command) | Declared::Type(AuthType { short: Some(Shape::Command), .. }) => {
+            Found::List(items) => match self.shape(declared) {
+                Some(Shape::Command) => {
                     let shape = |n: usize| if n == 0 { Shape::Command } else { Shape::Argument };
                     items.iter().enumerate().for_each(|(n, item)| self.value(item, Declared::Of(shape(n))));
                 }
-                _ => items.iter().for_each(|item| self.value(item, declared.item())),
+                _ => items.iter().for_each(|item| self.value(item, self.item(declared))),
             },
             Found::Map(entries) => {
                 for (key, value) in entries {
@@ -111,18 +90,10 @@ impl Judge<'_> {
         match declared {
             _ if key == "<<" => (true, declared),
             Declared::Nothing => (self.is_key(key), Declared::Nothing),
-            Declared::Type(kind) => match kind.settings.iter().find(|(name, ..)| *name == key) {
-                Some((_, shape, ..)) => (true, of(*shape)),
-                None => kind.short.map_or((self.is_key(key), Declared::Nothing), |short| self.entry(key, of(short))),
-            },
             Declared::Of(shape) => match shape {
-                Shape::Root => self.of_block(key, TOP),
+                Shape::Defined(name) => self.of_definition(key, name),
                 Shape::Block(fields) => self.of_block(key, fields),
                 Shape::Secret | Shape::Key => self.of_block(key, SECRET),
-                Shape::Credential => self.of_type(key),
-                Shape::Rule if RULE.iter().any(|field| field.name == key) => self.of_block(key, RULE),
-                Shape::Rule => self.of_type(key),
-                Shape::Limits if self.known.words.contains(key) => (true, of(Shape::Time)),
                 Shape::Names(one) => (forms::is_given_name(key) || self.known.is_name(key), of(*one)),
                 Shape::Fields(one) => (forms::is_header(key) || forms::is_key_word(key), of(*one)),
                 Shape::Map(one) => (forms::is_key_word(key), of(*one)),
@@ -144,10 +115,41 @@ impl Judge<'_> {
         }
     }
 
-    fn of_type(&self, key: &str) -> (bool, Declared) {
-        match self.types.iter().find(|kind| kind.name == key) {
-            Some(kind) => (true, Declared::Type(*kind)),
-            None => (self.is_key(key), Declared::Nothing),
+    fn of_definition(&self, key: &str, name: &str) -> (bool, Declared) {
+        let key_of = |definition: &Definition| definition.keys.iter().find(|(name, _)| *name == key).map(|(_, shape)| *shape);
+        match (self.schema.definition(name).and_then(key_of), self.short(name)) {
+            (Some(shape), _) => (true, Declared::Of(shape)),
+            (None, Some(short)) => self.entry(key, Declared::Of(short)),
+            (None, None) => (self.is_key(key), Declared::Nothing),
+        }
+    }
+
+    /// What is declared for a place where no map stands.
+    fn shape(&self, declared: Declared) -> Option<Shape> {
+        match declared {
+            Declared::Of(Shape::Defined(name)) => self.short(name),
+            Declared::Of(shape) => Some(shape),
+            Declared::Nothing => None,
+        }
+    }
+
+    /// What may stand instead of the map that a definition is.
+    fn short(&self, name: &str) -> Option<Shape> {
+        self.schema.definition(name).and_then(|definition| definition.short)
+    }
+
+    /// What is declared for the items of a list in a place.
+    fn item(&self, declared: Declared) -> Declared {
+        match declared {
+            Declared::Of(Shape::Many(one) | Shape::List(one)) => Declared::Of(*one),
+            Declared::Of(Shape::OneOf(shapes)) => {
+                let many = shapes.iter().find(|one| matches!(one, Shape::Many(_) | Shape::List(_)));
+                many.map_or(Declared::Nothing, |many| self.item(Declared::Of(*many)))
+            }
+            Declared::Of(Shape::Defined(name)) => {
+                self.short(name).map_or(Declared::Nothing, |short| self.item(Declared::Of(short)))
+            }
+            _ => Declared::Nothing,
         }
     }
 

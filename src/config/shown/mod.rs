@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use self::forms::Known;
 use self::judge::{Judge, Judged};
 use self::scalars::{Found, Spot};
-use super::shape::{AuthType, Shape};
+use super::shape::{Schema, Shape};
 use crate::secret::Secret;
 
 /// What stands for something that is not shown.
@@ -36,14 +36,13 @@ impl Page {
         self.read.get_or_init(|| scalars::read(&self.chars.iter().collect::<String>())).as_ref()
     }
 
-    /// The names that it gives to things.
-    pub fn names(&self) -> Vec<String> {
+    /// The names that it gives to things, behind keys of the root.
+    pub fn names(&self, naming: &[&str]) -> Vec<String> {
         let mut names = Vec::new();
         let Some(Found::Map(entries)) = self.read().map(|root| &root.value) else { return names };
         for (key, value) in entries {
-            let giving = ["credentials", "client_certificates", "ca_bundles", "profiles"];
             if let (Found::Scalar(text), Found::Map(named)) = (&key.value, &value.value)
-                && giving.contains(&text.as_str())
+                && naming.contains(&text.as_str())
             {
                 names.extend(named.iter().filter_map(|(name, _)| match &name.value {
                     Found::Scalar(name) if forms::is_given_name(name) => Some(name.clone()),
@@ -54,19 +53,13 @@ impl Page {
         names
     }
 
-    fn judged(&self, types: &[AuthType], of: Option<AuthType>, known: &Known) -> Option<&(Vec<Judged>, Vec<String>)> {
+    fn judged(&self, schema: &Schema, known: &Known) -> Option<&(Vec<Judged>, Vec<String>)> {
         let root = self.read()?;
-        Some(self.judged.get_or_init(|| Judge::of(root, types, of, known)))
+        Some(self.judged.get_or_init(|| Judge::of(root, schema, known)))
     }
 
     /// A line, from 1, and where the caret for a column, from 1, goes in it.
-    pub fn line(
-        &self,
-        (number, column): (usize, usize),
-        types: &[AuthType],
-        of: Option<AuthType>,
-        known: &Known,
-    ) -> (String, usize) {
+    pub fn line(&self, (number, column): (usize, usize), schema: &Schema, known: &Known) -> (String, usize) {
         let mut start = 0;
         for _ in 1..number {
             start = (start..self.chars.len()).find(|at| self.chars[*at] == '\n').map_or(self.chars.len(), |at| at + 1);
@@ -74,15 +67,15 @@ impl Page {
         let end = (start..self.chars.len()).find(|at| self.chars[*at] == '\n').unwrap_or(self.chars.len());
         let end = if end > start && self.chars[end - 1] == '\r' { end - 1 } else { end };
         let column = column.saturating_sub(1);
-        match self.judged(types, of, known) {
+        match self.judged(schema, known) {
             Some((scalars, _)) => line::judged(&self.chars, (start, end), column, scalars),
             None => line::unread(&self.chars, (start, end), column, known),
         }
     }
 
     /// The texts in it that may not be shown.
-    pub fn hidden<'p>(&'p self, types: &[AuthType], of: Option<AuthType>, known: &Known) -> &'p [String] {
-        self.judged(types, of, known).map_or(&[], |(_, hidden)| hidden)
+    pub fn hidden<'p>(&'p self, schema: &Schema, known: &Known) -> &'p [String] {
+        self.judged(schema, known).map_or(&[], |(_, hidden)| hidden)
     }
 }
 

@@ -1,19 +1,21 @@
 //! Lines as they are shown: by what their keys declare, in every style that YAML has.
 
 use super::*;
+use crate::config::schema::tables;
 
 fn page(text: &str) -> (Page, Known) {
     let page = Page::new(text);
-    let mut known = Known::new(&crate::auth::types());
-    known.names.extend(page.names());
+    let schema = tables(&crate::auth::types());
+    let mut known = Known::new(&schema);
+    known.names.extend(page.names(schema.naming));
     (page, known)
 }
 
 /// The whole text, as its lines would be shown.
 fn shown(text: &str) -> String {
     let (page, known) = page(text);
-    let types = crate::auth::types();
-    (1..=text.lines().count()).map(|n| page.line((n, 1), &types, None, &known).0).collect::<Vec<_>>().join("\n")
+    let schema = tables(&crate::auth::types());
+    (1..=text.lines().count()).map(|n| page.line((n, 1), &schema, &known).0).collect::<Vec<_>>().join("\n")
 }
 
 #[track_caller]
@@ -126,7 +128,7 @@ fn of_what_is_not_yaml_known_words_alone_are_shown() {
 #[test]
 fn the_caret_stays_where_the_mistake_is() {
     let (page, known) = page("{ bearer: abc, colour: red }");
-    let at = |line, column| page.line((line, column), &[], None, &known);
+    let at = |line, column| page.line((line, column), &tables(&[]), &known);
     assert_eq!(at(1, 16), ("{ bearer: ******, colour: ****** }".to_owned(), 18));
     assert_eq!(at(1, 11).1, 10);
     assert_eq!(at(1, 28).1, 33);
@@ -135,7 +137,7 @@ fn the_caret_stays_where_the_mistake_is() {
 
 #[test]
 fn messages_hold_nothing_that_is_withheld() {
-    let known = Known::new(&[]);
+    let known = Known::new(&tables(&[]));
     let mut withheld = Unspoken::default();
     withheld.add(&Secret::new("LS0tLS1"), "${K}");
     withheld.add(&Secret::new("hunter"), "${F}");
@@ -152,6 +154,6 @@ proptest::proptest! {
     #[test]
     fn no_text_makes_showing_panic(text in "[\\PC\n]{0,120}", line in 0_usize..9, column in 0_usize..90) {
         let (page, known) = page(&text);
-        let _ = page.line((line, column), &[], None, &known);
+        let _ = page.line((line, column), &tables(&[]), &known);
     }
 }
