@@ -45,7 +45,7 @@ pub mod observe;
 /// Answers to challenges: what proves the user to an origin or a proxy.
 pub mod challenge;
 
-/// Text to meaning: YAML to `Config`, or a report of every mistake with its place.
+/// The configuration: its document to `Config`, or a report of every mistake with its place.
 pub mod config;
 
 // Words that everything above may use. Each uses only the words below it.
@@ -79,6 +79,9 @@ pub mod failure;
 
 /// Every bound, with its default and its reason.
 pub mod limits;
+
+/// Text to values: YAML to a tree with places, the tree to values, mistakes to a report.
+pub mod settings;
 
 /// The only door to the file system.
 pub mod files;

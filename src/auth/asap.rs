@@ -13,9 +13,9 @@ use super::{
     Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
     fetched, header_value, jwt, scheme_fields,
 };
-use crate::config::{Decode, Node, Place, quoted};
 use crate::draft::Draft;
 use crate::failure::Failure;
+use crate::settings::{Decode, Node, Place, quoted};
 
 pub static SCHEME: Scheme = Scheme {
     name: "asap",

@@ -10,11 +10,11 @@ use zeroize::Zeroizing;
 use super::{
     Attempt, Authorizer, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, header_value, scheme_fields,
 };
-use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::secret_ref::SecretRef;
 use crate::secrets;
+use crate::settings::{Decode, Node};
 
 pub static SCHEME: Scheme = Scheme {
     name: "basic",

@@ -9,7 +9,7 @@ use super::{
     Answer, Attempt, Authorizer, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict, fetched,
     scheme_fields,
 };
-use crate::config::{Decode, EXEC_USER, Node};
+use crate::config::EXEC_USER;
 use crate::cookie::{self, Jar};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
@@ -19,6 +19,7 @@ use crate::origin::Scheme as OriginScheme;
 use crate::secret::Secret;
 use crate::secret_ref::SecretRef;
 use crate::secrets;
+use crate::settings::{Decode, Node};
 
 pub static SCHEME: Scheme = Scheme {
     name: "cookies",

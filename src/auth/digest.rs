@@ -12,13 +12,13 @@ use super::{
 };
 use crate::challenge::digest::{self, DigestSession};
 use crate::challenge::{self, Challenge};
-use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::moment::{NonceKind, random_hex};
 use crate::origin::Origin;
 use crate::secret_ref::SecretRef;
 use crate::secrets;
+use crate::settings::{Decode, Node};
 
 pub static SCHEME: Scheme = Scheme {
     name: "digest",

@@ -13,14 +13,14 @@ use super::{
     Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, covered, fetched,
     header_value, prepared, scheme_fields,
 };
-use crate::config::shown::forms;
-use crate::config::{Decode, Fields, Node, Place, Text, quoted};
 use crate::draft::Draft;
 use crate::failure::Failure;
 use crate::moment::{NonceKind, random_uuid};
 use crate::secret::Secret;
 use crate::secret_ref::SecretRef;
 use crate::secrets;
+use crate::settings::shown::forms;
+use crate::settings::{Decode, Fields, Node, Place, Text, quoted};
 
 pub static SCHEME: Scheme = Scheme {
     name: "akamai_edgegrid",

@@ -14,13 +14,13 @@ use super::{
     covered, fetched, header_value, prepared, scheme_fields,
 };
 use crate::challenge::{self, Challenge};
-use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::moment::{NonceKind, random_hex};
 use crate::origin::Origin;
 use crate::secret_ref::SecretRef;
 use crate::secrets;
+use crate::settings::{Decode, Node};
 
 pub static SCHEME: Scheme = Scheme {
     name: "hawk",

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use super::{Attempt, Authorizer, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, header_value};
-use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::Failure;
 use crate::secret_ref::SecretRef;
 use crate::secrets;
+use crate::settings::{Decode, Node};
 
 pub static SCHEME: Scheme = Scheme {
     name: "headers",

@@ -11,10 +11,10 @@ use super::{
     Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
     fetched, header_value, scheme_fields,
 };
-use crate::config::{Decode, Fields, Node};
 use crate::draft::Draft;
 use crate::failure::Failure;
 use crate::secret::Secret;
+use crate::settings::{Decode, Fields, Node};
 
 pub static SCHEME: Scheme = Scheme {
     name: "jwt",

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 
 use super::oauth2::{Session, Sessions};
-use crate::config::shown::forms;
-use crate::config::{self, Decode, Node, Pem};
+use crate::config;
 use crate::cookie::Jars;
 use crate::secret_ref::SecretRef;
 use crate::secrets;
+use crate::settings::shown::forms;
+use crate::settings::{Decode, Node, Pem, nearest};
 use crate::tls::Problem;
 use crate::tls::out::identity::{self, Identity};
 use crate::tls::out::trust::Trust;
@@ -124,7 +125,7 @@ fn named<T>(
     if let Some(found) = all.get(name) {
         return found.clone();
     }
-    let near = config::nearest(name, all.keys().map(String::as_str));
+    let near = nearest(name, all.keys().map(String::as_str));
     let mend = near.map_or_else(|| "define it at the top level".to_owned(), |near| format!("did you mean `{near}`?"));
     let shown = if forms::is_key_word(name) || all.keys().any(|known| forms::is_misspelt(name, known)) {
         format!(" `{name}`")

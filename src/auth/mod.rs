@@ -41,11 +41,12 @@ pub use making::Making;
 
 use attempt::fetched;
 
-use crate::config::{AuthType, Decode, Fields, Node, Place, Setting, Shape};
+use crate::config::{AuthType, Setting};
 use crate::draft::Body;
 use crate::failure::{Cause, Failure};
 use crate::secret::Secret;
 use crate::secret_ref::SecretRef;
+use crate::settings::{Decode, Fields, Node, Place, Shape};
 
 /// One row of the table of schemes.
 pub struct Scheme {

@@ -14,9 +14,10 @@ use super::{
 };
 use crate::challenge;
 use crate::challenge::gss::{self, Context, Service, Wish};
-use crate::config::{Decode, NEGOTIATE, Node};
+use crate::config::NEGOTIATE;
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
+use crate::settings::{Decode, Node};
 
 pub static SCHEME: Scheme = Scheme {
     name: "negotiate",

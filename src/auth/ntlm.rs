@@ -15,12 +15,12 @@ use super::{
 };
 use crate::challenge;
 use crate::challenge::ntlm::{self, Account, Challenge, NtlmContext};
-use crate::config::{Decode, Node};
 use crate::draft::{Body, Draft};
 use crate::failure::{Cause, Failure};
 use crate::origin::Origin;
 use crate::secret_ref::SecretRef;
 use crate::secrets;
+use crate::settings::{Decode, Node};
 
 pub static SCHEME: Scheme = Scheme {
     name: "ntlm",

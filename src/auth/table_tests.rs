@@ -5,8 +5,8 @@ use serde_json::{Map, Value as Json, json};
 use super::testing::{build, sign_ready};
 use super::writes_tests::{client, examples, private_key};
 use super::{Round, SCHEMES, Scheme};
-use crate::config::Shape;
 use crate::moment::Moment;
+use crate::settings::Shape;
 
 /// Each scheme with settings that it takes, as a map.
 fn all() -> Vec<(&'static Scheme, Map<String, Json>)> {

@@ -10,13 +10,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::oauth2::{Session, Sessions};
 use super::{Answer, Attempt, Authorizer, Making, Round, Scheme, Signed, Verdict};
-use crate::config::{AuthType, Decode, Report, Scope, UpstreamProxy, yaml};
+use crate::config::{AuthType, UpstreamProxy};
 use crate::cookie::Jars;
 use crate::draft::{Body, Draft, Held};
 use crate::failure::Failure;
 use crate::limits::Limits;
 use crate::moment::{Moment, NonceKind};
 use crate::origin::{Origin, Scheme as UrlScheme, parse_authority};
+use crate::settings::{Decode, Report, Scope, yaml};
 use crate::tls::out::trust::Trust;
 use crate::upstream::{Dialer, Ground, Route};
 

@@ -8,8 +8,8 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::{Common, Error, Format};
-use crate::config::parse_duration;
 use crate::gate::Held;
+use crate::settings::parse_duration;
 use crate::tls::formats::inspect::{self, Details};
 
 #[derive(Subcommand)]

@@ -40,8 +40,9 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::auth;
-use crate::config::{Report, Request};
+use crate::config::Request;
 use crate::serve::{self, StartError};
+use crate::settings::Report;
 
 /// A local forward proxy that adds client certificates and credentials by host.
 ///

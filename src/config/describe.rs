@@ -6,6 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::schema::*;
 use crate::limits::Limits;
+use crate::settings::Shape;
+use crate::settings::shape::SECRET;
 
 /// Blocks that stand in several places, by the name of their definition.
 const SHARED: [(&str, &[Field]); 3] = [("certificate", CERTIFICATE), ("bundle", BUNDLE), ("proxy", PROXY)];

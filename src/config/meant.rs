@@ -3,22 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{HeaderName, Method};
 
-use super::report::Place;
 use super::spiffe::SpiffeId;
 use super::token::TokenUri;
 pub use super::ways::*;
-use super::yaml::Node;
 use crate::initiator::CrossSite;
 use crate::limits::Limits;
 use crate::origin::Host;
 use crate::pattern::{HostPattern, PathPattern, Ports};
-use crate::secret::Secret;
+use crate::settings::{Node, Pem, Place, Text};
 
 pub struct Config {
     pub listeners: Vec<Listener>,
@@ -171,30 +168,6 @@ pub enum Unmatched {
     Intercept,
 }
 
-/// A value that may be secret.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub enum Text {
-    /// Known when the config was read: literal, environment, file.
-    Known(Secret),
-    /// Run when first needed, kept for `ttl`.
-    Command(Arc<Command>),
-}
-
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Command {
-    pub place: Place,
-    /// Program and arguments; run without a shell.
-    pub argv: Vec<String>,
-    /// Where the program is run: the folder of the file that names it.
-    pub directory: PathBuf,
-    pub ttl: Duration,
-    pub timeout: Duration,
-    /// `None`: the whole output, final newline cut. `Some(".a.b")`: that member of the JSON output.
-    pub field: Option<String>,
-    /// What to do when it gives nothing; else: run it by hand.
-    pub mend: Option<String>,
-}
-
 /// A credential: its type's name and the settings as written. The scheme's own file in `auth` reads
 /// the settings, so that a new scheme is one file.
 pub struct Credential {
@@ -262,30 +235,6 @@ impl CertificateSource {
             Material::Pfx { alias, .. } => alias.as_ref().map(|(alias, _)| format!("alias {alias}")),
             Material::Pkcs11 { uri, module, .. } => Some(format!("{uri} {:?}", module.as_ref().map(|(path, _)| path))),
             Material::Spiffe { socket, spiffe_id, .. } => Some(format!("{socket:?} {spiffe_id:?}")),
-        }
-    }
-}
-
-/// PEM in a file, or as the text itself (from a variable, say).
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub enum Pem {
-    File(PathBuf),
-    Text(Secret),
-}
-
-impl Pem {
-    pub fn file(&self) -> Option<&Path> {
-        match self {
-            Pem::File(path) => Some(path),
-            Pem::Text(_) => None,
-        }
-    }
-
-    /// For messages.
-    pub fn name(&self) -> String {
-        match self {
-            Pem::File(path) => path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
-            Pem::Text(_) => "the PEM text".to_owned(),
         }
     }
 }

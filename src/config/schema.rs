@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 pub use super::describe::{reference, schema};
-pub use super::shape::{Definition, Field, SECRET, Schema, Shape, f, names};
 use crate::limits::Limits;
+use crate::settings::shape::{Definition, Schema, Shape};
+pub use crate::settings::shape::{Field, f, names};
 
 /// One setting of an auth type: name, shape, default or "required", meaning.
 pub type Setting = (&'static str, Shape, &'static str, &'static str);

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::meant::{BundleSource, CertificateSource, Text};
-use super::report::Place;
+use super::meant::{BundleSource, CertificateSource};
 use crate::origin::{Host, parse_authority};
 use crate::secret::Secret;
+use crate::settings::{Place, Text};
 
 /// `upstream_proxy:` and a rule's `via:`.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]

@@ -16,11 +16,12 @@ use super::kept::{BundleKey, IdentityKey, Kept, Recipe};
 use super::{Durable, Gate, LiveAccess, LiveRule, ReverseGuard};
 use crate::auth::{self, Making};
 use crate::config::{
-    BundleSource, CertificateSource, Config, Credential, Decode, HeaderEdit, ListenAddress, Listener, Material, Mode, PacSource,
-    Pem, Place, QueryEdit, Report, Rule, Scope, Text, UpstreamProxy, Via,
+    BundleSource, CertificateSource, Config, Credential, HeaderEdit, ListenAddress, Listener, Material, Mode, PacSource,
+    QueryEdit, Rule, UpstreamProxy, Via,
 };
 use crate::secret_ref::SecretRef;
 use crate::secrets;
+use crate::settings::{Decode, Pem, Place, Report, Scope, Text};
 use crate::tls::out::client_spec::ClientSpec;
 use crate::tls::out::identity::{self, Identity};
 use crate::tls::out::svid;

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::decision::Bound;
-use crate::config::{CaSource, Credential, ListenAddress, Node, Pem, Scope, Text, Value};
+use crate::config::{CaSource, Credential, ListenAddress};
 use crate::files;
 use crate::secret_ref::SecretRef;
+use crate::settings::{Node, Pem, Scope, Text, Value};
 use crate::tls::formats::crl::Crls;
 use crate::tls::intercept::server::Listening;
 use crate::tls::out::identity::Identity;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::helper::Run;
-use crate::config::Command;
 use crate::failure::Failure;
 use crate::secret::Secret;
 use crate::secret_ref::{Fetching, Provider};
+use crate::settings::Command;
 
 /// Runs the command when the secret is needed. Why it fails, its error stream says; its output is never shown.
 pub struct CommandProvider(pub Arc<Command>);
@@ -51,8 +51,8 @@ fn member(text: &str, field: &str) -> Result<Secret, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Place;
     use crate::secret_ref::SecretRef;
+    use crate::settings::Place;
 
     fn command(argv: &[&str], field: Option<&str>) -> SecretRef {
         SecretRef::provided(CommandProvider(Arc::new(Command {

@@ -7,8 +7,8 @@
 mod command;
 pub mod helper;
 
-use crate::config::Text;
 use crate::secret_ref::SecretRef;
+use crate::settings::Text;
 use command::CommandProvider;
 
 /// How the secret of a text of the configuration is had.

@@ -24,13 +24,14 @@ use crate::exchange::Context;
 use crate::gate::{self, Durable, Gate};
 use crate::listen;
 use crate::observe::Observe;
+use crate::settings::Report;
 use fixed::Fixed;
 use reload::Reloader;
 
 /// Why serving could not begin.
 pub enum StartError {
     /// The configuration has mistakes.
-    Report(Box<config::Report>),
+    Report(Box<Report>),
     /// One sentence, and the mend.
     Other { message: String, help: Option<String> },
 }
@@ -38,7 +39,7 @@ pub enum StartError {
 /// A configuration made live but not yet serving: what `check` and `explain` look at.
 pub struct Built {
     pub gate: Gate,
-    pub report: config::Report,
+    pub report: Report,
     pub listeners: Vec<Listener>,
     pub admin: Option<SocketAddr>,
     pub log: config::Log,
@@ -57,11 +58,11 @@ pub struct Built {
 ///
 /// # Errors
 /// The report, when it has errors.
-pub async fn build(request: &Request) -> Result<Built, Box<config::Report>> {
+pub async fn build(request: &Request) -> Result<Built, Box<Report>> {
     build_over(request, &Durable::new(request.env.clone()), None).await
 }
 
-async fn build_over(request: &Request, durable: &Arc<Durable>, previous: Option<&Gate>) -> Result<Built, Box<config::Report>> {
+async fn build_over(request: &Request, durable: &Arc<Durable>, previous: Option<&Gate>) -> Result<Built, Box<Report>> {
     let loaded = config::load(request);
     let (mut report, scope, files) = (loaded.report, loaded.scope, loaded.files);
     let (found, silent) = (loaded.found, loaded.silent);

@@ -10,8 +10,9 @@ use tokio::sync::Mutex;
 
 use super::fixed::Fixed;
 use super::{Built, build_over, watch};
-use crate::config::{self, Request};
+use crate::config::Request;
 use crate::exchange::Context;
+use crate::settings::Report;
 
 /// One reload at a time.
 pub struct Reloader {
@@ -50,7 +51,7 @@ impl Reloader {
         context: Arc<Context>,
         request: Request,
         fixed: Fixed,
-        report: &config::Report,
+        report: &Report,
         config_files: Vec<PathBuf>,
         silent: Vec<PathBuf>,
     ) -> Self {
@@ -112,7 +113,7 @@ impl Reloader {
 
     /// Builds from files that did not change meanwhile. Many editors and scripts truncate a file before they write it, and
     /// an empty configuration would be a valid one: where a file said something and now says nothing, the old one stays.
-    async fn build_settled(&self) -> Result<Built, Box<config::Report>> {
+    async fn build_settled(&self) -> Result<Built, Box<Report>> {
         let current = self.context.gate();
         let mut tries = 0;
         loop {
@@ -174,7 +175,7 @@ impl Reloader {
     }
 }
 
-fn refused(mut report: config::Report, emptied: &[PathBuf]) -> Box<config::Report> {
+fn refused(mut report: Report, emptied: &[PathBuf]) -> Box<Report> {
     for file in emptied {
         report
             .error("empty-configuration", None, format!("{} says nothing any more", file.display()))

@@ -8,8 +8,8 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::CryptoProvider;
 
-use crate::config::Place;
 use crate::files::FileError;
+use crate::settings::Place;
 
 pub mod formats;
 pub mod intercept;
@@ -27,7 +27,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// Something wrong with a file that TLS needs, said so that it can be mended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem {
-    /// Short and stable, as in [`crate::config::Diagnostic`].
+    /// Short and stable, as in [`crate::settings::Diagnostic`].
     pub code: &'static str,
     /// `None` for what no config names (the authority's own folder).
     pub place: Option<Place>,

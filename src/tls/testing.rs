@@ -13,9 +13,10 @@ use rustls::{HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::{Alpn, CertificateSource, Material, Pem, Place, TlsSettings};
+use crate::config::{Alpn, CertificateSource, Material, TlsSettings};
 use crate::failure::Failure;
 use crate::origin::Host;
+use crate::settings::{Pem, Place};
 use crate::tls::formats::crl::Crls;
 use crate::tls::formats::pem;
 use crate::tls::out::client::Client;

@@ -17,10 +17,11 @@ use super::pac::Pac;
 use super::proxy::Proxy;
 use super::resolve::Resolver;
 use crate::address::{self, Special};
-use crate::config::{EgressDeny, PacSource, Text, Via};
+use crate::config::{EgressDeny, PacSource, Via};
 use crate::failure::{Cause, Failure, Retry};
 use crate::origin::Host;
 use crate::secret_ref::SecretRef;
+use crate::settings::Text;
 use crate::tls::Problem;
 use crate::tls::out::client_spec::ClientSpec;
 

@@ -199,7 +199,7 @@ mod tests {
         let exit = Exit::new(&Route::default(), &Dialer::new(vars, |_| unreachable!("no proxy has a password")), 1)
             .unwrap_or_else(|problem| panic!("{problem}"));
         let via = exit.proxy(&host("a.example"), 443, Scheme::Https).unwrap().via();
-        let password = via.password.as_ref().map(|text| matches!(text, crate::config::Text::Known(p) if p.expose() == "p@"));
+        let password = via.password.as_ref().map(|text| matches!(text, crate::settings::Text::Known(p) if p.expose() == "p@"));
         assert_eq!((via.host.to_string(), via.port, password), ("proxy.example".to_owned(), 3128, Some(true)));
         assert!(exit.proxy(&host("a.example"), 80, Scheme::Http).is_none());
         for spared in ["x.in.example", "localhost", "127.0.0.1"] {

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use gatepass::auth;
-use gatepass::config::schema::{self, Shape};
+use gatepass::config::schema;
 use gatepass::config::{Request, load};
+use gatepass::settings::Shape;
 use serde_json::Value;
 
 /// JSON Schema, as far as ours goes: where an instance does not fit.

@@ -13,9 +13,10 @@ use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use gatepass::auth;
 use gatepass::config::schema::{RULE, TOP};
-use gatepass::config::{AuthType, Request, Shape, load};
+use gatepass::config::{AuthType, Request, load};
 use gatepass::observe::Observe;
 use gatepass::serve;
+use gatepass::settings::Shape;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// A sequence of numbers that is the same each time.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{Shape, quoted};
+use crate::settings::{Shape, quoted};
 
 /// Settings by profile; those of the credentials file win.
 #[derive(Default)]

@@ -10,7 +10,7 @@ use super::canonical::PathStyle;
 use super::keys::Algorithm;
 use super::sources;
 use crate::auth::{Authorizer, Making, Scheme, Shape, scheme_fields};
-use crate::config::{Decode, Node};
+use crate::settings::{Decode, Node};
 
 pub static SCHEME: Scheme = Scheme {
     name: "aws_sigv4",

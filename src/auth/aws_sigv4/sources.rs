@@ -8,10 +8,11 @@ use super::network::{self, Container, Role, Token, is_near};
 use super::profile::{self, Profiles, Way};
 use crate::auth::Making;
 use crate::auth::fetch::{Client, Url};
-use crate::config::{Decode, Fields, Place, UpstreamProxy};
+use crate::config::UpstreamProxy;
 use crate::files;
 use crate::secret::Secret;
 use crate::secrets;
+use crate::settings::{Decode, Fields, Place};
 use crate::upstream::Route;
 
 /// What the settings say of credentials, and the region that goes with them.

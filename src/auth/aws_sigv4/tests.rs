@@ -9,12 +9,12 @@ use super::settings::build;
 use super::*;
 use crate::auth::Making;
 use crate::auth::testing::sign_ready;
-use crate::config::{Decode, Report, Scope};
 use crate::draft::Held;
 use crate::moment::Moment;
 use crate::origin::Host;
 use crate::secret::Secret;
 use crate::secret_ref::SecretRef;
+use crate::settings::{Decode, Report, Scope};
 
 const V4: &str = include_str!("../../../tests/vectors/aws_sigv4.json");
 const V4A: &str = include_str!("../../../tests/vectors/aws_sigv4a.json");
@@ -517,7 +517,7 @@ fn what_a_helper_prints_is_read_and_never_shown() {
 
 /// What settings make in an environment, and the mistakes that are told.
 fn built(yaml: &str, env: &[(&str, &str)]) -> (Option<Arc<dyn Authorizer>>, String) {
-    let document = crate::config::yaml::parse(yaml, 0).ok().unwrap();
+    let document = crate::settings::yaml::parse(yaml, 0).ok().unwrap();
     let mut report = Report::default();
     report.add_file("gatepass.yaml".into(), yaml.to_owned());
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

@@ -16,10 +16,10 @@ use super::{
     scheme_fields,
 };
 use crate::cached::Cached;
-use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::secrets::helper::Run;
+use crate::settings::{Decode, Node};
 
 pub static SCHEME: Scheme = Scheme {
     name: "exec",

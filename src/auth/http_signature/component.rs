@@ -6,9 +6,9 @@ use http::HeaderName;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 use sfv::{Dictionary, FieldType, List, ListEntry, Parser};
 
-use crate::config::Shape;
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
+use crate::settings::Shape;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Component {
@@ -119,7 +119,7 @@ impl Component {
 
 /// A component's name in a message.
 fn shown(name: &str) -> String {
-    crate::config::quoted(name, Shape::Field, "as written here")
+    crate::settings::quoted(name, Shape::Field, "as written here")
 }
 
 /// The one parameter of a component: its name and value, quoted or not.

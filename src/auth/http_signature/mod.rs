@@ -16,10 +16,10 @@ use super::{
     Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, covered, fetched,
     header_value, scheme_fields,
 };
-use crate::config::{Decode, Fields, Node};
 use crate::draft::{Body, Draft};
 use crate::failure::{Cause, Failure};
 use crate::moment::{NonceKind, random_hex};
+use crate::settings::{Decode, Fields, Node};
 
 pub static SCHEME: Scheme = Scheme {
     name: "http_signature",
@@ -183,7 +183,7 @@ fn components(fields: &Fields<'_>, decode: &mut Decode<'_>) -> Option<Vec<Compon
                     .error(
                         "component",
                         place,
-                        format!("{} stands here twice", crate::config::quoted(&text, Shape::Field, "this")),
+                        format!("{} stands here twice", crate::settings::quoted(&text, Shape::Field, "this")),
                     )
                     .help("take one of them out");
                 whole = false;

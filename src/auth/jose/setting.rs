@@ -6,11 +6,12 @@ use zeroize::Zeroizing;
 
 use super::key::base64;
 use super::{Key, Refused, Signer, Words};
-use crate::config::{Decode, Fields, Node, Place, Setting, Shape};
+use crate::config::Setting;
 use crate::failure::Failure;
 use crate::secret::Secret;
 use crate::secret_ref::SecretRef;
 use crate::secrets;
+use crate::settings::{Decode, Fields, Node, Place, Shape};
 
 use super::Algorithm;
 

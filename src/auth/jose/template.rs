@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
 
-use crate::config::{self, Decode, Node, parse_duration};
 use crate::failure::Failure;
 use crate::moment::{Moment, NonceKind, random_hex};
 use crate::secret_ref::SecretRef;
 use crate::secrets;
+use crate::settings::{Decode, Node, parse_duration};
 
 /// Members of a JSON object, in order.
 #[derive(Clone, Default)]
@@ -128,7 +128,7 @@ fn now(text: &str) -> Option<i64> {
 
 /// The node as JSON, its texts expanded.
 fn json(node: &Node, decode: &mut Decode<'_>) -> Option<Json> {
-    use config::Value as Written;
+    use crate::settings::Value as Written;
     match &node.value {
         Written::Null => Some(Json::Null),
         Written::Bool(value) => Some((*value).into()),

@@ -23,13 +23,13 @@ use super::{
     header_value, prepared, scheme_fields,
 };
 use crate::challenge;
-use crate::config::{Decode, Fields, Node};
 use crate::draft::{Body, Draft, UNRESERVED};
 use crate::failure::{Cause, Failure};
 use crate::moment::{NonceKind, random_hex};
 use crate::secret::Secret;
 use crate::secret_ref::SecretRef;
 use crate::secrets;
+use crate::settings::{Decode, Fields, Node};
 
 pub static SCHEME: Scheme = Scheme {
     name: "oauth1",

@@ -1,8 +1,8 @@
 //! RSA-SHA1 in builds without OpenSSL: refused, with the build that has it.
 
-use crate::config::{Decode, Fields};
 use crate::failure::Failure;
 use crate::secret_ref::SecretRef;
+use crate::settings::{Decode, Fields};
 
 pub enum Sha1Key {}
 

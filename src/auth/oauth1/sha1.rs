@@ -4,11 +4,11 @@ use zeroize::Zeroizing;
 
 use crate::auth::jose::Refused;
 use crate::auth::prepared;
-use crate::config::{Decode, Fields};
 use crate::failure::Failure;
 use crate::secret::Secret;
 use crate::secret_ref::SecretRef;
 use crate::secrets;
+use crate::settings::{Decode, Fields};
 use crate::tls::formats::{key, pem, rsa_sha1};
 
 pub struct Sha1Key {

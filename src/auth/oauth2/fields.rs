@@ -1,8 +1,9 @@
 //! The table of `oauth2`'s settings.
 
 use super::settings::Grant;
+use crate::config::Setting;
 use crate::config::schema::{BUNDLES, CERTIFICATES};
-use crate::config::{Setting, Shape};
+use crate::settings::Shape;
 
 pub const FIELDS: [Setting; 37] = [
     (

@@ -24,10 +24,10 @@ use super::{
     header_value,
 };
 use crate::challenge::{self, Challenge};
-use crate::config::{Decode, Node};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::secret::Secret;
+use crate::settings::{Decode, Node};
 
 pub use self::answer::Token;
 pub use self::session::{Session, Sessions};

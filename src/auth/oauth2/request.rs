@@ -12,10 +12,10 @@ use zeroize::Zeroizing;
 use super::settings::{Claim, ClientAuth, Grant, Settings};
 use crate::auth::header_value;
 use crate::auth::jose::Signer;
-use crate::config::Text;
 use crate::failure::{Cause, Failure};
 use crate::moment::{Moment, NonceKind, random_hex};
 use crate::secret::Secret;
+use crate::settings::Text;
 
 /// A form, and the header fields that go with it.
 #[derive(Default)]

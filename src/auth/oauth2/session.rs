@@ -17,13 +17,13 @@ use super::store::{Kept, Store};
 use crate::auth::fetch::{Client, Fetched, Url};
 use crate::auth::header_value;
 use crate::cached::Cached;
-use crate::config::Text;
 use crate::failure::{Cause, Failure};
 use crate::files::Stamp;
 use crate::moment::Moment;
 use crate::secret::Secret;
 use crate::secret_ref::SecretRef;
 use crate::secrets;
+use crate::settings::Text;
 
 /// Settings with what they need to reach the network.
 pub struct Session {

@@ -11,9 +11,9 @@ use super::fields::{OF_GRANTS, SECRETS};
 use crate::auth::fetch::Url;
 use crate::auth::jose::{Algorithm, Key, Signer};
 use crate::auth::{Making, scheme_fields};
-use crate::config::{Command, Decode, Fields, Node, Place, Text, Value as Written};
 use crate::origin::{Host, Scheme};
 use crate::secret::Secret;
+use crate::settings::{Command, Decode, Fields, Node, Place, Text, Value as Written};
 use crate::tls::out::identity::Identity;
 use crate::tls::out::trust::Trust;
 

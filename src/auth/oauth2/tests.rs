@@ -16,8 +16,8 @@ use super::*;
 use crate::auth::fetch::Fetched;
 use crate::auth::jose::thumbprint;
 use crate::auth::testing::{Alone as _, answered, at, build, build_session, build_with, draft};
-use crate::config::Text;
 use crate::moment::{Moment, NonceKind};
+use crate::settings::Text;
 
 const VECTORS: &str = include_str!("../../../tests/vectors/oauth2.json");
 const PROOFS: &str = include_str!("../../../tests/vectors/dpop.json");

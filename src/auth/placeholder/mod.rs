@@ -12,12 +12,12 @@ use http::{HeaderValue, header};
 use super::{
     Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, scheme_fields,
 };
-use crate::config::{Decode, Node, Place};
 use crate::draft::{Body, Draft, Held, Recode, Recoding};
 use crate::failure::{Cause, Failure};
 use crate::secret::Secret;
 use crate::secret_ref::SecretRef;
 use crate::secrets;
+use crate::settings::{Decode, Node, Place};
 use crate::swap::{Coding, Pair, Swap, spellings};
 
 pub static SCHEME: Scheme = Scheme {

@@ -18,11 +18,12 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Common, Error};
-use crate::config::{Access, ListenAddress, Listener, Place, Text};
+use crate::config::{Access, ListenAddress, Listener};
 use crate::moment::random_hex;
 use crate::observe::{Counters, Observe};
 use crate::secret::Secret;
 use crate::serve::{self, Running};
+use crate::settings::{Place, Text};
 use files::Kit;
 use withheld::{Changes, Withholding};
 

@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::config::{
-    Action, Alpn, HeaderEdit, Ocsp, OnExisting, QueryEdit, Rule, Text, TlsBackend, TlsSettings, TlsVersion, UpstreamProxy, Via,
+    Action, Alpn, HeaderEdit, Ocsp, OnExisting, QueryEdit, Rule, TlsBackend, TlsSettings, TlsVersion, UpstreamProxy, Via,
     ViaScheme,
 };
 use crate::gate::LiveRule;
+use crate::settings::Text;
 
 /// One key of a rule, as `tls.min_version` or `headers.x-team`. The later rule that has the same key wins.
 pub struct Setting {

@@ -13,9 +13,9 @@ use super::{Common, Error, Format};
 use crate::auth::oauth2::device::Device;
 use crate::auth::oauth2::store::Kept;
 use crate::auth::oauth2::{Grant, Session};
-use crate::config::parse_duration;
 use crate::failure::Failure;
 use crate::serve::Built;
+use crate::settings::parse_duration;
 
 #[derive(Args)]
 pub struct LoginArgs {

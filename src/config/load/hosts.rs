@@ -1,10 +1,8 @@
 //! Whom a rule speaks of, and what is written instead by mistake.
 
-use super::super::decode::Decode;
-use super::super::schema::Shape;
-use super::super::shown::forms;
-use super::super::yaml::Node;
 use crate::pattern::HostPattern;
+use crate::settings::shown::forms;
+use crate::settings::{Decode, Node, Shape};
 
 pub fn hosts(decode: &mut Decode<'_>, node: &Node) -> Vec<HostPattern> {
     let mut found = Vec::new();

@@ -3,17 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use super::super::decode::{Decode, Fields, nearest};
 use super::super::meant::*;
-use super::super::report::Place;
-use super::super::schema::{self, ACCESS, LISTENER, LISTENER_TLS, Shape};
-use super::super::shown::quoted;
-use super::super::yaml::{Node, Value};
+use super::super::schema::{self, ACCESS, LISTENER, LISTENER_TLS};
 use super::Request;
 use super::hosts::hosts;
 use super::parts::{self, cidr};
 use crate::initiator::CrossSite;
 use crate::origin::{Host, Origin, Scheme, parse_authority};
+use crate::settings::{Decode, Fields, Node, Place, Shape, Value, nearest, quoted};
 
 pub fn listeners(decode: &mut Decode<'_>, top: &Fields<'_>, request: &Request) -> Vec<Listener> {
     let forward = |place, address| Listener::forward(place, address);

@@ -15,15 +15,13 @@ pub use rules::header_name;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::decode::{Decode, Scope};
 use super::meant::{Config, Listener};
-use super::report::{Place, Report};
-use super::safe::Safe;
 use super::schema::{self, AuthType, TOP};
-use super::shown::quoted_key;
-use super::yaml::{self, Key, Node, Value};
 use crate::files;
 use crate::limits::{Limits, Unit};
+use crate::settings::shown::quoted_key;
+use crate::settings::yaml::{self, Key};
+use crate::settings::{Decode, Node, Place, Report, Safe, Scope, Value};
 
 /// What to load.
 #[derive(Clone, Default)]

@@ -5,17 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::super::decode::{Decode, Fields, nearest};
 use super::super::meant::*;
-use super::super::report::Place;
-use super::super::schema::{self, ADMIN, BUNDLE, CA, CERTIFICATE, EGRESS, LOG, PROXY, Shape};
-use super::super::shown::{forms, quoted, quoted_key};
-use super::super::yaml::Node;
+use super::super::schema::{self, ADMIN, BUNDLE, CA, CERTIFICATE, EGRESS, LOG, PROXY};
 use super::listeners::listen_address;
 use super::rules::{self, new_rule};
 use super::sources;
 use crate::initiator::{CrossSite, PageOrigin};
 use crate::origin::{Host, parse_authority};
+use crate::settings::shown::{forms, quoted_key};
+use crate::settings::{Decode, Fields, Node, Place, Shape, nearest, quoted};
 
 /// What names stand for, and inline forms of the same things.
 pub struct Names {

@@ -6,16 +6,14 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderName, HeaderValue, Method, header};
 
-use super::super::decode::{Decode, Fields, nearest};
 use super::super::meant::*;
-use super::super::report::Place;
-use super::super::schema::{self, DANGER, HEADERS, QUERY, RULE, Shape, TLS};
-use super::super::shown::{forms, quoted};
-use super::super::yaml::{Node, Value};
+use super::super::schema::{self, DANGER, HEADERS, QUERY, RULE, TLS};
 use super::hosts;
 use super::parts::{self, Names};
 use crate::origin::Host;
 use crate::pattern::{HostPattern, PathPattern, Ports};
+use crate::settings::shown::forms;
+use crate::settings::{Decode, Fields, Node, Place, Shape, Text, Value, nearest, quoted};
 
 pub fn new_rule(place: Place, index: usize) -> Rule {
     Rule {

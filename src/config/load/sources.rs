@@ -2,15 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::super::decode::{Decode, Fields};
-use super::super::meant::{BundleSource, Material, Text};
-use super::super::report::Place;
-use super::super::schema::{self, SPIFFE, Shape};
-use super::super::shown::quoted;
+use super::super::meant::{BundleSource, Material};
+use super::super::schema::{self, SPIFFE};
 use super::super::spiffe::SpiffeId;
 use super::super::token::{Parsed, TokenUri};
-use super::super::yaml::Node;
 use crate::secret::Secret;
+use crate::settings::{Decode, Fields, Node, Place, Shape, Text, quoted};
 
 /// `pkcs11:` and what belongs to it; the PIN beside it.
 pub fn token(decode: &mut Decode<'_>, fields: &Fields<'_>) -> Option<(Material, Option<Text>)> {

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::config::{Action, HeaderEdit, Material, Mode, Text, UpstreamProxy};
+use crate::config::{Action, HeaderEdit, Material, Mode, UpstreamProxy};
 use crate::origin::{Host, Scheme};
+use crate::settings::Text;
 
 fn request(yaml: &str, env: &[(&str, &str)]) -> Request {
     Request {
@@ -177,7 +178,7 @@ fn ten_mistakes_at_once_are_ten_located_messages_without_a_secret() {
     let yaml = "listen: 127.0.0.1\nunmatched: tunel\ncredentials:\n  a: { bearer: s3cret1 , basic: { username: u, password: s3cret2 } }\n  b: { bearer_token: s3cret3 }\nrules:\n  - host: https://x.example/\n    auth: nobody\n  - host: b.example\n    port: 99999\n    path: v1\n  - hots: c.example\n    bearer: ${UNSET_FOR_THIS_TEST}\n  - host: d.example\n    headers: { set: { X-Key: \"s3cret4\\n\" } }\n    methods: [\"G ET\"]\n";
     let loaded = load(&request(yaml, &[]));
     let text = loaded.report.render(false);
-    let errors = loaded.report.diagnostics.iter().filter(|d| d.severity == crate::config::Severity::Error).count();
+    let errors = loaded.report.diagnostics.iter().filter(|d| d.severity == crate::settings::Severity::Error).count();
     assert!(errors >= 10, "{text}");
     assert!(text.matches(" --> gatepass.yaml:").count() + text.matches("--> gatepass.yaml:").count() >= 10, "{text}");
     assert!(!text.contains("s3cret"), "{text}");

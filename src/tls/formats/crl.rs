@@ -12,8 +12,8 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer};
 use super::ber::Element;
 use super::inspect::day;
 use super::pem;
-use crate::config::Place;
 use crate::files;
+use crate::settings::Place;
 use crate::tls::{Loaded, Problem, sha256};
 
 /// The lists of one way out. Equal when their contents are.

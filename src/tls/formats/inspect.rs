@@ -8,8 +8,8 @@ use x509_parser::prelude::*;
 use x509_parser::public_key::PublicKey;
 
 use super::{pem, pfx};
-use crate::config::Place;
 use crate::files;
+use crate::settings::Place;
 use crate::tls::{Loaded, Problem, sha256};
 
 /// One certificate, read.

@@ -15,8 +15,9 @@ use crate::tls::out::trust::Trust;
 use crate::tls::{Loaded, Problem, provider};
 use rustls::pki_types::{CertificateDer, ServerName};
 
-use crate::config::{Alpn, BundleSource, ListenerTls, Pem, Place};
+use crate::config::{Alpn, BundleSource, ListenerTls};
 use crate::origin::Host;
+use crate::settings::{Pem, Place};
 
 /// How a listener speaks TLS. Equal when certificate, key and client CA are.
 pub struct Listening {

@@ -6,7 +6,8 @@ use crate::tls::out::trust::Trust;
 use crate::tls::testing::*;
 use std::time::SystemTime;
 
-use crate::config::{BundleSource, Place};
+use crate::config::BundleSource;
+use crate::settings::Place;
 use crate::tls::formats::pem;
 
 const BOTH: &[Alpn] = &[Alpn::H2, Alpn::Http11];
@@ -334,7 +335,13 @@ fn bundles_are_read_as_people_have_them() {
         crate::files::write_public(&path, text).unwrap();
         let place = Place::default();
         Trust::load(
-            &BundleSource { name: None, place, files: vec![(crate::config::Pem::File(path), place)], system_roots, spiffe: None },
+            &BundleSource {
+                name: None,
+                place,
+                files: vec![(crate::settings::Pem::File(path), place)],
+                system_roots,
+                spiffe: None,
+            },
             BOUND,
         )
     };
@@ -381,7 +388,7 @@ fn a_folder_of_pem_files_is_a_bundle() {
     let source = || BundleSource {
         name: None,
         place,
-        files: vec![(crate::config::Pem::File(folder.path().to_owned()), place)],
+        files: vec![(crate::settings::Pem::File(folder.path().to_owned()), place)],
         system_roots: false,
         spiffe: None,
     };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::config::Place;
+use crate::settings::Place;
 use crate::tls::Problem;
 use crate::tls::formats::inspect::{Details, day};
 

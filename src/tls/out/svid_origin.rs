@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::config::{Place, SpiffeId};
+use crate::config::SpiffeId;
+use crate::settings::Place;
 
 /// From which agent something came, and what was asked of it: enough to make it anew.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -4,7 +4,8 @@ use rcgen::{ExtendedKeyUsagePurpose, SanType};
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::config::{Alpn, Place, TlsSettings};
+use crate::config::{Alpn, TlsSettings};
+use crate::settings::Place;
 use crate::tls::out::client_spec::ClientSpec;
 use crate::tls::testing::{Ca, Issued, client, meet, params, refusal, server, spec};
 

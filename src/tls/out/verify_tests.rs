@@ -8,7 +8,8 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
-use crate::config::{Alpn, BundleSource, Pem, Place, TlsSettings};
+use crate::config::{Alpn, BundleSource, TlsSettings};
+use crate::settings::{Pem, Place};
 use crate::tls::formats::crl::Crls;
 use crate::tls::out::client::Client;
 use crate::tls::out::client_spec::ClientSpec;

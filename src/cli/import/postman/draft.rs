@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::super::Imported;
 use super::rules::{Block, Rule};
 use super::texts::{Told, quoted};
+use crate::settings::Report;
 use crate::{auth, config, serve};
 
 pub struct Draft {
@@ -54,7 +55,7 @@ impl Draft {
     }
 
     /// Takes out what has mistakes; nothing: `false`.
-    fn without(&mut self, report: &config::Report, parts: &[(usize, Part)]) -> bool {
+    fn without(&mut self, report: &Report, parts: &[(usize, Part)]) -> bool {
         let (mut credentials, mut rules) = (BTreeSet::new(), BTreeSet::new());
         // As machines are told of it: with lines, and nothing in it that must not be shown.
         for found in report.listed(usize::MAX).as_array().into_iter().flatten() {

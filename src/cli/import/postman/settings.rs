@@ -7,7 +7,7 @@ use super::secrecy::{Level, is_telling};
 use super::texts::{Texts, plain_text, quoted};
 use super::urls;
 use crate::auth::Scheme;
-use crate::config::{Shape, parse_duration};
+use crate::settings::{Shape, parse_duration};
 
 pub struct Maker<'t> {
     scheme: &'static Scheme,

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::super::Imported;
 use super::import;
+use crate::settings::{Diagnostic, Severity};
 use crate::{auth, config, serve};
 
 fn fixture(name: &str) -> (String, Value) {
@@ -34,8 +35,7 @@ pub async fn check(imported: &Imported) -> Result<(), String> {
     };
     let Err(report) = serve::build(&request).await else { return Ok(()) };
     // Not the files of certificates, and not that what stands for a private key is none.
-    let wrong =
-        |found: &config::Diagnostic| found.severity == config::Severity::Error && !matches!(found.code, "file" | "private-key");
+    let wrong = |found: &Diagnostic| found.severity == Severity::Error && !matches!(found.code, "file" | "private-key");
     let wrong = report.diagnostics.iter().any(wrong);
     if wrong { Err(format!("{}\n{}", imported.yaml, report.render(false))) } else { Ok(()) }
 }

@@ -8,7 +8,7 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo, X509Certificate};
 
 use super::Identity;
-use crate::config::Place;
+use crate::settings::Place;
 use crate::tls::formats::inspect::{Details, day};
 use crate::tls::formats::key::Key;
 use crate::tls::out::expiry;

@@ -6,9 +6,10 @@ use rustls::pki_types::PrivateKeyDer;
 
 use super::Identity;
 use super::chain::{Site, assemble, name, public_keys_agree, wrong_purpose};
-use crate::config::{CertificateSource, Material, Pem, Place};
+use crate::config::{CertificateSource, Material};
 use crate::files;
 use crate::secret::Secret;
+use crate::settings::{Pem, Place};
 use crate::tls::formats::inspect::{self, Details};
 use crate::tls::formats::key::{self, Key};
 use crate::tls::formats::key_error::KeyError;

@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::decode::Decode;
-use super::report::Place;
-use super::yaml::Node;
+use super::{Decode, Node, Place};
 use crate::files;
 
 impl Decode<'_> {
@@ -66,7 +64,7 @@ impl Decode<'_> {
     }
 
     /// Refuses a file that others can change.
-    pub(in crate::config) fn trusted(&mut self, path: &Path, place: Place) -> Option<()> {
+    pub fn trusted(&mut self, path: &Path, place: Place) -> Option<()> {
         let refused = self.scope().safe.refuses(path);
         if let Some(refused) = &refused {
             self.report.error("unsafe-file", place, &refused.message).help(&refused.help);

@@ -3,7 +3,7 @@
 
 use super::forms::{self, Known};
 use super::scalars::{Found, Spot};
-use crate::config::shape::{Definition, Field, SECRET, Schema, Shape};
+use crate::settings::shape::{Definition, Field, SECRET, Schema, Shape};
 
 /// One scalar of a text.
 pub struct Judged {

@@ -2,21 +2,23 @@
 //! callers go on, so that all mistakes of a file are told at once.
 
 mod expand;
+mod keyring;
 mod material;
+mod programs;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::meant::{Command, Pem, Text};
+use super::literal;
 use super::report::{Place, Report};
 use super::safe::Safe;
 use super::shown::forms;
 use super::units::{parse_duration, parse_size};
+use super::values::{Command, Pem, Text};
 use super::withheld::Withheld;
 use super::yaml::{Key, Node, Value};
-use super::{keyring, literal};
 use crate::secret::Secret;
 
 /// What reading needs to know besides the node. Kept with a loaded config, since the settings of
@@ -191,7 +193,7 @@ impl<'a> Decode<'a> {
             }
             ["file"] => self.secret_file(fields.get("file")?).map(Text::Known),
             ["exec"] => self.command(&fields).map(|command| Text::Command(Arc::new(command))),
-            ["keyring"] => keyring::command(self, &fields).map(|command| Text::Command(Arc::new(command))),
+            ["keyring"] => self.keyring(&fields).map(|command| Text::Command(Arc::new(command))),
             _ => {
                 self.report.error(
                     "secret-form",

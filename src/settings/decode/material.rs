@@ -18,7 +18,7 @@ impl Decode<'_> {
     }
 
     /// A secret in a file, the final newline cut.
-    pub(in crate::config) fn read_file(&mut self, path: &Path, place: Place) -> Option<Secret> {
+    pub fn read_file(&mut self, path: &Path, place: Place) -> Option<Secret> {
         self.read.push(path.to_owned());
         self.trusted(path, place)?;
         if let Some(mode) = files::exposed(path).filter(|mode| mode & 0o007 != 0) {
@@ -123,7 +123,7 @@ impl Decode<'_> {
         None
     }
 
-    pub(in crate::config) fn resolve(&self, text: &str, place: Place) -> PathBuf {
+    pub fn resolve(&self, text: &str, place: Place) -> PathBuf {
         if let Some(rest) = text.strip_prefix("~/")
             && let Some(home) = self.scope.env.get("HOME")
         {
@@ -133,7 +133,7 @@ impl Decode<'_> {
         if path.is_absolute() { path.to_owned() } else { self.base(place).join(path) }
     }
 
-    pub(in crate::config) fn base(&self, place: Place) -> PathBuf {
+    pub fn base(&self, place: Place) -> PathBuf {
         self.scope.bases.get(usize::from(place.file)).cloned().unwrap_or_default()
     }
 

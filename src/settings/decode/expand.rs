@@ -7,7 +7,7 @@ use crate::secret::Secret;
 
 impl Decode<'_> {
     /// Replaces `${…}` and `{{…}}`.
-    pub(in crate::config) fn expand(&mut self, text: &str, place: Place, depth: usize) -> Option<String> {
+    pub fn expand(&mut self, text: &str, place: Place, depth: usize) -> Option<String> {
         if !text.contains("${") && !text.contains("{{") {
             return Some(text.to_owned());
         }

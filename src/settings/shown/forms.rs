@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::shape::{Field, SECRET, Schema, Shape};
+use crate::settings::shape::{Field, SECRET, Schema, Shape};
 
 /// The words that may always be shown: keys and the words that values may be; and the names that the document itself gives
 /// to things.
