@@ -173,6 +173,8 @@ pub(super) fn parse_cidr(text: &str) -> Option<Cidr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret_ref::SecretRef;
+    use crate::settings::Text;
 
     fn host(text: &str) -> Host {
         Host::parse(text).unwrap()
@@ -196,10 +198,13 @@ mod tests {
         let env =
             |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>();
         let vars = env(&[("HTTPS_PROXY", "http://u:p%40@proxy.example:3128"), ("no_proxy", "in.example")]);
-        let exit = Exit::new(&Route::default(), &Dialer::new(vars, |_| unreachable!("no proxy has a password")), 1)
-            .unwrap_or_else(|problem| panic!("{problem}"));
+        let known = |text| match text {
+            Text::Known(secret) => SecretRef::Known(secret),
+            Text::Command(_) => unreachable!("the environment runs no program"),
+        };
+        let exit = Exit::new(&Route::default(), &Dialer::new(vars, known), 1).unwrap_or_else(|problem| panic!("{problem}"));
         let via = exit.proxy(&host("a.example"), 443, Scheme::Https).unwrap().via();
-        let password = via.password.as_ref().map(|text| matches!(text, crate::settings::Text::Known(p) if p.expose() == "p@"));
+        let password = via.password.as_ref().map(|text| matches!(text, Text::Known(p) if p.expose() == "p@"));
         assert_eq!((via.host.to_string(), via.port, password), ("proxy.example".to_owned(), 3128, Some(true)));
         assert!(exit.proxy(&host("a.example"), 80, Scheme::Http).is_none());
         for spared in ["x.in.example", "localhost", "127.0.0.1"] {
