@@ -40,14 +40,31 @@ pub struct Heads {
 
 enum State {
     Head,
-    Sized(u64),
-    Chunked(Chunks),
+    /// So many bytes of a body are left.
+    Sized(u64, After),
+    Chunked(Chunks, After),
     /// After a CONNECT or an `Upgrade`: what follows may be something else.
     Undecided,
     /// Not HTTP, or not framed as it should be.
     Blind,
     /// This is to be said before the connection ends.
     Refused(Bytes),
+}
+
+/// What follows a body.
+#[derive(Clone, Copy)]
+enum After {
+    Head,
+    Undecided,
+}
+
+impl From<After> for State {
+    fn from(after: After) -> Self {
+        match after {
+            After::Head => State::Head,
+            After::Undecided => State::Undecided,
+        }
+    }
 }
 
 /// What a beginning of bytes is.
@@ -89,7 +106,7 @@ impl Heads {
         match self.state {
             State::Head | State::Undecided | State::Blind => busy || waiting,
             // An exchange before this one.
-            State::Sized(_) | State::Chunked(_) => busy && waiting,
+            State::Sized(..) | State::Chunked(..) => busy && waiting,
             State::Refused(_) => false,
         }
     }
@@ -226,19 +243,19 @@ impl Heads {
                     }
                     _ => return at,
                 },
-                State::Sized(left) => {
+                State::Sized(left, after) => {
                     let n = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len() - at);
                     at += n;
                     *left -= n as u64;
                     if *left == 0 {
-                        self.state = State::Head;
+                        self.state = (*after).into();
                     }
                 }
-                State::Chunked(chunks) => match chunks.walk(&bytes[at..]) {
+                State::Chunked(chunks, after) => match chunks.walk(&bytes[at..]) {
                     Some((n, ended)) => {
                         at += n;
                         if ended {
-                            self.state = State::Head;
+                            self.state = (*after).into();
                         }
                     }
                     None => self.state = State::Blind,
@@ -366,16 +383,13 @@ impl Heads {
                 _ => {}
             }
         }
-        let after = if upgrade || request.method == Some("CONNECT") { State::Undecided } else { State::Head };
+        let after = if upgrade || request.method == Some("CONNECT") { After::Undecided } else { After::Head };
         match (chunked, length) {
             (Some(_), _) if request.version != Some(1) => Err("HTTP/1.0 has no Transfer-Encoding"),
             (Some(false), _) => Err("its Transfer-Encoding does not end in chunked"),
-            // What comes after the body of such a request is not looked at.
-            (Some(true), _) if matches!(after, State::Undecided) => Ok(State::Blind),
-            (Some(true), _) => Ok(State::Chunked(Chunks::default())),
-            (None, Some(1..)) if matches!(after, State::Undecided) => Ok(State::Blind),
-            (None, Some(length @ 1..)) => Ok(State::Sized(length)),
-            _ => Ok(after),
+            (Some(true), _) => Ok(State::Chunked(Chunks::default(), after)),
+            (None, Some(length @ 1..)) => Ok(State::Sized(length, after)),
+            _ => Ok(after.into()),
         }
     }
 }
@@ -595,6 +609,32 @@ mod tests {
             let request = |target: &[u8]| [b"GET ", target, b" HTTP/1.1\r\nX: <\"\r\n\r\nGET /next HTTP/1.1\r\n\r\n"].concat();
             let expected = String::from_utf8(request(carried.as_bytes())).unwrap();
             assert_eq!(each_way(&request(written)).await, (expected, vec![]));
+        }
+    }
+
+    /// An origin may answer as if nothing had been asked (RFC 9110 §7.8), and then another request follows.
+    #[tokio::test(start_paused = true)]
+    async fn after_the_body_of_a_request_for_an_upgrade_the_next_head_is_looked_at_again() {
+        for body in ["Content-Length: 4\r\n\r\nGET ", "Transfer-Encoding: chunked\r\n\r\n4\r\nGET \r\n0\r\n\r\n"] {
+            let first = format!("POST / HTTP/1.1\r\nUpgrade: foo\r\n{body}");
+            let teller: Teller = Arc::new(|_, _, _| Bytes::from_static(b"no"));
+            let (mut client, server) = tokio::io::duplex(64 * 1024);
+            let activity = Activity::new(false);
+            let mut watched = Between::http1(server, activity.clone(), Heads::new(&Limits::default(), teller));
+            let mut got = Vec::new();
+            client.write_all(first.as_bytes()).await.unwrap();
+            while got.len() < first.len() {
+                watched.read_buf(&mut got).await.unwrap();
+            }
+            // While it lasts, what comes may be anything.
+            let exchange = activity.busy();
+            client.write_all(b"GET /< ").await.unwrap();
+            watched.read_buf(&mut got).await.unwrap();
+            drop(exchange);
+            client.write_all(b"GET /< HTTP/1.1\r\n\r\n").await.unwrap();
+            drop(client);
+            while watched.read_buf(&mut got).await.unwrap() > 0 {}
+            assert_eq!(String::from_utf8(got).unwrap(), format!("{first}GET /< GET /%3C HTTP/1.1\r\n\r\n"));
         }
     }
 
