@@ -234,18 +234,22 @@ impl Inward {
         self.write(&block, &anew);
     }
 
-    /// The frames as they came, with a field more. A request that is padded, or in several frames, does without.
+    /// The block as it came, with a field more at its end, and its frames where that does not fit into them.
     fn pass_on(&mut self, block: &Block, field: &[u8]) {
+        if field.is_empty() {
+            return self.ready.extend_from_slice(&block.raw);
+        }
         let payload = &block.raw[HEAD..];
         let length = (payload.len() + field.len()) as u32;
-        if field.is_empty() || block.frames > 1 || block.flags & PADDED != 0 || length > LARGEST {
-            return self.ready.extend_from_slice(&block.raw);
+        if block.frames > 1 || block.flags & PADDED != 0 || length > LARGEST {
+            return self.write(block, &[&block.fragment, field].concat());
         }
         self.ready.extend_from_slice(&length.to_be_bytes()[1..]);
         self.ready.extend_from_slice(&block.raw[3..]);
         self.ready.extend_from_slice(field);
     }
 
+    /// A block in frames of ours, without padding and priority.
     fn write(&mut self, block: &Block, anew: &[u8]) {
         let pieces = anew.chunks(LARGEST as usize);
         let last = pieces.len().saturating_sub(1);
@@ -378,29 +382,35 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_is_told_its_stream_and_nothing_else_is_changed() {
         let long = vec![0x82; LARGEST as usize];
-        let sent = [
-            (frame(4, 0, 0, b"settng"), None),
-            (frame(HEADERS, END_HEADERS, 1, b"\x82\x87\x84"), Some(1)),
-            (frame(0, 0, 1, b"data \0\0\x05\x01\x04\0\0\0\x09block"), None),
+        let as_it_is = |frame: Vec<u8>| (frame.clone(), frame);
+        let told = |kind, flags, stream, payload: &[u8], block: &[u8]| {
+            let block = [block, &field(stream)].concat();
+            (frame(kind, flags, stream, payload), frame(HEADERS, flags & !PADDED, stream, &block))
+        };
+        let frames = [
+            as_it_is(frame(4, 0, 0, b"settng")),
+            told(HEADERS, END_HEADERS, 1, b"\x82\x87\x84", b"\x82\x87\x84"),
+            as_it_is(frame(0, 0, 1, b"data \0\0\x05\x01\x04\0\0\0\x09block")),
             // Trailers.
-            (frame(HEADERS, END_HEADERS | 1, 1, b"\x40\x01a\x01b"), None),
-            (frame(HEADERS, END_HEADERS | PADDED, 3, b"\x01\x82\xbe."), None),
-            (frame(HEADERS, END_HEADERS | 1, 3, b"\xbe"), None),
-            (frame(HEADERS, 0, 5, b"\x82\x40\x01"), None),
-            (frame(CONTINUATION, END_HEADERS, 5, b"c\x01d"), None),
-            (frame(HEADERS, END_HEADERS, 7, &long), None),
-            (frame(HEADERS, END_HEADERS | 1, 12_345, b""), Some(12_345)),
+            as_it_is(frame(HEADERS, END_HEADERS | 1, 1, b"\x40\x01a\x01b")),
+            told(HEADERS, END_HEADERS | PADDED, 3, b"\x01\x82\xbe.", b"\x82\xbe"),
+            as_it_is(frame(HEADERS, END_HEADERS | 1, 3, b"\xbe")),
+            // In two frames, and in one that has no room left.
+            (
+                [frame(HEADERS, 0, 5, b"\x82\x40\x01"), frame(CONTINUATION, END_HEADERS, 5, b"c\x01d")].concat(),
+                frame(HEADERS, END_HEADERS, 5, &[b"\x82\x40\x01c\x01d", &field(5)[..]].concat()),
+            ),
+            (
+                frame(HEADERS, END_HEADERS | END_STREAM, 7, &long),
+                [frame(HEADERS, END_STREAM, 7, &long), frame(CONTINUATION, END_HEADERS, 7, &field(7))].concat(),
+            ),
+            told(HEADERS, END_HEADERS | 1, 12_345, b"", b""),
         ];
         let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         let mut expected = bytes.clone();
-        for (frame, told) in sent {
-            bytes.extend_from_slice(&frame);
-            let Some(stream) = told else {
-                expected.extend_from_slice(&frame);
-                continue;
-            };
-            let payload = [&frame[HEAD..], &field(stream)].concat();
-            expected.extend(self::frame(frame[3], frame[4], stream, &payload));
+        for (sent, carried) in frames {
+            bytes.extend_from_slice(&sent);
+            expected.extend_from_slice(&carried);
         }
         for piece in [1, 5, 9, 1 << 20] {
             assert!(through(&bytes, piece).await == expected, "in pieces of {piece}");
