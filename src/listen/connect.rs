@@ -65,6 +65,7 @@ where
     match tunnel.open().await {
         Err(failure) => refuse(&failure),
         Ok(Passage::Relay(stream, rule)) => {
+            busy.activity().hand_over();
             let on = hyper::upgrade::on(request);
             context.tasks.spawn(async move {
                 match on.await {
@@ -75,6 +76,7 @@ where
             established()
         }
         Ok(Passage::Intercept) => {
+            busy.activity().hand_over();
             let on = hyper::upgrade::on(request);
             context.tasks.spawn(async move {
                 let Ok(upgraded) = on.await else { return tunnel.broke_off(&unused()) };

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -12,7 +12,9 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt;
 
 use super::between::Between;
 use super::heads::{Heads, Teller};
@@ -32,14 +34,21 @@ where
         let session = session.clone();
         Arc::new(move |method, path, failure| session.malformed(method, path, failure))
     };
-    let service = service_fn(move |request: Request<Incoming>| session.clone().exchange(request));
     let io = watched(stream, &activity, limits, teller);
     if h2 {
+        let service = service_fn(move |request: Request<Incoming>| session.clone().exchange(request));
         let connection = h2_builder(limits).serve_connection(io, service);
         drive(connection, &activity, context, limits).await;
     } else {
+        let unused = UnusedUpgrade::default();
+        let seen = unused.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            seen.see(&request);
+            session.clone().exchange(request)
+        });
         let connection = h1_builder(limits).serve_connection(io, service).with_upgrades();
         drive(connection, &activity, context, limits).await;
+        unused.end(&activity, limits).await;
     }
 }
 
@@ -61,8 +70,38 @@ pub async fn plain<S, V, F>(
         let connection = h2_builder(limits).serve_connection(io, service_fn(service));
         return drive(connection, &activity, context, limits).await;
     }
-    let connection = h1_builder(limits).serve_connection(io, service_fn(service)).with_upgrades();
+    let unused = UnusedUpgrade::default();
+    let seen = unused.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        seen.see(&request);
+        service(request)
+    });
+    let connection = h1_builder(limits).serve_connection(io, service).with_upgrades();
     drive(connection, &activity, context, limits).await;
+    unused.end(&activity, limits).await;
+}
+
+/// Once an upgrade was asked for on a connection, granted or not, hyper hands that connection over when all is done on
+/// it, and does not end it. Where nobody takes it, its end is left to us: what is still to be said, `close_notify`, and
+/// time for the client to read it.
+#[derive(Clone, Default)]
+struct UnusedUpgrade(Arc<Mutex<Option<OnUpgrade>>>);
+
+impl UnusedUpgrade {
+    fn see(&self, request: &Request<Incoming>) {
+        if let Some(upgrade) = request.extensions().get::<OnUpgrade>() {
+            *self.0.lock().unwrap_or_else(|e| e.into_inner()) = Some(upgrade.clone());
+        }
+    }
+
+    /// After hyper is done with the connection; what broke off is not handed over.
+    async fn end(&self, activity: &Activity, limits: &Limits) {
+        let upgrade = self.0.lock().unwrap_or_else(|e| e.into_inner()).take();
+        let Some(upgrade) = upgrade.filter(|_| !activity.is_handed_over()) else { return };
+        if let Ok(connection) = upgrade.await {
+            let _ = tokio::time::timeout(limits.linger, TokioIo::new(connection).shutdown()).await;
+        }
+    }
 }
 
 /// The client's stream as hyper is given it. `teller`: of HTTP/1 heads that hyper would refuse.

@@ -181,6 +181,34 @@ async fn any_protocol_that_the_origin_switches_to_passes_with_the_body_that_aske
     assert!(status(&answer) == 403 && answer.ends_with("no"), "{answer}");
 }
 
+/// hyper hands such a connection over at its end, to nobody, instead of ending it.
+#[tokio::test]
+async fn a_connection_on_which_an_upgrade_was_asked_for_in_vain_goes_on_and_ends_as_any_other() {
+    let pki = Pki::new();
+    let origin = Origin::start(&pki, OriginOptions::default()).await;
+    let gatepass =
+        Gatepass::start(&format!("rules:\n{}", rule("a.test", origin.address, "bearer: t0k")), &[("CA", &pki.ca_pem)]).await;
+    for (wish, last, expected, words) in [
+        (asking("/x", "foo", "body"), "GET /y HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", 200, "auth Bearer t0k"),
+        (asking("/x", "foo", "body"), "GET /<y> HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", 200, "auth Bearer t0k"),
+        (asking("/x", "foo", "body"), "GET /y HTTP/1.1\r\nHost : a.test\r\n\r\n", 400, "not valid HTTP"),
+        (asking("/x", "foo", ""), "GET /y HTTP/1.1\r\nHost : a.test\r\n\r\n", 400, "not valid HTTP"),
+        (upgrade("/x"), "GET /y HTTP/1.1\r\nHost : a.test\r\n\r\n", 400, "not valid HTTP"),
+    ] {
+        let mut stream = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
+        stream.write_all(wish.as_bytes()).await.unwrap();
+        let answer = head(&mut stream).await;
+        assert_eq!(status(&answer), 200, "{answer}");
+        let length: usize = field(&answer, "content-length").unwrap().parse().unwrap();
+        stream.read_exact(&mut vec![0; length]).await.unwrap();
+        stream.write_all(last.as_bytes()).await.unwrap();
+        // An end without close_notify would be an error here.
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(status(&answer) == expected && answer.contains(words), "{wish} {last} {answer}");
+    }
+}
+
 #[tokio::test]
 async fn a_connect_inside_a_tunnel_is_refused() {
     let gatepass = start().await;
