@@ -50,10 +50,16 @@ pub const ALLOWED: &[Allowed] = &[
         test: |p, d| d.what == What::Reason && (p.case.client == Protocol::H2 || p.case.origin == Protocol::H2),
     },
     Allowed {
-        name: "letters of names between versions",
+        name: "a reason phrase that is not ASCII",
+        section: "RFC 9112 §4",
+        why: "hyper reads such a phrase as an empty one; a client ought to ignore it",
+        test: |p, d| d.what == What::Reason && !p.case.reason.is_ascii() && d.through.is_empty(),
+    },
+    Allowed {
+        name: "letters of names",
         section: "RFC 9113 §8.2, RFC 9110 §5.1",
-        why: "HTTP/2 writes names in lower case, HTTP/1.1 in any",
-        test: |p, d| d.what == What::Letters && (p.case.client == Protocol::H2 || p.case.origin == Protocol::H2),
+        why: "names are alike in any letters, and HTTP/2 writes them in lower case; to keep those of HTTP/1.1 costs hyper a third more",
+        test: |_, d| d.what == What::Letters,
     },
     Allowed {
         name: "broken either way",
@@ -120,15 +126,21 @@ pub const ALLOWED: &[Allowed] = &[
         },
     },
     Allowed {
+        name: "more than the length that was said",
+        section: "RFC 9113 §8.1.1, RFC 9112 §6.2",
+        why: "a message of HTTP/2 is passed on as it comes; that there is more of it shows when what was said has left, whole on HTTP/1.1",
+        test: surplus,
+    },
+    Allowed {
         name: "a doubled length is refused",
         section: "RFC 9110 §8.6",
         why: "a recipient may take equal lengths for one, or reject the message",
         test: |p, d| match (&d.what, d.through.get(..3)) {
-            (What::Refused, Some("400")) => p.case.request.value("content-length").is_some_and(|v| v.contains(&b',')),
-            (What::Bare, _) if p.through.client.reset == Some(1) => {
-                p.case.request.value("content-length").is_some_and(|v| v.contains(&b','))
-            }
-            (What::Refused, Some("502")) => p.case.answer.value("content-length").is_some_and(|v| v.contains(&b',')),
+            (What::Refused, Some("400")) => is_doubled(&p.case.request),
+            (What::Bare, _) if p.through.client.reset == Some(1) => is_doubled(&p.case.request),
+            (What::Refused, Some("502")) => is_doubled(&p.case.answer),
+            // The answer that breaks off does not tell the client's sides apart.
+            (What::Count, _) => is_doubled(&p.case.request) && p.through.origin.is_empty() && p.through.client.reset == Some(1),
             _ => false,
         },
     },
@@ -136,7 +148,7 @@ pub const ALLOWED: &[Allowed] = &[
         name: "a 101 that nobody asked for",
         section: "RFC 9110 §15.2.2, §7.8",
         why: "a server must not switch protocols unasked",
-        test: |p, d| d.what == What::Refused && p.case.status == 101 && !p.case.request.has("upgrade"),
+        test: |p, d| d.what == What::Refused && p.case.status == 101 && !may_upgrade(&p.case),
     },
     Allowed {
         name: "the end of a TLS connection without close_notify",
@@ -191,10 +203,23 @@ pub const ALLOWED: &[Allowed] = &[
         test: |_, d| d.what == What::Field("trailer".into()) && d.direct.replace(" | ", ", ") == d.through,
     },
     Allowed {
-        name: "a 100 that nobody asked for",
+        name: "a 100 of one's own",
         section: "RFC 9110 §15.2, §10.1.1",
-        why: "an answer of the next hop: gatepass may send one itself and need not send one on to who did not expect it",
-        test: |p, d| d.what == What::Interim && without_100(&d.direct) == without_100(&d.through) && !p.case.expects(),
+        why: "each hop asks for the body when it wants it: gatepass for an origin that does not within limits.continue_wait, once, and never for a body that is empty or that nobody holds back",
+        test: |p, d| {
+            let asked = d.through.split("; ").any(|one| one.starts_with("100"));
+            let waits = p.case.expects() && !p.case.request.body().is_empty();
+            d.what == What::Interim && without_100(&d.direct) == without_100(&d.through) && (asked || !waits)
+        },
+    },
+    Allowed {
+        name: "the reset of an upgraded connection",
+        section: "RFC 9110 §7.8, RFC 9293 §3.5.3",
+        why: "hyper keeps the sockets of upgraded connections to itself, so that a reset is passed on as an end",
+        test: |p, d| {
+            let reset = p.case.answer.cut.is_some_and(|(_, how)| how == How::Reset);
+            p.case.status == 101 && reset && d.side == Side::Client && matches!(d.what, What::End | What::Body)
+        },
     },
     Allowed {
         name: "no interim answers for HTTP/1.0",
@@ -209,6 +234,12 @@ pub const ALLOWED: &[Allowed] = &[
         test: |p, d| matches!(d.what, What::Trailer(_)) && d.side == Side::Client && p.case.old_request && d.through.is_empty(),
     },
     Allowed {
+        name: "trailers that were not announced, not asked for, or have no room",
+        section: "RFC 9110 §6.5.1, §6.6.2, §10.1.4, RFC 9112 §7.1.2",
+        why: "into HTTP/1.1 hyper writes what `Trailer` announces, after chunks, and for a client that says `TE: trailers`; others may be discarded",
+        test: unannounced,
+    },
+    Allowed {
         name: "trailers that would act as headers",
         section: "RFC 9110 §6.5.1",
         why: "fields of framing, routing and credentials are forbidden in trailers",
@@ -218,17 +249,76 @@ pub const ALLOWED: &[Allowed] = &[
     },
     Allowed {
         name: "more fields than the limit",
-        section: "RFC 6585 §5, RFC 9110 §5.4",
-        why: "documented bounds of gatepass: limits.headers and limits.header_bytes",
-        test: |p, d| d.what == What::Refused && (is_large(&p.case.request.fields) || is_large(&p.case.answer.fields)),
+        section: "RFC 6585 §5, RFC 9110 §5.4, RFC 9113 §10.5.1",
+        why: "documented bounds of gatepass: limits.headers and limits.header_bytes. hyper itself answers a head of HTTP/2 that is larger",
+        test: |p, d| match d.what {
+            What::Refused => is_large(&p.case.request.fields) || is_large(&p.case.answer.fields),
+            What::Bare => p.case.client == Protocol::H2 && is_large(&p.case.request.fields) && d.through.starts_with("431"),
+            _ => false,
+        },
     },
 ];
 
 const FORBIDDEN_TRAILERS: [&str; 8] =
     ["authorization", "content-length", "transfer-encoding", "host", "set-cookie", "connection", "content-encoding", "te"];
 
+/// With what both ends add themselves it may be.
 fn is_large(fields: &[super::case::Field]) -> bool {
-    fields.len() > 90 || fields.iter().map(|field| field.name.len() + field.value.len()).sum::<usize>() > 30_000
+    fields.len() > 90 || fields.iter().map(|field| field.name.len() + field.value.len() + 32).sum::<usize>() > 60_000
+}
+
+fn is_doubled(content: &super::case::Content) -> bool {
+    content.fields.iter().any(|field| field.is("content-length") && field.value.contains(&b','))
+}
+
+/// Is there a token of a field's lists that is this?
+fn has_token(fields: &[super::case::Field], name: &str, token: &str) -> bool {
+    let values = fields.iter().filter(|field| field.is(name)).flat_map(|field| field.value.split(|b| *b == b','));
+    values.into_iter().any(|value| value.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// RFC 9110 §7.8: a server ignores the wish of HTTP/1.0.
+fn may_upgrade(case: &Case) -> bool {
+    case.request.has("upgrade") && !case.old_request
+}
+
+fn unannounced(pair: &Pair, d: &Difference) -> bool {
+    let What::Trailer(name) = &d.what else { return false };
+    let case = &pair.case;
+    let (_, through) = sides(pair, d.side);
+    // RFC 9112 §7.1.2: after chunks alone.
+    let has_room = !through.values("transfer-encoding").is_empty();
+    let lost = match d.side {
+        Side::Client => {
+            let passes = has_token(&case.answer.fields, "trailer", name) && has_token(&case.request.fields, "te", "trailers");
+            case.client == Protocol::H1 && !(passes && has_room)
+        }
+        Side::Origin => case.origin == Protocol::H1 && !(has_token(&case.request.fields, "trailer", name) && has_room),
+    };
+    // One that says that it is empty is taken at its word.
+    let is_empty = d.side == Side::Origin && said_length(&through.fields) == Ok(Some(0));
+    (lost || is_empty) && d.through.is_empty()
+}
+
+/// What came within the length that was said is whole on HTTP/1.1, and the rest does not follow it.
+fn surplus(pair: &Pair, d: &Difference) -> bool {
+    let (direct, through) = sides(pair, d.side);
+    let (from, to) = match d.side {
+        Side::Client => (pair.case.origin, pair.case.client),
+        Side::Origin => (pair.case.client, pair.case.origin),
+    };
+    (from, to) == (Protocol::H2, Protocol::H1)
+        && matches!(d.what, What::End | What::Body)
+        && matches!(direct.end, End::Malformed(_))
+        && through.end == End::Whole
+        && said_length(&direct.fields) == Ok(Some(through.body.len()))
+        && direct.body.starts_with(&through.body)
+}
+
+/// The origin heard a beginning of what it hears directly.
+fn is_beginning(pair: &Pair) -> bool {
+    let (direct, through) = sides(pair, Side::Origin);
+    direct.body.starts_with(&through.body)
 }
 
 const HOP: [&str; 8] = [
@@ -253,7 +343,7 @@ fn hop_by_hop(pair: &Pair, d: &Difference) -> bool {
     };
     let by_connection = fields.iter().any(|field| field.is("connection") && named(&field.value)) && d.through.is_empty();
     // An upgrade that both sides agree on is theirs.
-    let switched = name == "upgrade" && pair.case.status == 101;
+    let switched = name == "upgrade" && pair.case.status == 101 && may_upgrade(&pair.case);
     (HOP.contains(&name.as_str()) || by_connection) && !switched
 }
 
@@ -358,6 +448,7 @@ fn request_cut(pair: &Pair, d: &Difference) -> bool {
         (What::Count, _) => !whole || how != How::Fin,
         (What::Refused, _) => !whole && d.through.starts_with("400"),
         (What::End, Side::Origin) if how == How::Reset => true,
+        (What::Body, Side::Origin) if how == How::Reset => is_beginning(pair),
         (What::End, Side::Origin) => !whole && is_incomplete(pair.through.origin.last().map_or(End::Nothing, |h| h.end)),
         (_, Side::Client) => !whole,
         _ => false,
@@ -369,6 +460,7 @@ fn early(pair: &Pair, d: &Difference) -> bool {
     let ends = case.answer.cut.is_some()
         || case.answer.framing == Framing::Close
         || case.answer.has("connection")
+        || matches!(pair.direct.client.end, End::Malformed(_))
         || case.old_answer
         || case.old_request;
     case.early

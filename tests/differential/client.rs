@@ -44,6 +44,9 @@ pub async fn play(connection: Connection, case: &Case, address: &Address<'_>, he
 /// How long a client waits for `100 Continue` before it sends its body (RFC 9110 §10.1.1).
 const CONTINUE: Duration = Duration::from_millis(2500);
 
+/// How long the rest of a request may take after its answer: seconds on a busy machine.
+const REST: Duration = Duration::from_secs(5);
+
 async fn over_h1(mut link: Link, case: &Case, address: &Address<'_>, heard: &mut Heard) -> Option<Link> {
     let (bytes, head) = h1::request(case, address.absolute, address.host);
     // A cut is at the same place in every form of the target.
@@ -108,7 +111,7 @@ async fn together<T>(writing: impl Future<Output = T>, reading: impl Future<Outp
             reading.await;
             Some(written)
         }
-        () = &mut reading => tokio::time::timeout(Duration::from_secs(1), writing).await.ok(),
+        () = &mut reading => tokio::time::timeout(REST, writing).await.ok(),
     }
 }
 

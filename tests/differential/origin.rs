@@ -46,6 +46,7 @@ pub async fn start(protocol: Protocol, tls: Option<TlsAcceptor>, stage: Arc<Stag
 type Generation = tokio::sync::watch::Receiver<u64>;
 
 async fn serve_h1(mut link: Link, stage: &Arc<Stage>, mut generation: Generation, born: u64) {
+    let _open = stage.open(born);
     loop {
         let ahead = std::mem::take(&mut link.ahead);
         let mut reader = Reader::new(link, ahead);
@@ -106,7 +107,7 @@ async fn one_h1(mut link: Link, mut act: Act) -> Option<Link> {
 }
 
 /// How the origin ends the connection after its answer, if it does.
-fn ends(case: &Case) -> Option<How> {
+pub fn ends(case: &Case) -> Option<How> {
     let closes = case.answer.value("connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
     let by_close = case.answer.framing == Framing::Close || case.status == 101;
     match case.answer.cut {

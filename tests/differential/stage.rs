@@ -1,5 +1,6 @@
 //! What client and origin of one worker share: the case in hand, and what the origin heard.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ struct Inner {
     heard: Vec<Heard>,
     /// Requests that the origin is still reading or answering.
     active: usize,
+    /// Its connections of HTTP/1.1, by their generation.
+    open: BTreeMap<u64, usize>,
 }
 
 pub struct Stage {
@@ -87,6 +90,47 @@ impl Stage {
     /// Ends every connection of the origin that waits for a request.
     pub fn renew(&self) {
         self.generation.send_modify(|generation| *generation += 1);
+    }
+
+    /// A connection of the origin, for as long as what comes back lives.
+    pub fn open(self: &Arc<Self>, generation: u64) -> Open {
+        *self.inner.lock().unwrap().open.entry(generation).or_default() += 1;
+        Open { stage: self.clone(), generation }
+    }
+
+    /// Waits, for a time, until both sides have let go of every connection of an earlier generation.
+    pub async fn renewed(&self, within: Duration) {
+        let generation = *self.generation.borrow();
+        let gone = async {
+            loop {
+                let changed = self.changed.notified();
+                if self.inner.lock().unwrap().open.range(..generation).next().is_none() {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        let _ = tokio::time::timeout(within, gone).await;
+    }
+}
+
+/// Counts a connection.
+pub struct Open {
+    stage: Arc<Stage>,
+    generation: u64,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let mut inner = self.stage.inner.lock().unwrap();
+        if let Some(open) = inner.open.get_mut(&self.generation) {
+            *open -= 1;
+            if *open == 0 {
+                inner.open.remove(&self.generation);
+            }
+        }
+        drop(inner);
+        self.stage.changed.notify_waiters();
     }
 }
 

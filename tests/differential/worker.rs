@@ -173,7 +173,7 @@ impl Worker {
         self.generation += 1;
         if mode == Mode::Reverse {
             // The host there is always the same: its pool must have seen the connections end.
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            self.stages[1].renewed(PATIENCE).await;
         }
     }
 
