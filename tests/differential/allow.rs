@@ -277,9 +277,13 @@ fn has_token(fields: &[super::case::Field], name: &str, token: &str) -> bool {
     values.into_iter().any(|value| value.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// RFC 9110 §7.8: a server ignores the wish of HTTP/1.0.
+/// RFC 9110 §7.8: a server ignores the wish of HTTP/1.0, and switches to nothing that was not named.
 fn may_upgrade(case: &Case) -> bool {
-    case.request.has("upgrade") && !case.old_request
+    let named = |field: &super::case::Field| {
+        let name = String::from_utf8_lossy(&field.value);
+        !field.is("upgrade") || has_token(&case.request.fields, "upgrade", name.trim())
+    };
+    case.request.has("upgrade") && !case.old_request && case.answer.fields.iter().all(named)
 }
 
 fn unannounced(pair: &Pair, d: &Difference) -> bool {
