@@ -200,7 +200,10 @@ pub const ALLOWED: &[Allowed] = &[
         name: "a list in one field",
         section: "RFC 9110 §5.3",
         why: "several fields of a name whose value is a list may be joined",
-        test: |_, d| d.what == What::Field("trailer".into()) && d.direct.replace(" | ", ", ") == d.through,
+        test: |_, d| {
+            let is_list = ["trailer", "upgrade"].iter().any(|name| d.what == What::Field((*name).into()));
+            is_list && d.direct.replace(" | ", ", ") == d.through
+        },
     },
     Allowed {
         name: "a 100 of one's own",
