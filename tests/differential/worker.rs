@@ -174,6 +174,8 @@ impl Worker {
         if mode == Mode::Reverse {
             // The host there is always the same: its pool must have seen the connections end.
             self.stages[1].renewed(PATIENCE).await;
+            // One that was reset does not tell when the other side knows.
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
