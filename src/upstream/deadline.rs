@@ -1,7 +1,7 @@
 //! How long the head of an answer may take.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,11 +28,10 @@ impl<'a> Deadline<'a> {
     ///
     /// # Errors
     /// It takes longer.
-    pub(super) async fn bound<F: Future>(&self, origin: &Origin, sending: F) -> Result<F::Output, Failure> {
+    pub(super) async fn bound<F: Future>(&self, origin: &Origin, mut sending: Pin<&mut F>) -> Result<F::Output, Failure> {
         let Some((limits, progress)) = &self.0 else { return Ok(sending.await) };
         let progress = progress.as_deref();
         let begun = Instant::now();
-        let mut sending = pin!(sending);
         loop {
             let until = deadline(limits, begun, progress);
             if let Ok(sent) = tokio::time::timeout_at(until.into(), sending.as_mut()).await {

@@ -7,6 +7,7 @@ mod h1;
 mod h2;
 mod message;
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -159,14 +160,18 @@ impl Lease {
         request: Request<Outbound>,
         deadline: &Deadline<'_>,
     ) -> Result<Response<ResponseBody>, Box<SendError>> {
-        let Self { sender, line, way, listener, hold, .. } = self;
-        let sending = async {
-            match sender {
-                Sender::H1(sender) => h1::send(sender, line.as_mut(), request, listener.clone(), hold.as_ref()).await,
-                Sender::H2(sender, _) => sender.try_send_request(request).await,
-            }
+        let sent = {
+            let Self { sender, line, way, listener, hold, .. } = &mut *self;
+            // It holds the request: where it is made, it stays.
+            let sending = pin!(async {
+                match sender {
+                    Sender::H1(sender) => h1::send(sender, line.as_mut(), request, listener.clone(), hold.as_ref()).await,
+                    Sender::H2(sender, _) => sender.try_send_request(request).await,
+                }
+            });
+            deadline.bound(&way.origin, sending).await
         };
-        match deadline.bound(&way.origin, sending).await {
+        match sent {
             Ok(Ok(response)) => Ok(response.map(ResponseBody::from)),
             Ok(Err(error)) => Err(Box::new(SendError::new(self, error))),
             Err(failure) => {
