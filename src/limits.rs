@@ -98,7 +98,7 @@ limits! {
     tunnel_idle: Time = Duration::from_secs(3600);
     /// A kept upstream connection is closed after this long unused, or a second before the origin's `Keep-Alive: timeout` ends. Shorter than what servers usually keep.
     upstream_idle: Time = Duration::from_secs(60);
-    /// Unused upstream connections kept for one origin and way out.
+    /// Unused upstream connections of HTTP/1.1 kept for one origin and way out. Of HTTP/2 connections that carry nothing, one is.
     upstream_idle_connections: Count = 64;
     /// Time from SIGTERM, when `/ready` begins to say 503, to when no more connections are accepted: for load balancers that are slow to notice.
     drain_delay: Time = Duration::ZERO;

@@ -12,6 +12,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use super::super::pulse::Tended;
+use super::h1::MOMENT;
 use super::message::failure;
 use super::{Opened, Outbound, Way};
 use crate::failure::Failure;
@@ -64,6 +65,20 @@ impl Load {
     pub(super) fn is_fresh(&self, bound: Duration) -> bool {
         let unused = self.age().saturating_sub(self.unused.load(Ordering::Relaxed));
         self.streams.load(Ordering::Relaxed) > 0 || u128::from(unused) <= bound.as_millis()
+    }
+}
+
+/// Of connections that carry nothing, the first of its kind is kept for what comes next. Those that a burst needed beside it
+/// are not: each holds what its streams took at most, hundreds of kilobytes.
+#[derive(Default)]
+pub(super) struct First {
+    seen: [bool; 2],
+}
+
+impl First {
+    /// Is this one kept, that was unused for no longer than `bound`, or not at all?
+    pub(super) fn keeps(&mut self, load: &Load, grpc: bool, bound: Duration) -> bool {
+        load.is_fresh(bound) && (!std::mem::replace(&mut self.seen[usize::from(grpc)], true) || load.is_fresh(MOMENT))
     }
 }
 
@@ -132,5 +147,22 @@ impl Future for Driver {
                 tracing::debug!(%cause, "upstream connection ended");
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_connections_that_carry_nothing_one_of_each_kind_is_kept() {
+        let bound = Duration::from_secs(60);
+        let idle = |seconds| Load { made: Instant::now() - Duration::from_secs(seconds), ..Load::new(100) };
+        let busy = Load { streams: AtomicUsize::new(1), ..idle(90) };
+        let mut first = First::default();
+        let kept =
+            [(&idle(90), false), (&idle(30), false), (&idle(30), false), (&idle(0), false), (&busy, false), (&idle(30), true)];
+        let kept = kept.map(|(load, grpc)| first.keeps(load, grpc, bound));
+        assert_eq!(kept, [false, true, false, true, true, true]);
     }
 }

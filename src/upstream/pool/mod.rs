@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 
 use self::h1::{Idle, Line, MOMENT};
-use self::h2::{Shared, StreamGuard};
+use self::h2::{First, Shared, StreamGuard};
 pub use self::message::{BodyError, ResponseBody, SendError};
 use super::body::{Hold, Progress};
 use super::forward::Forward;
@@ -439,7 +439,8 @@ impl Way {
         let mut idle = self.idle.lock().unwrap_or_else(|e| e.into_inner());
         idle.retain(|idle| idle.is_fresh(now, bound) && !idle.sender.is_closed());
         let shared = self.h2.try_lock().map_or(true, |mut shared| {
-            shared.retain(|connection| !connection.sender.is_closed() && connection.load.is_fresh(bound));
+            let mut first = First::default();
+            shared.retain(|c| !c.sender.is_closed() && first.keeps(&c.load, c.grpc, bound));
             !shared.is_empty()
         });
         shared || !idle.is_empty()
