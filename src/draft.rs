@@ -36,7 +36,7 @@ pub struct Draft {
 #[derive(Clone)]
 pub enum Body {
     Empty,
-    /// It will be streamed; its length, when declared. A scheme that needs the bytes says so in its `needs`.
+    /// It will be streamed; its length, when declared. A scheme that needs the bytes says so in its `body_need`.
     Streamed(Option<u64>),
     Held(Held),
 }
