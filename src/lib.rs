@@ -50,8 +50,8 @@ pub mod config;
 
 // Words that everything above may use. Each uses only the words below it.
 
-/// A secret that is known, or that somebody can be asked for.
-pub mod secret_ref;
+/// What is known, or what somebody can be asked for: a secret, a token, the keys of AWS.
+pub mod provided;
 
 /// What is fetched when it is needed, and kept for as long as it lives.
 pub mod cached;

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use crate::draft::{Draft, Recoding};
 use crate::failure::Failure;
 use crate::moment::Moment;
-use crate::secret_ref::SecretRef;
+use crate::provided::SecretRef;
 use crate::swap::Pair;
 
 /// A configured credential. It owns what it learns of origins (clocks, nonces, counts), bounded.

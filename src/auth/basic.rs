@@ -12,7 +12,7 @@ use super::{
 };
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
-use crate::secret_ref::SecretRef;
+use crate::provided::SecretRef;
 use crate::secrets;
 use crate::settings::{Decode, Node};
 

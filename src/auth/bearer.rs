@@ -9,7 +9,7 @@ use super::{
 };
 use crate::draft::Draft;
 use crate::failure::Failure;
-use crate::secret_ref::SecretRef;
+use crate::provided::SecretRef;
 use crate::secrets;
 use crate::settings::{Decode, Node};
 

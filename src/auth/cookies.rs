@@ -16,8 +16,8 @@ use crate::failure::{Cause, Failure};
 use crate::files;
 use crate::initiator::SEC_FETCH_SITE;
 use crate::origin::Scheme as OriginScheme;
+use crate::provided::SecretRef;
 use crate::secret::Secret;
-use crate::secret_ref::SecretRef;
 use crate::secrets;
 use crate::settings::{Decode, Node};
 

@@ -16,8 +16,8 @@ use super::{
 use crate::draft::Draft;
 use crate::failure::Failure;
 use crate::moment::{NonceKind, random_uuid};
+use crate::provided::SecretRef;
 use crate::secret::Secret;
-use crate::secret_ref::SecretRef;
 use crate::secrets;
 use crate::settings::shown::forms;
 use crate::settings::{Decode, Fields, Node, Place, Text, quoted};

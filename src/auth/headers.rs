@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use super::{Attempt, Authorizer, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, header_value};
 use crate::draft::Draft;
 use crate::failure::Failure;
-use crate::secret_ref::SecretRef;
+use crate::provided::SecretRef;
 use crate::secrets;
 use crate::settings::{Decode, Node};
 

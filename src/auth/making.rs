@@ -10,7 +10,7 @@ use aws_lc_rs::digest;
 use super::oauth2::{Session, Sessions};
 use crate::config;
 use crate::cookie::Jars;
-use crate::secret_ref::SecretRef;
+use crate::provided::SecretRef;
 use crate::secrets;
 use crate::settings::shown::forms;
 use crate::settings::{Decode, Node, Pem, nearest};
@@ -58,7 +58,7 @@ impl Making<'_> {
         let passphrase = match source.passphrase.clone().map(secrets::reference) {
             None => None,
             Some(SecretRef::Known(secret)) => Some(secret),
-            Some(SecretRef::Provided(_)) => {
+            Some(SecretRef::Fetched(_)) => {
                 let error = decode.report.error("passphrase", node.place, "this passphrase comes from a command");
                 error.help("define the certificate under `client_certificates`, and name it here");
                 return None;

@@ -44,8 +44,8 @@ use attempt::fetched;
 use crate::config::{AuthType, Setting};
 use crate::draft::Body;
 use crate::failure::{Cause, Failure};
+use crate::provided::SecretRef;
 use crate::secret::Secret;
-use crate::secret_ref::SecretRef;
 use crate::settings::{Decode, Fields, Node, Place, Shape};
 
 /// One row of the table of schemes.

@@ -18,7 +18,7 @@ use crate::challenge::ntlm::{self, Account, Challenge, NtlmContext};
 use crate::draft::{Body, Draft};
 use crate::failure::{Cause, Failure};
 use crate::origin::Origin;
-use crate::secret_ref::SecretRef;
+use crate::provided::SecretRef;
 use crate::secrets;
 use crate::settings::{Decode, Node};
 

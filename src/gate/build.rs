@@ -19,7 +19,7 @@ use crate::config::{
     BundleSource, CertificateSource, Config, Credential, HeaderEdit, ListenAddress, Listener, Material, Mode, PacSource,
     QueryEdit, Rule, UpstreamProxy, Via,
 };
-use crate::secret_ref::SecretRef;
+use crate::provided::SecretRef;
 use crate::secrets;
 use crate::settings::{Decode, Pem, Place, Report, Scope, Text};
 use crate::tls::out::client_spec::ClientSpec;

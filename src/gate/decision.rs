@@ -12,7 +12,7 @@ use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::initiator::CrossSite;
 use crate::origin::Origin;
-use crate::secret_ref::SecretRef;
+use crate::provided::SecretRef;
 use crate::tls::out::client_spec::ClientSpec;
 use crate::upstream::{Spec, Way};
 

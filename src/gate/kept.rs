@@ -10,7 +10,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use super::decision::Bound;
 use crate::config::{CaSource, Credential, ListenAddress};
 use crate::files;
-use crate::secret_ref::SecretRef;
+use crate::provided::SecretRef;
 use crate::settings::{Node, Pem, Scope, Text, Value};
 use crate::tls::formats::crl::Crls;
 use crate::tls::intercept::server::Listening;

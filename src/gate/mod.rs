@@ -29,7 +29,7 @@ use crate::initiator::CrossSite;
 use crate::limits::Limits;
 use crate::origin::{Host, Origin, Scheme};
 use crate::pattern::{HostIndex, HostPattern};
-use crate::secret_ref::SecretRef;
+use crate::provided::SecretRef;
 use crate::secrets;
 use crate::tls::intercept::authority::Authority;
 use crate::upstream::pac::Pac;

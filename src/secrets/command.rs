@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use super::helper::Run;
 use crate::failure::Failure;
+use crate::provided::{Fetching, Provider};
 use crate::secret::Secret;
-use crate::secret_ref::{Fetching, Provider};
 use crate::settings::Command;
 
 /// Runs the command when the secret is needed. Why it fails, its error stream says; its output is never shown.
 pub struct CommandProvider(pub Arc<Command>);
 
-impl Provider for CommandProvider {
-    fn fetch(&self) -> Fetching<'_> {
+impl Provider<Secret> for CommandProvider {
+    fn fetch(&self) -> Fetching<'_, Secret> {
         Box::pin(async {
             output(&self.0).await.map_err(|failure| match &self.0.mend {
                 Some(mend) => failure.hint(mend),
@@ -51,11 +51,11 @@ fn member(text: &str, field: &str) -> Result<Secret, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret_ref::SecretRef;
+    use crate::provided::SecretRef;
     use crate::settings::Place;
 
     fn command(argv: &[&str], field: Option<&str>) -> SecretRef {
-        SecretRef::provided(CommandProvider(Arc::new(Command {
+        SecretRef::by(CommandProvider(Arc::new(Command {
             place: Place::default(),
             argv: argv.iter().map(|a| (*a).to_owned()).collect(),
             directory: std::env::temp_dir(),

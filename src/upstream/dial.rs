@@ -20,7 +20,7 @@ use crate::address::{self, Special};
 use crate::config::{EgressDeny, PacSource, Via};
 use crate::failure::{Cause, Failure, Retry};
 use crate::origin::Host;
-use crate::secret_ref::SecretRef;
+use crate::provided::SecretRef;
 use crate::settings::Text;
 use crate::tls::Problem;
 use crate::tls::out::client_spec::ClientSpec;

@@ -173,7 +173,7 @@ pub(super) fn parse_cidr(text: &str) -> Option<Cidr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret_ref::SecretRef;
+    use crate::provided::SecretRef;
     use crate::settings::Text;
 
     fn host(text: &str) -> Host {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::draft::{Body, Draft};
 use crate::failure::{Cause, Failure};
-use crate::secret_ref::SecretRef;
+use crate::provided::SecretRef;
 use crate::secrets;
 use crate::settings::{Decode, Node};
 

@@ -6,13 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value as Json};
 
-use super::network::{Container, Role};
 use crate::auth::exec::formats;
-use crate::cached::Cached;
 use crate::failure::Failure;
 use crate::moment::Moment;
+use crate::provided::{Fetching, Provided, Provider, SecretRef};
 use crate::secret::Secret;
-use crate::secret_ref::SecretRef;
 use crate::secrets::helper::Run;
 
 #[derive(Clone)]
@@ -22,21 +20,14 @@ pub struct Credentials {
     pub session_token: Option<Secret>,
 }
 
-pub enum Source {
-    Known(Arc<Credentials>),
-    Given { access_key: SecretRef, secret_key: SecretRef, session_token: Option<SecretRef> },
-    Fetched(Box<Fetched>),
-}
+/// Whoever has credentials: settings, a program, a server.
+pub type Source = Provided<Arc<Credentials>>;
 
-pub struct Fetched {
-    from: Provider,
-    credentials: Cached<Arc<Credentials>>,
-}
-
-pub enum Provider {
-    Command(Command),
-    Role(Role),
-    Container(Container),
+/// Settings of which some are fetched by a command each.
+struct Given {
+    access_key: SecretRef,
+    secret_key: SecretRef,
+    session_token: Option<SecretRef>,
 }
 
 /// A program that prints credentials as `credential_process` wants them.
@@ -51,92 +42,64 @@ pub struct Command {
 const DEFAULT_TTL: Duration = Duration::from_secs(600);
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-impl Source {
-    /// From settings, each of which may be fetched by a command.
-    pub fn given(access_key: SecretRef, secret_key: SecretRef, session_token: Option<SecretRef>) -> Self {
-        match (access_key.known(), secret_key.known(), session_token.as_ref().map(SecretRef::known)) {
-            (Some(access_key), Some(secret_key), None) => Self::known(access_key, secret_key, None),
-            (Some(access_key), Some(secret_key), Some(Some(token))) => Self::known(access_key, secret_key, Some(token)),
-            _ => Source::Given { access_key, secret_key, session_token },
-        }
-    }
-
-    pub fn known(access_key: &Secret, secret_key: &Secret, session_token: Option<&Secret>) -> Self {
-        Source::Known(Arc::new(Credentials {
-            access_key: access_key.expose().to_owned(),
-            secret_key: secret_key.clone(),
-            session_token: session_token.filter(|token| !token.is_empty()).cloned(),
-        }))
-    }
-
-    pub fn fetched(from: Provider) -> Self {
-        Source::Fetched(Box::new(Fetched { from, credentials: Cached::default() }))
-    }
-
-    /// What [`Source::ready`] would say without fetching.
-    pub fn cached(&self) -> Option<Result<Arc<Credentials>, Failure>> {
-        match self {
-            Source::Known(credentials) => Some(Ok(credentials.clone())),
-            Source::Given { .. } => None,
-            Source::Fetched(fetched) => fetched.credentials.cached(),
-        }
-    }
-
-    /// # Errors
-    /// A program or server that was to give them did not.
-    pub async fn ready(&self, moment: &Moment) -> Result<Arc<Credentials>, Failure> {
-        match self {
-            Source::Known(credentials) => Ok(credentials.clone()),
-            Source::Given { access_key, secret_key, session_token } => {
-                let session_token = match session_token {
-                    Some(token) => Some(token.get().await?),
-                    None => None,
-                };
-                Ok(Arc::new(Credentials {
-                    access_key: access_key.get().await?.expose().to_owned(),
-                    secret_key: secret_key.get().await?,
-                    session_token: session_token.filter(|token| !token.is_empty()),
-                }))
-            }
-            Source::Fetched(fetched) => fetched.credentials.get(|| fetched.from.fetch(moment)).await,
-        }
-    }
-
-    /// A server no longer takes the credentials with this access key: can others be had?
-    pub fn forget(&self, access_key: &str) -> bool {
-        match self {
-            Source::Known(_) | Source::Given { .. } => false,
-            Source::Fetched(fetched) => fetched.credentials.forget(|kept| kept.access_key == access_key),
-        }
+/// Credentials of settings.
+pub fn given(access_key: SecretRef, secret_key: SecretRef, session_token: Option<SecretRef>) -> Source {
+    match (access_key.known(), secret_key.known(), session_token.as_ref().map(SecretRef::known)) {
+        (Some(access_key), Some(secret_key), None) => known(access_key, secret_key, None),
+        (Some(access_key), Some(secret_key), Some(Some(token))) => known(access_key, secret_key, Some(token)),
+        _ => Source::by(Given { access_key, secret_key, session_token }),
     }
 }
 
-impl Provider {
-    async fn fetch(&self, moment: &Moment) -> Result<(Arc<Credentials>, Duration), Failure> {
-        match self {
-            Provider::Command(command) => command.fetch(moment).await,
-            Provider::Role(role) => role.fetch(moment).await,
-            Provider::Container(container) => container.fetch(moment).await,
-        }
+pub fn known(access_key: &Secret, secret_key: &Secret, session_token: Option<&Secret>) -> Source {
+    Source::Known(Arc::new(Credentials {
+        access_key: access_key.expose().to_owned(),
+        secret_key: secret_key.clone(),
+        session_token: session_token.filter(|token| !token.is_empty()).cloned(),
+    }))
+}
+
+impl Provider<Arc<Credentials>> for Given {
+    /// Each of them is kept by itself, for as long as its command says.
+    fn fetch(&self) -> Fetching<'_, Arc<Credentials>> {
+        Box::pin(async {
+            let session_token = match &self.session_token {
+                Some(token) => Some(token.get().await?),
+                None => None,
+            };
+            let credentials = Credentials {
+                access_key: self.access_key.get().await?.expose().to_owned(),
+                secret_key: self.secret_key.get().await?,
+                session_token: session_token.filter(|token| !token.is_empty()),
+            };
+            Ok((Arc::new(credentials), Duration::ZERO))
+        })
+    }
+}
+
+impl Provider<Arc<Credentials>> for Command {
+    fn fetch(&self) -> Fetching<'_, Arc<Credentials>> {
+        Box::pin(self.run())
     }
 }
 
 impl Command {
-    async fn fetch(&self, moment: &Moment) -> Result<(Arc<Credentials>, Duration), Failure> {
+    async fn run(&self) -> Result<(Arc<Credentials>, Duration), Failure> {
         let Self { argv, directory, timeout, ttl } = self;
         let run = Run { argv, directory, timeout: *timeout, stdin: "", environment: &[] };
         let output = run.output().await?;
-        let (credentials, end) = read(&output, moment.now()).map_err(|why| run.failure(&why))?;
-        let life = life(end, *ttl, moment).ok_or_else(|| run.failure("the credentials it printed have expired already"))?;
+        let now = Moment::real().now();
+        let (credentials, end) = read(&output, now).map_err(|why| run.failure(&why))?;
+        let life = life(end, *ttl, now).ok_or_else(|| run.failure("the credentials it printed have expired already"))?;
         Ok((Arc::new(credentials), life))
     }
 }
 
 /// How long credentials are kept. `None`: they have expired already.
-pub fn life(end: Option<SystemTime>, ttl: Option<Duration>, moment: &Moment) -> Option<Duration> {
+pub fn life(end: Option<SystemTime>, ttl: Option<Duration>, now: SystemTime) -> Option<Duration> {
     match end {
         None => Some(ttl.unwrap_or(DEFAULT_TTL)),
-        Some(end) => end.duration_since(moment.now()).ok().map(|left| ttl.map_or(left, |ttl| left.min(ttl))),
+        Some(end) => end.duration_since(now).ok().map(|left| ttl.map_or(left, |ttl| left.min(ttl))),
     }
 }
 

@@ -22,7 +22,7 @@ use time::OffsetDateTime;
 use self::canonical::PathStyle;
 use self::chunks::{Chunks, Seal};
 use self::claim::Claim;
-use self::credentials::{Credentials, Provider, Source};
+use self::credentials::{Credentials, Source};
 use self::keys::{Algorithm, Signer};
 use super::{Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Preparation, Round, Signed, Spot, Verdict, header_value};
 use crate::draft::{Body, Draft, Recode, Recoding};
@@ -37,7 +37,7 @@ pub use self::settings::SCHEME;
 
 /// Signs with what a program prints, everything else by the host: `exec` with `format: aws`.
 pub fn by_command(command: Command) -> Arc<dyn Authorizer> {
-    Arc::new(AwsSigv4::new(Source::fetched(Provider::Command(command)), Settings::default()))
+    Arc::new(AwsSigv4::new(Source::by(command), Settings::default()))
 }
 
 struct AwsSigv4 {
@@ -374,14 +374,14 @@ struct AwsAttempt {
 }
 
 impl Attempt for AwsAttempt {
-    fn prepare<'a>(&'a mut self, _: &'a Draft, round: &'a Round<'a>) -> Option<Preparation<'a>> {
+    fn prepare<'a>(&'a mut self, _: &'a Draft, _: &'a Round<'a>) -> Option<Preparation<'a>> {
         let Self { scheme, credentials } = self;
         if let Some(Ok(known)) = scheme.source.cached() {
             *credentials = Some(known);
             return None;
         }
         Some(Box::pin(async move {
-            *credentials = Some(scheme.source.ready(round.moment).await?);
+            *credentials = Some(scheme.source.get().await?);
             Ok(())
         }))
     }
@@ -402,7 +402,7 @@ impl Attempt for AwsAttempt {
         let kind = answer.headers.get(ERROR).and_then(|value| value.to_str().ok()).unwrap_or("");
         let is = |codes: &[&str]| codes.iter().any(|code| kind.contains(code) || text.contains(code));
         let Some(claim) = Claim::read(answer.draft) else { return Verdict::Final };
-        if is(EXPIRED) && scheme.source.forget(&claim.access_key) {
+        if is(EXPIRED) && scheme.source.forget(|kept| kept.access_key == claim.access_key) {
             return Verdict::Again;
         }
         let skew = ahead(answer, round.moment.now());

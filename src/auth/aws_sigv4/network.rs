@@ -18,6 +18,7 @@ use crate::failure::{Cause, Failure};
 use crate::files;
 use crate::moment::Moment;
 use crate::origin::{Host, Scheme};
+use crate::provided::{Fetching, Provider};
 use crate::secret::Secret;
 
 /// `sts:AssumeRole`, or with the token of a web identity.
@@ -57,8 +58,20 @@ const TOKEN: usize = 64 * 1024;
 
 type Lived = (Arc<Credentials>, Duration);
 
+impl Provider<Arc<Credentials>> for Role {
+    fn fetch(&self) -> Fetching<'_, Arc<Credentials>> {
+        Box::pin(self.assume())
+    }
+}
+
+impl Provider<Arc<Credentials>> for Container {
+    fn fetch(&self) -> Fetching<'_, Arc<Credentials>> {
+        Box::pin(self.ask())
+    }
+}
+
 impl Role {
-    pub async fn fetch(&self, moment: &Moment) -> Result<Lived, Failure> {
+    async fn assume(&self) -> Result<Lived, Failure> {
         let Self { role_arn, session_name, .. } = self;
         let mut form = vec![("Version", "2011-06-15"), ("RoleArn", role_arn), ("RoleSessionName", session_name)];
         let duration = self.duration.map(|seconds| seconds.to_string());
@@ -76,7 +89,7 @@ impl Role {
         }
         let pairs = form.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, UNRESERVED)));
         let body = Zeroizing::new(pairs.collect::<Vec<_>>().join("&"));
-        let draft = self.signed(Bytes::copy_from_slice(body.as_bytes()), moment).await?;
+        let draft = self.signed(Bytes::copy_from_slice(body.as_bytes())).await?;
         let sent = Bytes::copy_from_slice(body.as_bytes());
         let answer = self.client.send("AWS STS", Method::POST, &self.sts, draft.headers, sent).await?;
         let text = text(&answer)?;
@@ -96,13 +109,13 @@ impl Role {
         };
         let end = time::OffsetDateTime::parse(member("Expiration")?, &time::format_description::well_known::Rfc3339);
         let end = end.map_err(|_| unread("AWS STS", "its Expiration is not a time"))?;
-        let life =
-            life(Some(end.into()), None, moment).ok_or_else(|| unread("AWS STS", "its credentials have expired already"))?;
+        let life = life(Some(end.into()), None, Moment::real().now())
+            .ok_or_else(|| unread("AWS STS", "its credentials have expired already"))?;
         Ok((Arc::new(credentials), life))
     }
 
     /// The request's head, signed by whoever asks; a token speaks for itself.
-    async fn signed(&self, body: Bytes, moment: &Moment) -> Result<Draft, Failure> {
+    async fn signed(&self, body: Bytes) -> Result<Draft, Failure> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         let host = HeaderValue::from_str(&self.sts.origin.authority());
@@ -116,16 +129,16 @@ impl Role {
         };
         if let Base::Source(source) = &self.base {
             // One that is fetched itself may be a role, too.
-            let credentials = Box::pin(source.ready(moment)).await?;
+            let credentials = source.get().await?;
             let settings = Settings { region: Some(self.region.clone()), service: Some("sts".to_owned()), ..Settings::default() };
-            AwsSigv4::new(Source::Known(credentials.clone()), settings).sign(&mut draft, &credentials, moment)?;
+            AwsSigv4::new(Source::Known(credentials.clone()), settings).sign(&mut draft, &credentials, &Moment::real())?;
         }
         Ok(draft)
     }
 }
 
 impl Container {
-    pub async fn fetch(&self, moment: &Moment) -> Result<Lived, Failure> {
+    async fn ask(&self) -> Result<Lived, Failure> {
         let mut headers = HeaderMap::new();
         let token = match &self.token {
             None => None,
@@ -141,8 +154,9 @@ impl Container {
             return Err(Failure::new(Cause::Credential, format!("{what} {} answers {}", self.url.shown(), answer.status))
                 .hint("see AWS_CONTAINER_CREDENTIALS_FULL_URI and AWS_CONTAINER_AUTHORIZATION_TOKEN"));
         }
-        let (credentials, end) = read(text(&answer)?, moment.now()).map_err(|why| unread(what, &why))?;
-        let life = life(end, None, moment).ok_or_else(|| unread(what, "its credentials have expired already"))?;
+        let now = Moment::real().now();
+        let (credentials, end) = read(text(&answer)?, now).map_err(|why| unread(what, &why))?;
+        let life = life(end, None, now).ok_or_else(|| unread(what, "its credentials have expired already"))?;
         Ok((Arc::new(credentials), life))
     }
 }

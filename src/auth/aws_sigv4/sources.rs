@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::credentials::{Command, DEFAULT_TIMEOUT, Provider, Source};
+use super::credentials::{self, Command, DEFAULT_TIMEOUT, Source};
 use super::network::{self, Container, Role, Token, is_near};
 use super::profile::{self, Profiles, Way};
 use crate::auth::Making;
@@ -38,7 +38,7 @@ pub fn build(fields: &Fields<'_>, decode: &mut Decode<'_>, making: &Making<'_>) 
             let (argv, directory) = decode.argv(fields.get("command")?, "command")?;
             let timeout = fields.get("timeout").map_or(Some(DEFAULT_TIMEOUT), |node| decode.duration(node))?;
             let ttl = fields.get("ttl").map_or(Some(None), |node| decode.duration(node).map(Some))?;
-            Some((Source::fetched(Provider::Command(Command { argv, directory, timeout, ttl })), region))
+            Some((Source::by(Command { argv, directory, timeout, ttl }), region))
         }
         _ => {
             let message = format!("`{}` and `{}` both say where the credentials come from", ways[0], ways[1]);
@@ -62,11 +62,11 @@ fn given(fields: &Fields<'_>, decode: &mut Decode<'_>) -> Option<Source> {
             return None;
         }
     }
-    Some(Source::given(access_key, secret_key, session_token))
+    Some(credentials::given(access_key, secret_key, session_token))
 }
 
 fn keys(access_key: &str, secret_key: &str, session_token: Option<&str>) -> Source {
-    Source::known(&Secret::new(access_key), &Secret::new(secret_key), session_token.map(Secret::new).as_ref())
+    credentials::known(&Secret::new(access_key), &Secret::new(secret_key), session_token.map(Secret::new).as_ref())
 }
 
 struct Finder<'a, 'd, 'm> {
@@ -139,7 +139,7 @@ impl Finder<'_, '_, '_> {
             Way::Keys { access_key, secret_key, session_token } => Some(keys(&access_key, &secret_key, session_token.as_deref())),
             Way::Process(argv) => {
                 let command = Command { argv, directory: PathBuf::new(), timeout: Duration::from_secs(60), ttl: None };
-                Some(Source::fetched(Provider::Command(command)))
+                Some(Source::by(command))
             }
             Way::Environment => self.environment().or_else(|| {
                 self.wrong(
@@ -166,7 +166,7 @@ impl Finder<'_, '_, '_> {
         let session_name = session_name.unwrap_or_else(|| "gatepass".to_owned());
         let region = region.to_owned();
         let role = Role { client, sts, region, role_arn, base, external_id, session_name, duration };
-        Some(Source::fetched(Provider::Role(role)))
+        Some(Source::by(role))
     }
 
     fn container(&mut self) -> Option<Source> {
@@ -185,7 +185,7 @@ impl Finder<'_, '_, '_> {
         let token = file.or_else(|| self.env("AWS_CONTAINER_AUTHORIZATION_TOKEN").map(|text| Token::Text(Secret::new(text))));
         self.withhold(&["AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]);
         let client = self.client(UpstreamProxy::None.into())?;
-        Some(Source::fetched(Provider::Container(Container { client, url, token })))
+        Some(Source::by(Container { client, url, token }))
     }
 
     fn client(&mut self, via: Route) -> Option<Client> {

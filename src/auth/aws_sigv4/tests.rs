@@ -12,8 +12,8 @@ use crate::auth::testing::sign_ready;
 use crate::draft::Held;
 use crate::moment::Moment;
 use crate::origin::Host;
+use crate::provided::SecretRef;
 use crate::secret::Secret;
-use crate::secret_ref::SecretRef;
 use crate::settings::{Decode, Report, Scope};
 
 const V4: &str = include_str!("../../../tests/vectors/aws_sigv4.json");
@@ -23,7 +23,7 @@ const WIRE: &str = include_str!("../../../tests/vectors/aws_sigv4_wire.json");
 fn given(credential: &Json) -> Source {
     let fixed = |name: &str| credential[name].as_str().map(|text| SecretRef::Known(Secret::new(text)));
     let session_token = fixed("session_token").or_else(|| fixed("token"));
-    Source::given(fixed("access_key_id").unwrap(), fixed("secret_access_key").unwrap(), session_token)
+    credentials::given(fixed("access_key_id").unwrap(), fixed("secret_access_key").unwrap(), session_token)
 }
 
 fn draft(method: &str, host: &str, target: &str, body: &[u8]) -> Draft {
@@ -475,7 +475,7 @@ async fn expired_credentials_are_fetched_anew_once_and_renewed_before_their_end(
     let script = "n=$(cat n 2>/dev/null || echo 0); n=$((n+1)); echo $n > n; echo \"{\\\"Version\\\":1,\\\"AccessKeyId\\\":\\\"AK$n\\\",\\\"SecretAccessKey\\\":\\\"s\\\",\\\"Expiration\\\":\\\"2099-01-01T00:00:00Z\\\"}\"";
     let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
     let command = Command { argv, directory: dir.path().to_owned(), timeout: Duration::from_secs(5), ttl: None };
-    let aws = Arc::new(AwsSigv4::new(Source::fetched(Provider::Command(command)), Settings::default()));
+    let aws = Arc::new(AwsSigv4::new(Source::by(command), Settings::default()));
     let moment = Moment::real();
     let round = Round { moment: &moment, attempt: 0, user: None, peer: None, channel_binding: None };
     let mut draft = draft("GET", "sqs.us-east-1.amazonaws.com", "/", b"");

@@ -15,9 +15,10 @@ use super::{
     Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
     scheme_fields,
 };
-use crate::cached::Cached;
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
+use crate::moment::Moment;
+use crate::provided::{Fetching, Provided, Provider};
 use crate::secrets::helper::Run;
 use crate::settings::{Decode, Node};
 
@@ -51,7 +52,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
     if node.as_map().is_none() {
         let (argv, directory) = decode.argv(node, "exec")?;
-        return Some(Arc::new(Exec::new(argv, directory, Format::Raw)));
+        return Some(Arc::new(Exec::new(Helper::new(argv, directory, Format::Raw), false)));
     }
     let fields = scheme_fields(node, decode, &SCHEME)?;
     let command = decode.required(&fields, SCHEME.name, "command").and_then(|node| decode.argv(node, "command"));
@@ -67,39 +68,79 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn
     let Some(format) = format else {
         return Some(aws_sigv4::by_command(aws_sigv4::Command { argv, directory, timeout, ttl }));
     };
-    Some(Arc::new(Exec { ttl, timeout, use_path, ..Exec::new(argv, directory, format) }))
+    Some(Arc::new(Exec::new(Helper { ttl, timeout, ..Helper::new(argv, directory, format) }, use_path)))
 }
 
 /// What one run gave: the fields that go into requests.
 type Fields = Arc<Vec<(HeaderName, HeaderValue)>>;
 
 struct Exec {
+    helper: Arc<Helper>,
+    use_path: bool,
+    /// By what the helper is asked; one entry but for formats that are told the origin.
+    kept: Mutex<HashMap<String, Provided<Fields>>>,
+}
+
+/// Origins whose credential is kept; format git only.
+const ASKED: usize = 256;
+
+struct Helper {
     argv: Vec<String>,
     directory: PathBuf,
     format: Format,
     /// `None`: the output's own expiry, or [`DEFAULT_TTL`].
     ttl: Option<Duration>,
     timeout: Duration,
-    use_path: bool,
-    /// By what the helper is asked; one entry but for formats that are told the origin.
-    kept: Mutex<HashMap<String, Arc<Cached<Fields>>>>,
 }
 
-/// Origins whose credential is kept; format git only.
-const ASKED: usize = 256;
-
-impl Exec {
+impl Helper {
     fn new(mut argv: Vec<String>, directory: PathBuf, format: Format) -> Self {
         // git runs helpers with the operation as the last argument; `git credential` calls it `fill`.
         if format == Format::Git && !argv.last().is_some_and(|last| last == "get" || last == "fill") {
             argv.push("get".to_owned());
         }
-        Self { argv, directory, format, ttl: None, timeout: DEFAULT_TIMEOUT, use_path: false, kept: Mutex::default() }
+        Self { argv, directory, format, ttl: None, timeout: DEFAULT_TIMEOUT }
+    }
+
+    async fn answer(&self, question: &str) -> Result<(Fields, Duration), Failure> {
+        let environment: &[(&str, &str)] = match self.format {
+            Format::Kubernetes => &[("KUBERNETES_EXEC_INFO", formats::EXEC_INFO)],
+            _ => &[],
+        };
+        let Self { argv, directory, timeout, .. } = self;
+        let run = Run { argv, directory, timeout: *timeout, stdin: question, environment };
+        let output = run.output().await?;
+        let now = Moment::real().now();
+        let (fields, end) = self.format.read(&output, now).map_err(|why| run.failure(&why))?;
+        let life = match end.map(|end| end.duration_since(now)) {
+            None => self.ttl.unwrap_or(DEFAULT_TTL),
+            Some(Ok(left)) => self.ttl.map_or(left, |ttl| ttl.min(left)),
+            Some(Err(_)) => return Err(run.failure("what it printed has expired already")),
+        };
+        Ok((Arc::new(fields), life))
+    }
+}
+
+/// A helper, and what it is asked.
+struct Asked {
+    helper: Arc<Helper>,
+    question: String,
+}
+
+impl Provider<Fields> for Asked {
+    fn fetch(&self) -> Fetching<'_, Fields> {
+        Box::pin(self.helper.answer(&self.question))
+    }
+}
+
+impl Exec {
+    fn new(helper: Helper, use_path: bool) -> Self {
+        Self { helper: Arc::new(helper), use_path, kept: Mutex::default() }
     }
 
     /// What the helper reads: for git, what is asked for.
     fn question(&self, draft: &Draft) -> String {
-        if self.format != Format::Git {
+        if self.helper.format != Format::Git {
             return String::new();
         }
         let path = if self.use_path { repository(draft.path()) } else { None };
@@ -108,32 +149,15 @@ impl Exec {
         format!("capability[]=authtype\nprotocol={}\nhost={}\n{path}\n", draft.origin.scheme, draft.origin.authority())
     }
 
-    fn cached(&self, draft: &Draft) -> (String, Arc<Cached<Fields>>) {
+    /// What the helper gives for this request.
+    fn fields(&self, draft: &Draft) -> Provided<Fields> {
         let question = self.question(draft);
         let mut kept = self.kept.lock().unwrap_or_else(|e| e.into_inner());
         if kept.len() >= ASKED && !kept.contains_key(&question) {
             kept.clear();
         }
-        let cached = kept.entry(question.clone()).or_default().clone();
-        (question, cached)
-    }
-
-    async fn fetch(&self, question: &str, round: &Round<'_>) -> Result<(Fields, Duration), Failure> {
-        let environment: &[(&str, &str)] = match self.format {
-            Format::Kubernetes => &[("KUBERNETES_EXEC_INFO", formats::EXEC_INFO)],
-            _ => &[],
-        };
-        let Self { argv, directory, timeout, .. } = self;
-        let run = Run { argv, directory, timeout: *timeout, stdin: question, environment };
-        let output = run.output().await?;
-        let now = round.moment.now();
-        let (fields, end) = self.format.read(&output, now).map_err(|why| run.failure(&why))?;
-        let life = match end.map(|end| end.duration_since(now)) {
-            None => self.ttl.unwrap_or(DEFAULT_TTL),
-            Some(Ok(left)) => self.ttl.map_or(left, |ttl| ttl.min(left)),
-            Some(Err(_)) => return Err(run.failure("what it printed has expired already")),
-        };
-        Ok((Arc::new(fields), life))
+        let asked = |question: &String| Provided::by(Asked { helper: self.helper.clone(), question: question.clone() });
+        kept.entry(question).or_insert_with_key(asked).clone()
     }
 }
 
@@ -170,14 +194,14 @@ struct ExecAttempt {
 }
 
 impl Attempt for ExecAttempt {
-    fn prepare<'a>(&'a mut self, draft: &'a Draft, round: &'a Round<'a>) -> Option<Preparation<'a>> {
-        let (question, cached) = self.scheme.cached(draft);
-        if let Some(Ok(fields)) = cached.cached() {
+    fn prepare<'a>(&'a mut self, draft: &'a Draft, _: &'a Round<'a>) -> Option<Preparation<'a>> {
+        let source = self.scheme.fields(draft);
+        if let Some(Ok(fields)) = source.cached() {
             self.fields = Some(fields);
             return None;
         }
         Some(Box::pin(async move {
-            self.fields = Some(cached.get(|| self.scheme.fetch(&question, round)).await?);
+            self.fields = Some(source.get().await?);
             Ok(())
         }))
     }
@@ -185,7 +209,7 @@ impl Attempt for ExecAttempt {
     fn sign(&mut self, draft: &mut Draft, _: &Round<'_>) -> Result<Signed, Failure> {
         let fields = self.fields.as_ref();
         let fields = fields.ok_or_else(|| Failure::new(Cause::Credential, "the credential helper has not been run"))?;
-        if self.scheme.format == Format::Headers {
+        if self.scheme.helper.format == Format::Headers {
             draft.headers.remove(header::AUTHORIZATION);
         }
         for (name, _) in fields.iter() {
@@ -202,8 +226,7 @@ impl Attempt for ExecAttempt {
         if answer.status != StatusCode::UNAUTHORIZED {
             return Verdict::Final;
         }
-        let cached = self.scheme.cached(answer.draft).1;
-        let refused = cached.forget(|kept| self.fields.as_ref() == Some(kept));
+        let refused = self.scheme.fields(answer.draft).forget(|kept| self.fields.as_ref() == Some(kept));
         if refused && round.attempt == 0 { Verdict::Again } else { Verdict::Final }
     }
 }

@@ -83,7 +83,8 @@ fn what_is_not_understood_is_refused_and_never_shown() {
 }
 
 fn exec(script: &str, format: Format) -> Arc<Exec> {
-    Arc::new(Exec::new(["sh", "-c", script, "helper"].map(str::to_owned).to_vec(), std::env::temp_dir(), format))
+    let argv = ["sh", "-c", script, "helper"].map(str::to_owned).to_vec();
+    Arc::new(Exec::new(Helper::new(argv, std::env::temp_dir(), format), false))
 }
 
 fn draft(url: &str) -> Draft {
@@ -168,7 +169,7 @@ async fn a_kubernetes_plugin_is_told_which_version_to_print() {
 
 #[tokio::test]
 async fn output_that_has_expired_is_not_used() {
-    let script = r#"echo '{"token":"s3cret","expires_at":"2030-03-17T17:46:39Z"}'"#;
+    let script = r#"echo '{"token":"s3cret","expires_at":"2020-03-17T17:46:39Z"}'"#;
     let failure = Exchange::new(&exec(script, Format::Json), "a.example/").signed(0).await.err().unwrap();
     assert!(failure.details.contains("has expired already") && !failure.to_string().contains("s3cret"), "{failure}");
 }

@@ -8,8 +8,8 @@ use super::key::base64;
 use super::{Key, Refused, Signer, Words};
 use crate::config::Setting;
 use crate::failure::Failure;
+use crate::provided::SecretRef;
 use crate::secret::Secret;
-use crate::secret_ref::SecretRef;
 use crate::secrets;
 use crate::settings::{Decode, Fields, Node, Place, Shape};
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::failure::Failure;
 use crate::moment::{Moment, NonceKind, random_hex};
-use crate::secret_ref::SecretRef;
+use crate::provided::SecretRef;
 use crate::secrets;
 use crate::settings::{Decode, Node, parse_duration};
 

@@ -12,8 +12,8 @@ use super::{Signer, SigningKey};
 use crate::auth::prepared;
 use crate::failure::Failure;
 use crate::moment::Moment;
+use crate::provided::SecretRef;
 use crate::secret::Secret;
-use crate::secret_ref::SecretRef;
 
 pub struct Token {
     pub key: SigningKey,

@@ -26,8 +26,8 @@ use crate::challenge;
 use crate::draft::{Body, Draft, UNRESERVED};
 use crate::failure::{Cause, Failure};
 use crate::moment::{NonceKind, random_hex};
+use crate::provided::SecretRef;
 use crate::secret::Secret;
-use crate::secret_ref::SecretRef;
 use crate::secrets;
 use crate::settings::{Decode, Fields, Node};
 

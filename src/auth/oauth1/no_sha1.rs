@@ -1,7 +1,7 @@
 //! RSA-SHA1 in builds without OpenSSL: refused, with the build that has it.
 
 use crate::failure::Failure;
-use crate::secret_ref::SecretRef;
+use crate::provided::SecretRef;
 use crate::settings::{Decode, Fields};
 
 pub enum Sha1Key {}

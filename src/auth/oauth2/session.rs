@@ -20,8 +20,8 @@ use crate::cached::Cached;
 use crate::failure::{Cause, Failure};
 use crate::files::Stamp;
 use crate::moment::Moment;
+use crate::provided::{Fetching, Provider, SecretRef};
 use crate::secret::Secret;
-use crate::secret_ref::SecretRef;
 use crate::secrets;
 use crate::settings::Text;
 
@@ -88,6 +88,12 @@ impl Sessions {
     }
 }
 
+impl Provider<Token> for Session {
+    fn fetch(&self) -> Fetching<'_, Token> {
+        Box::pin(self.obtain())
+    }
+}
+
 impl Session {
     pub fn new(settings: Settings, client: Client, patience: Duration, sessions: &Sessions) -> Self {
         let secrets = settings.secrets.iter().map(|(name, text)| (*name, secrets::reference(text.clone()))).collect();
@@ -118,7 +124,7 @@ impl Session {
             return outcome;
         }
         let session = self.clone();
-        let work = tokio::spawn(async move { session.state.token.get(|| session.obtain()).await });
+        let work = tokio::spawn(async move { session.state.token.get(|| session.fetch()).await });
         work.await.map_err(|_| Failure::new(Cause::Internal, "the token request was given up"))?
     }
 

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::draft::{Body, Draft, Held, Recode, Recoding};
 use crate::failure::{Cause, Failure};
+use crate::provided::SecretRef;
 use crate::secret::Secret;
-use crate::secret_ref::SecretRef;
 use crate::secrets;
 use crate::settings::{Decode, Node, Place};
 use crate::swap::{Coding, Pair, Swap, spellings};
