@@ -374,6 +374,21 @@ fn equal_settings_share_their_token_and_others_do_not_nor_another_gatepass() {
 }
 
 #[test]
+fn what_was_got_ready_is_signed_with_though_another_request_had_it_given_up() {
+    let (scheme, session) = scheme(json!({ "client_id": "own" }));
+    let (mut own, mut unready) = (scheme.clone().begin(), scheme.begin());
+    let mut draft = draft("GET", "https://a.example/", &[], None);
+    session.state.token.put(issued("t"), std::time::Duration::from_secs(60));
+    at(0, &[], 0, |round| {
+        assert!(own.prepare(&draft, round).is_none(), "a token that is at hand is not waited for");
+        assert!(session.refused(&Secret::new("t")));
+        assert!(unready.sign(&mut draft, round).is_err());
+        own.sign(&mut draft, round).unwrap();
+    });
+    assert_eq!(draft.headers[header::AUTHORIZATION], "Bearer t");
+}
+
+#[test]
 fn published_proofs_are_what_ours_are_made_like() {
     let file: Json = serde_json::from_str(PROOFS).unwrap();
     for vector in file["vectors"].as_array().unwrap() {
