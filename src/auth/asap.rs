@@ -10,8 +10,8 @@ use serde_json::Value as Json;
 use super::bearer::ACCESS_TOKEN;
 use super::jose::{Algorithm, Part, SigningKey, Template, Token, Words, offset};
 use super::{
-    Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
-    fetched, header_value, jwt, scheme_fields,
+    Answer, Attempt, Authorizer, BodyNeed, CredentialLocation, Facts, Locations, Making, Preparation, Round, Scheme, Shape,
+    Signed, Verdict, fetched, header_value, jwt, scheme_fields,
 };
 use crate::draft::Draft;
 use crate::failure::Failure;
@@ -149,7 +149,8 @@ impl Authorizer for Asap {
         Facts { answers: self.token.reuse.is_some(), ..Facts::default() }
     }
     fn locations(&self) -> Locations {
-        Locations::of([Spot::Header(header::AUTHORIZATION)]).clearing([Spot::Query(ACCESS_TOKEN.to_owned())])
+        Locations::of([CredentialLocation::Header(header::AUTHORIZATION)])
+            .clearing([CredentialLocation::Query(ACCESS_TOKEN.to_owned())])
     }
     fn body_need(&self, _: &Draft) -> BodyNeed {
         if self.token.reuse.is_some() { BodyNeed::Spare } else { BodyNeed::None }

@@ -127,19 +127,19 @@ pub enum BodyNeed {
 pub struct Locations {
     /// Every place that is written. Two authorizers of one rule must not share one; a client's own value
     /// there is replaced, kept or refused by `on_existing_auth`.
-    pub writes: Vec<Spot>,
+    pub writes: Vec<CredentialLocation>,
     /// Other places where a client's own credential of this kind may stand; signing clears them, so that an origin never
     /// gets two. They count as `writes` does for `on_existing_auth`.
-    pub clears: Vec<Spot>,
+    pub clears: Vec<CredentialLocation>,
 }
 
 impl Locations {
     /// Those that are written, and no others.
-    pub fn of(writes: impl IntoIterator<Item = Spot>) -> Self {
+    pub fn of(writes: impl IntoIterator<Item = CredentialLocation>) -> Self {
         Self { writes: writes.into_iter().collect(), clears: Vec::new() }
     }
 
-    pub fn clearing(mut self, clears: impl IntoIterator<Item = Spot>) -> Self {
+    pub fn clearing(mut self, clears: impl IntoIterator<Item = CredentialLocation>) -> Self {
         self.clears.extend(clears);
         self
     }
@@ -147,7 +147,7 @@ impl Locations {
 
 /// A place in a request that a scheme writes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Spot {
+pub enum CredentialLocation {
     Header(HeaderName),
     /// A field that is set beside the credential and is none itself: what `on_existing_auth: keep` does not look at.
     Aside(HeaderName),

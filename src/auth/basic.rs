@@ -8,7 +8,8 @@ use http::{HeaderValue, header};
 use zeroize::Zeroizing;
 
 use super::{
-    Attempt, Authorizer, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, header_value, scheme_fields,
+    Attempt, Authorizer, CredentialLocation, Locations, Making, Preparation, Round, Scheme, Shape, Signed, fetched, header_value,
+    scheme_fields,
 };
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
@@ -86,7 +87,7 @@ struct Basic {
 
 impl Authorizer for Basic {
     fn locations(&self) -> Locations {
-        Locations::of([Spot::Header(header::AUTHORIZATION)])
+        Locations::of([CredentialLocation::Header(header::AUTHORIZATION)])
     }
     fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
         Box::new(self)

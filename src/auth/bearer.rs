@@ -5,7 +5,8 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, header};
 
 use super::{
-    Attempt, Authorizer, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, header_value, scheme_fields,
+    Attempt, Authorizer, CredentialLocation, Locations, Making, Preparation, Round, Scheme, Shape, Signed, fetched, header_value,
+    scheme_fields,
 };
 use crate::draft::Draft;
 use crate::failure::Failure;
@@ -75,8 +76,8 @@ pub const ACCESS_TOKEN: &str = "access_token";
 
 impl Authorizer for Bearer {
     fn locations(&self) -> Locations {
-        let other = (self.prefix == "Bearer").then(|| Spot::Query(ACCESS_TOKEN.to_owned()));
-        Locations::of([Spot::Header(FIELD)]).clearing(other)
+        let other = (self.prefix == "Bearer").then(|| CredentialLocation::Query(ACCESS_TOKEN.to_owned()));
+        Locations::of([CredentialLocation::Header(FIELD)]).clearing(other)
     }
     fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
         Box::new(self)

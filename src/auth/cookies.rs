@@ -6,8 +6,8 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{
-    Answer, Attempt, Authorizer, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict, fetched,
-    scheme_fields,
+    Answer, Attempt, Authorizer, CredentialLocation, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed,
+    Verdict, fetched, scheme_fields,
 };
 use crate::config::EXEC_USER;
 use crate::cookie::{self, Jar};
@@ -128,8 +128,8 @@ impl Authorizer for Cookies {
         Facts { answers: self.capture, ..Facts::default() }
     }
     fn locations(&self) -> Locations {
-        let set = self.set.iter().map(|(name, _)| Spot::Cookie(name.clone()));
-        Locations::of(set.chain(self.jar.as_ref().map(|_| Spot::Jar)))
+        let set = self.set.iter().map(|(name, _)| CredentialLocation::Cookie(name.clone()));
+        Locations::of(set.chain(self.jar.as_ref().map(|_| CredentialLocation::Jar)))
     }
     fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
         Box::new(self)

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
-    Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
-    fetched, scheme_fields,
+    Answer, Attempt, Authorizer, BodyNeed, CredentialLocation, Facts, Locations, Making, Preparation, Round, Scheme, Shape,
+    Signed, Verdict, fetched, scheme_fields,
 };
 use crate::challenge::digest::{self, DigestSession};
 use crate::challenge::{self, Challenge};
@@ -160,7 +160,7 @@ impl Authorizer for Digest {
     }
 
     fn locations(&self) -> Locations {
-        Locations::of([Spot::Header(header::AUTHORIZATION)])
+        Locations::of([CredentialLocation::Header(header::AUTHORIZATION)])
     }
 
     fn body_need(&self, _: &Draft) -> BodyNeed {

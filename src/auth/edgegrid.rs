@@ -10,8 +10,8 @@ use http::{HeaderName, Method, header};
 use time::OffsetDateTime;
 
 use super::{
-    Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, covered, fetched,
-    header_value, prepared, scheme_fields,
+    Attempt, Authorizer, BodyNeed, CredentialLocation, Locations, Making, Preparation, Round, Scheme, Shape, Signed, covered,
+    fetched, header_value, prepared, scheme_fields,
 };
 use crate::draft::Draft;
 use crate::failure::Failure;
@@ -208,7 +208,7 @@ fn timestamp(at: std::time::SystemTime) -> String {
 
 impl Authorizer for EdgeGrid {
     fn locations(&self) -> Locations {
-        Locations::of([Spot::Header(header::AUTHORIZATION)])
+        Locations::of([CredentialLocation::Header(header::AUTHORIZATION)])
     }
     fn body_need(&self, draft: &Draft) -> BodyNeed {
         if draft.method == Method::POST { BodyNeed::Hash } else { BodyNeed::None }

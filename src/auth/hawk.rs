@@ -10,8 +10,8 @@ use base64::prelude::BASE64_STANDARD;
 use http::{HeaderName, StatusCode, header};
 
 use super::{
-    Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
-    covered, fetched, header_value, prepared, scheme_fields,
+    Answer, Attempt, Authorizer, BodyNeed, CredentialLocation, Facts, Locations, Making, Preparation, Round, Scheme, Shape,
+    Signed, Verdict, covered, fetched, header_value, prepared, scheme_fields,
 };
 use crate::challenge::{self, Challenge};
 use crate::draft::Draft;
@@ -236,7 +236,7 @@ impl Authorizer for Hawk {
         Facts { answers: true, ..Facts::default() }
     }
     fn locations(&self) -> Locations {
-        Locations::of([Spot::Header(header::AUTHORIZATION)]).clearing([Spot::Query(BEWIT.to_owned())])
+        Locations::of([CredentialLocation::Header(header::AUTHORIZATION)]).clearing([CredentialLocation::Query(BEWIT.to_owned())])
     }
     fn body_need(&self, draft: &Draft) -> BodyNeed {
         match self.payload_hash {

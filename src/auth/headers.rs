@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
-use super::{Attempt, Authorizer, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, header_value};
+use super::{
+    Attempt, Authorizer, CredentialLocation, Locations, Making, Preparation, Round, Scheme, Shape, Signed, fetched, header_value,
+};
 use crate::draft::Draft;
 use crate::failure::Failure;
 use crate::provided::SecretRef;
@@ -44,7 +46,7 @@ struct Headers {
 
 impl Authorizer for Headers {
     fn locations(&self) -> Locations {
-        Locations::of(self.fields.iter().map(|(name, ..)| Spot::Header(name.clone())))
+        Locations::of(self.fields.iter().map(|(name, ..)| CredentialLocation::Header(name.clone())))
     }
     fn begin(self: Arc<Self>) -> Box<dyn Attempt> {
         Box::new(self)

@@ -8,8 +8,8 @@ use http::{HeaderName, StatusCode, header};
 use super::bearer::ACCESS_TOKEN;
 use super::jose::{Algorithm, Part, SigningKey, Template, Token, encodings, offset};
 use super::{
-    Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
-    fetched, header_value, scheme_fields,
+    Answer, Attempt, Authorizer, BodyNeed, CredentialLocation, Facts, Locations, Making, Preparation, Round, Scheme, Shape,
+    Signed, Verdict, fetched, header_value, scheme_fields,
 };
 use crate::draft::Draft;
 use crate::failure::Failure;
@@ -150,10 +150,10 @@ impl Authorizer for Jwt {
     }
     fn locations(&self) -> Locations {
         let written = match &self.at {
-            Where::Header(name, _) => Spot::Header(name.clone()),
-            Where::Query(name) => Spot::Query(name.clone()),
+            Where::Header(name, _) => CredentialLocation::Header(name.clone()),
+            Where::Query(name) => CredentialLocation::Query(name.clone()),
         };
-        Locations::of([written]).clearing(self.is_bearer().then(|| Spot::Query(ACCESS_TOKEN.to_owned())))
+        Locations::of([written]).clearing(self.is_bearer().then(|| CredentialLocation::Query(ACCESS_TOKEN.to_owned())))
     }
     fn body_need(&self, _: &Draft) -> BodyNeed {
         BodyNeed::Spare

@@ -116,10 +116,10 @@ fn it_lands_in_a_named_header_or_the_query_in_place_of_the_clients() {
     };
     let (scheme, draft) = sign(serde_json::json!({ "key": HS, "name": "X-Token", "prefix": "" }), "https://a.example/?a=%20b");
     assert!(draft.headers["x-token"].to_str().unwrap().starts_with("ey"));
-    assert_eq!(scheme.locations().writes, [Spot::Header(HeaderName::from_static("x-token"))]);
+    assert_eq!(scheme.locations().writes, [CredentialLocation::Header(HeaderName::from_static("x-token"))]);
     let (scheme, draft) = sign(serde_json::json!({ "key": HS, "in": "query" }), "https://a.example/?a=%20b&token=old&c");
     assert!(draft.query().unwrap().starts_with("a=%20b&c&token=ey"), "{:?}", draft.query());
-    assert_eq!(scheme.locations().writes, [Spot::Query("token".to_owned())]);
+    assert_eq!(scheme.locations().writes, [CredentialLocation::Query("token".to_owned())]);
     assert!(scheme.canonical(&draft).unwrap().contains(r#"{"alg":"HS256","typ":"JWT"}"#));
 }
 

@@ -36,7 +36,9 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-pub use attempt::{Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Preparation, Round, Signed, Spot, Verdict};
+pub use attempt::{
+    Answer, Attempt, Authorizer, BodyNeed, CredentialLocation, Facts, Locations, Preparation, Round, Signed, Verdict,
+};
 pub use making::Making;
 
 use attempt::fetched;

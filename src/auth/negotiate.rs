@@ -9,8 +9,8 @@ use http::{HeaderMap, StatusCode, header};
 use zeroize::Zeroizing;
 
 use super::{
-    Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
-    header_value, scheme_fields,
+    Answer, Attempt, Authorizer, BodyNeed, CredentialLocation, Facts, Locations, Making, Preparation, Round, Scheme, Shape,
+    Signed, Verdict, header_value, scheme_fields,
 };
 use crate::challenge;
 use crate::challenge::gss::{self, Context, Service, Wish};
@@ -86,7 +86,7 @@ impl Authorizer for Negotiate {
     }
 
     fn locations(&self) -> Locations {
-        Locations::of([Spot::Header(header::AUTHORIZATION)])
+        Locations::of([CredentialLocation::Header(header::AUTHORIZATION)])
     }
 
     fn body_need(&self, _: &Draft) -> BodyNeed {

@@ -10,8 +10,8 @@ use http::{HeaderMap, StatusCode, header};
 use zeroize::Zeroizing;
 
 use super::{
-    Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
-    fetched, header_value, prepared, scheme_fields,
+    Answer, Attempt, Authorizer, BodyNeed, CredentialLocation, Facts, Locations, Making, Preparation, Round, Scheme, Shape,
+    Signed, Verdict, fetched, header_value, prepared, scheme_fields,
 };
 use crate::challenge;
 use crate::challenge::ntlm::{self, Account, Challenge, NtlmContext};
@@ -146,7 +146,7 @@ impl Authorizer for Ntlm {
     }
 
     fn locations(&self) -> Locations {
-        Locations::of([Spot::Header(header::AUTHORIZATION)])
+        Locations::of([CredentialLocation::Header(header::AUTHORIZATION)])
     }
 
     /// A connection that was authenticated may have to be so anew; a first body is not sent before that is known.

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::oauth2::Session;
 use super::testing::{Alone as _, build, built, draft, sign_ready};
-use super::{Answer, Authorizer, BodyNeed, Locations, Round, SCHEMES, Spot};
+use super::{Answer, Authorizer, BodyNeed, CredentialLocation, Locations, Round, SCHEMES};
 use crate::draft::{Body, Draft};
 use crate::moment::Moment;
 use crate::secret::Secret;
@@ -103,7 +103,7 @@ pub fn client(form: bool) -> Draft {
     draft("POST", target, &fields, Some(body))
 }
 
-/// What stands where, by the spot it is at.
+/// What stands where, by the location it is at.
 fn parts(draft: &Draft) -> BTreeMap<String, Vec<String>> {
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -131,13 +131,13 @@ fn parts(draft: &Draft) -> BTreeMap<String, Vec<String>> {
     all
 }
 
-fn spot(spot: &Spot) -> String {
-    match spot {
-        Spot::Header(name) | Spot::Aside(name) => format!("header {name}"),
-        Spot::Query(name) => format!("query {}", name.to_lowercase()),
-        Spot::Cookie(name) => format!("cookie {name}"),
-        Spot::BodyField(name) => format!("body {name}"),
-        Spot::Placeholder(_) | Spot::Jar => String::new(),
+fn location(location: &CredentialLocation) -> String {
+    match location {
+        CredentialLocation::Header(name) | CredentialLocation::Aside(name) => format!("header {name}"),
+        CredentialLocation::Query(name) => format!("query {}", name.to_lowercase()),
+        CredentialLocation::Cookie(name) => format!("cookie {name}"),
+        CredentialLocation::BodyField(name) => format!("body {name}"),
+        CredentialLocation::Placeholder(_) | CredentialLocation::Jar => String::new(),
     }
 }
 
@@ -173,7 +173,7 @@ async fn every_scheme_changes_what_it_declares_and_nothing_else() {
                 let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
                 let changed: Vec<&String> = names.into_iter().filter(|name| before.get(*name) != after.get(*name)).collect();
                 let Locations { writes, clears } = authorizer.locations();
-                let words: Vec<String> = writes.iter().chain(&clears).map(spot).collect();
+                let words: Vec<String> = writes.iter().chain(&clears).map(location).collect();
                 let body_changed = changed.iter().any(|name| name.starts_with("body "));
                 for name in &changed {
                     let of_body =
@@ -184,7 +184,7 @@ async fn every_scheme_changes_what_it_declares_and_nothing_else() {
                     let fits = words.contains(name) || (of_body && body_changed) || of_version_2 || of_dummy;
                     assert!(fits, "{} {settings} changes {name}, and declares {words:?}", scheme.name);
                 }
-                for cleared in clears.iter().map(spot) {
+                for cleared in clears.iter().map(location) {
                     assert!(!after.contains_key(&cleared), "{} {settings} leaves the client's {cleared}", scheme.name);
                 }
                 assert!(scheme.name == "none" || !changed.is_empty(), "{} {settings} adds nothing", scheme.name);

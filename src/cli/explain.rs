@@ -12,7 +12,7 @@ use http::uri::PathAndQuery;
 use serde_json::{Value, json};
 
 use super::{Common, Error, Format};
-use crate::auth::Spot;
+use crate::auth::CredentialLocation;
 use crate::config::{Action, Ocsp, OnExisting, TlsBackend, Unmatched};
 use crate::failure::{Cause, Failure};
 use crate::gate::{Caller, Decision, Difference, Gate, HeaderText, Near, Reach};
@@ -315,9 +315,9 @@ impl Told<'_> {
     fn additions(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for bound in &self.decision.auth {
-            let spots: Vec<String> = bound.locations.writes.iter().map(spot).collect();
+            let locations: Vec<String> = bound.locations.writes.iter().map(location).collect();
             let name = if *bound.label == *bound.kind { String::new() } else { format!(" `{}`", bound.label) };
-            lines.push(format!("{}{name}: {}", bound.kind, spots.join(", ")));
+            lines.push(format!("{}{name}: {}", bound.kind, locations.join(", ")));
         }
         for (rule, at) in &self.decision.headers {
             let edit = self.gate.rules()[*rule].header(*at);
@@ -415,7 +415,7 @@ impl Told<'_> {
         let listed = |items: Vec<Value>| if carried { items } else { Vec::new() };
         let auth = self.decision.auth.iter().map(|bound| {
             let mut auth = settings::credential(bound);
-            auth["writes"] = bound.locations.writes.iter().map(spot).collect();
+            auth["writes"] = bound.locations.writes.iter().map(location).collect();
             auth
         });
         let identities = &self.decision.way.upstream().spec().tls.identities;
@@ -467,13 +467,13 @@ fn differences(all: &[Difference]) -> Vec<Value> {
     all.iter().map(|one| json!({ "key": one.what.key(), "is": one.is, "wants": one.wants })).collect()
 }
 
-fn spot(spot: &Spot) -> String {
-    match spot {
-        Spot::Header(name) | Spot::Aside(name) => format!("header {name}"),
-        Spot::Query(name) => format!("query {name}"),
-        Spot::Cookie(name) => format!("cookie {name}"),
-        Spot::Placeholder(text) => format!("wherever the client wrote {text}"),
-        Spot::Jar => "captured cookies".to_owned(),
-        Spot::BodyField(name) => format!("body field {name}"),
+fn location(location: &CredentialLocation) -> String {
+    match location {
+        CredentialLocation::Header(name) | CredentialLocation::Aside(name) => format!("header {name}"),
+        CredentialLocation::Query(name) => format!("query {name}"),
+        CredentialLocation::Cookie(name) => format!("cookie {name}"),
+        CredentialLocation::Placeholder(text) => format!("wherever the client wrote {text}"),
+        CredentialLocation::Jar => "captured cookies".to_owned(),
+        CredentialLocation::BodyField(name) => format!("body field {name}"),
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::peeked::Peeked;
-use crate::auth::{Answer, Attempt, Round, Spot, Verdict};
+use crate::auth::{Answer, Attempt, CredentialLocation, Round, Verdict};
 use crate::config::OnExisting;
 use crate::draft::{Draft, Recoding};
 use crate::failure::{Cause, Failure};
@@ -244,8 +244,8 @@ impl<'a> Attempts<'a> {
 
     /// The types that have added nothing to the draft yet, since they wait for a challenge.
     pub fn unchallenged(&self, draft: &Draft) -> impl Iterator<Item = &'static str> {
-        let placed = |spot: &Spot| match spot {
-            Spot::Header(name) => draft.headers.contains_key(name),
+        let placed = |location: &CredentialLocation| match location {
+            CredentialLocation::Header(name) => draft.headers.contains_key(name),
             _ => true,
         };
         let waits = move |bound: &Bound| bound.facts.answers && !bound.locations.writes.iter().any(placed);
@@ -275,9 +275,9 @@ fn suppressed(draft: &Draft, decision: &Decision) -> Result<Vec<usize>, Failure>
     for (at, bound) in decision.auth.iter().enumerate() {
         let reject = decision.on_existing == OnExisting::Reject;
         let mut ours = bound.locations.writes.iter().chain(&bound.locations.clears);
-        let brought = ours.find(|spot| has(draft, spot, reject)).or(elsewhere.as_ref());
+        let brought = ours.find(|location| has(draft, location, reject)).or(elsewhere.as_ref());
         match brought {
-            Some(spot) if reject => return Err(refused(spot, draft)),
+            Some(location) if reject => return Err(refused(location, draft)),
             Some(_) => suppressed.push(at),
             None => {}
         }
@@ -302,54 +302,55 @@ const CUSTOMARY_FIELDS: [HeaderName; 10] = [
 const CUSTOMARY_PARAMETERS: [&str; 4] = ["access_token", "api_key", "apikey", "X-Amz-Signature"];
 
 /// A credential of the client's own in a place that the rule's credential does not write.
-fn brought_elsewhere(draft: &Draft, decision: &Decision) -> Option<Spot> {
-    let spots = || decision.auth.iter().flat_map(|bound| &bound.locations.writes);
+fn brought_elsewhere(draft: &Draft, decision: &Decision) -> Option<CredentialLocation> {
+    let locations = || decision.auth.iter().flat_map(|bound| &bound.locations.writes);
     // A placeholder is no credential, and what a rule sets is not the client's.
     let dummy = |value: &HeaderValue| {
         let text = String::from_utf8_lossy(value.as_bytes());
-        spots().any(|spot| matches!(spot, Spot::Placeholder(dummy) if text.contains(dummy.as_str())))
+        locations().any(|location| matches!(location, CredentialLocation::Placeholder(dummy) if text.contains(dummy.as_str())))
     };
     let own = |name: &HeaderName| decision.injected.contains(name);
     let brought = |name: &&HeaderName| !own(name) && draft.headers.get_all(*name).iter().any(|value| !dummy(value));
     if let Some(name) = CUSTOMARY_FIELDS.iter().find(brought) {
-        return Some(Spot::Header(name.clone()));
+        return Some(CredentialLocation::Header(name.clone()));
     }
     let parameter =
         CUSTOMARY_PARAMETERS.iter().find(|name| draft.has_query(name) && !decision.sets_query.iter().any(|set| set == **name));
     if let Some(name) = parameter {
-        return Some(Spot::Query((*name).to_owned()));
+        return Some(CredentialLocation::Query((*name).to_owned()));
     }
     // A session in another cookie than ours. Kept, it may be one of many that are none.
-    let cookies = decision.on_existing == OnExisting::Reject && spots().any(|spot| matches!(spot, Spot::Cookie(_)));
-    (cookies && draft.headers.contains_key(header::COOKIE)).then(|| Spot::Cookie("*".to_owned()))
+    let cookies = decision.on_existing == OnExisting::Reject
+        && locations().any(|location| matches!(location, CredentialLocation::Cookie(_)));
+    (cookies && draft.headers.contains_key(header::COOKIE)).then(|| CredentialLocation::Cookie("*".to_owned()))
 }
 
 /// `strictly`: what goes with a credential counts too, but for what every client sends.
-fn has(draft: &Draft, spot: &Spot, strictly: bool) -> bool {
-    match spot {
-        Spot::Aside(header::ACCEPT_ENCODING | header::CACHE_CONTROL) => false,
-        Spot::Aside(name) => strictly && draft.headers.contains_key(name),
-        Spot::Header(name) => draft.headers.contains_key(name),
-        Spot::Query(name) => draft.has_query(name),
-        Spot::Cookie(name) => draft.headers.get_all(header::COOKIE).iter().any(|field| {
+fn has(draft: &Draft, location: &CredentialLocation, strictly: bool) -> bool {
+    match location {
+        CredentialLocation::Aside(header::ACCEPT_ENCODING | header::CACHE_CONTROL) => false,
+        CredentialLocation::Aside(name) => strictly && draft.headers.contains_key(name),
+        CredentialLocation::Header(name) => draft.headers.contains_key(name),
+        CredentialLocation::Query(name) => draft.has_query(name),
+        CredentialLocation::Cookie(name) => draft.headers.get_all(header::COOKIE).iter().any(|field| {
             let text = String::from_utf8_lossy(field.as_bytes());
             text.split(';').any(|pair| pair.trim().split('=').next() == Some(name))
         }),
         // Replaced in the body itself by the scheme; a jar leaves the client's cookies alone.
         // And a placeholder is there to be replaced.
-        Spot::BodyField(_) | Spot::Jar | Spot::Placeholder(_) => false,
+        CredentialLocation::BodyField(_) | CredentialLocation::Jar | CredentialLocation::Placeholder(_) => false,
     }
 }
 
-fn refused(spot: &Spot, draft: &Draft) -> Failure {
-    let place = match spot {
-        Spot::Header(name) | Spot::Aside(name) => format!("header `{name}`"),
-        Spot::Query(name) => format!("query parameter `{name}`"),
-        Spot::Cookie(name) if name == "*" => "field `cookie`".to_owned(),
-        Spot::Cookie(name) => format!("cookie `{name}`"),
-        Spot::BodyField(name) => format!("body field `{name}`"),
-        Spot::Jar => "its cookies".to_owned(),
-        Spot::Placeholder(text) => format!("place of `{text}`"),
+fn refused(location: &CredentialLocation, draft: &Draft) -> Failure {
+    let place = match location {
+        CredentialLocation::Header(name) | CredentialLocation::Aside(name) => format!("header `{name}`"),
+        CredentialLocation::Query(name) => format!("query parameter `{name}`"),
+        CredentialLocation::Cookie(name) if name == "*" => "field `cookie`".to_owned(),
+        CredentialLocation::Cookie(name) => format!("cookie `{name}`"),
+        CredentialLocation::BodyField(name) => format!("body field `{name}`"),
+        CredentialLocation::Jar => "its cookies".to_owned(),
+        CredentialLocation::Placeholder(text) => format!("place of `{text}`"),
     };
     Failure::new(Cause::ExistingCredential, format!("the client sent its own credential to {} in {place}", draft.origin))
         .hint("take it out of the client, or set `on_existing_auth: replace` or `keep` in the rule")

@@ -143,7 +143,7 @@ mod tests {
     use http::{HeaderName, HeaderValue, Method, header};
 
     use super::*;
-    use crate::auth::{Attempt, Authorizer, Facts, Locations, Round, Signed, Spot, Verdict};
+    use crate::auth::{Attempt, Authorizer, CredentialLocation, Facts, Locations, Round, Signed, Verdict};
     use crate::exchange::attempts::ROUNDS;
     use crate::gate::Bound;
     use crate::origin::{Host, Origin, Scheme};
@@ -159,7 +159,7 @@ mod tests {
         }
 
         fn locations(&self) -> Locations {
-            Locations::of([Spot::Header(header::AUTHORIZATION)])
+            Locations::of([CredentialLocation::Header(header::AUTHORIZATION)])
         }
 
         fn begin(self: Arc<Self>) -> Box<dyn Attempt> {

@@ -303,8 +303,9 @@ impl Builder<'_> {
         let mut bound: Vec<Arc<Bound>> = Vec::new();
         for credential in list {
             let Some(new) = self.authorizer(credential, Some(rule)) else { continue };
-            if let Some((old, spot)) = bound.iter().find_map(|old| shared_spot(old, &new).map(|spot| (old, spot))) {
-                let message = format!("`{}` and `{}` both write {spot}", old.label, new.label);
+            if let Some((old, location)) = bound.iter().find_map(|old| shared_location(old, &new).map(|location| (old, location)))
+            {
+                let message = format!("`{}` and `{}` both write {location}", old.label, new.label);
                 self.report.error("auth-conflict", credential.place, message).help("take one of them away");
             }
             bound.push(new);
@@ -514,23 +515,23 @@ fn certificate_label(rule: &Rule, identities: Option<&[Arc<Identity>]>) -> Arc<s
 }
 
 /// The first place that both write, in words.
-fn shared_spot(a: &Bound, b: &Bound) -> Option<String> {
-    let overlap = |spot: &auth::Spot| match spot {
+fn shared_location(a: &Bound, b: &Bound) -> Option<String> {
+    let overlap = |location: &auth::CredentialLocation| match location {
         // Of two placeholders, one in the other, it could not be said which was meant.
-        auth::Spot::Placeholder(text) => b.locations.writes.iter().any(|other| match other {
-            auth::Spot::Placeholder(other) => text.contains(other.as_str()) || other.contains(text.as_str()),
+        auth::CredentialLocation::Placeholder(text) => b.locations.writes.iter().any(|other| match other {
+            auth::CredentialLocation::Placeholder(other) => text.contains(other.as_str()) || other.contains(text.as_str()),
             _ => false,
         }),
-        auth::Spot::Aside(_) => false,
-        spot => b.locations.writes.contains(spot),
+        auth::CredentialLocation::Aside(_) => false,
+        location => b.locations.writes.contains(location),
     };
-    let spot = a.locations.writes.iter().find(|spot| overlap(spot))?;
-    Some(match spot {
-        auth::Spot::Header(name) | auth::Spot::Aside(name) => format!("the header `{name}`"),
-        auth::Spot::Query(name) => format!("the query parameter `{name}`"),
-        auth::Spot::Cookie(name) => format!("the cookie `{name}`"),
-        auth::Spot::Placeholder(text) => format!("in place of the placeholder `{text}`"),
-        auth::Spot::Jar => "captured cookies".to_owned(),
-        auth::Spot::BodyField(name) => format!("the body field `{name}`"),
+    let location = a.locations.writes.iter().find(|location| overlap(location))?;
+    Some(match location {
+        auth::CredentialLocation::Header(name) | auth::CredentialLocation::Aside(name) => format!("the header `{name}`"),
+        auth::CredentialLocation::Query(name) => format!("the query parameter `{name}`"),
+        auth::CredentialLocation::Cookie(name) => format!("the cookie `{name}`"),
+        auth::CredentialLocation::Placeholder(text) => format!("in place of the placeholder `{text}`"),
+        auth::CredentialLocation::Jar => "captured cookies".to_owned(),
+        auth::CredentialLocation::BodyField(name) => format!("the body field `{name}`"),
     })
 }

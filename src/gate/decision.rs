@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::Gate;
 use crate::auth::oauth2::Session;
-use crate::auth::{Authorizer, BodyNeed, Facts, Locations, Spot};
+use crate::auth::{Authorizer, BodyNeed, CredentialLocation, Facts, Locations};
 use crate::config::{Action, OnExisting, TlsSettings};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
@@ -238,8 +238,8 @@ fn later(settings: &mut TlsSettings, said: &TlsSettings) {
 }
 
 fn injected(gate: &Gate, auth: &[Arc<Bound>], headers: &[(usize, usize)]) -> Vec<HeaderName> {
-    let from_auth = auth.iter().flat_map(|bound| &bound.locations.writes).filter_map(|spot| match spot {
-        Spot::Header(name) | Spot::Aside(name) => Some(name.clone()),
+    let from_auth = auth.iter().flat_map(|bound| &bound.locations.writes).filter_map(|location| match location {
+        CredentialLocation::Header(name) | CredentialLocation::Aside(name) => Some(name.clone()),
         _ => None,
     });
     let from_rules = headers.iter().map(|(r, h)| gate.rules[*r].headers[*h].name.clone());

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 
 use super::{
-    Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, header_value,
-    scheme_fields,
+    Attempt, Authorizer, BodyNeed, CredentialLocation, Locations, Making, Preparation, Round, Scheme, Shape, Signed, fetched,
+    header_value, scheme_fields,
 };
 use crate::draft::{Body, Draft};
 use crate::failure::{Cause, Failure};
@@ -86,10 +86,10 @@ struct ApiKey {
 impl Authorizer for ApiKey {
     fn locations(&self) -> Locations {
         Locations::of([match &self.at {
-            Where::Header(name, _) => Spot::Header(name.clone()),
-            Where::Query => Spot::Query(self.name.clone()),
-            Where::Cookie => Spot::Cookie(self.name.clone()),
-            Where::Body => Spot::BodyField(self.name.clone()),
+            Where::Header(name, _) => CredentialLocation::Header(name.clone()),
+            Where::Query => CredentialLocation::Query(self.name.clone()),
+            Where::Cookie => CredentialLocation::Cookie(self.name.clone()),
+            Where::Body => CredentialLocation::BodyField(self.name.clone()),
         }])
     }
     fn body_need(&self, _: &Draft) -> BodyNeed {

@@ -24,7 +24,10 @@ use self::chunks::{Chunks, Seal};
 use self::claim::Claim;
 use self::credentials::{Credentials, Source};
 use self::keys::{Algorithm, Signer};
-use super::{Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Preparation, Round, Signed, Spot, Verdict, header_value};
+use super::{
+    Answer, Attempt, Authorizer, BodyNeed, CredentialLocation, Facts, Locations, Preparation, Round, Signed, Verdict,
+    header_value,
+};
 use crate::draft::{Body, Draft, Recode, Recoding};
 use crate::failure::{Cause, Failure};
 use crate::moment::Moment;
@@ -346,11 +349,12 @@ impl Authorizer for AwsSigv4 {
     }
 
     fn locations(&self) -> Locations {
-        let aside = [DATE, CONTENT, REGIONS].map(Spot::Aside);
+        let aside = [DATE, CONTENT, REGIONS].map(CredentialLocation::Aside);
         let (headers, query) = places();
         let (own, other) = if self.settings.form == Form::Header { (headers, query) } else { (query, headers) };
-        let others = [KEY_OF_V2, SESSION.as_str()].map(|name| Spot::Query(name.to_owned()));
-        Locations::of(own.into_iter().chain(aside)).clearing(other.into_iter().chain(others).chain([Spot::Header(SESSION)]))
+        let others = [KEY_OF_V2, SESSION.as_str()].map(|name| CredentialLocation::Query(name.to_owned()));
+        Locations::of(own.into_iter().chain(aside))
+            .clearing(other.into_iter().chain(others).chain([CredentialLocation::Header(SESSION)]))
     }
 
     fn body_need(&self, draft: &Draft) -> BodyNeed {
@@ -467,9 +471,9 @@ fn content(draft: &Draft) -> Option<&str> {
 }
 
 /// Where a signature may stand: in the head, or in the query.
-fn places() -> (Vec<Spot>, Vec<Spot>) {
-    let query = PARAMETERS.iter().map(|name| Spot::Query((*name).to_owned())).collect();
-    (vec![Spot::Header(header::AUTHORIZATION), Spot::Header(TOKEN)], query)
+fn places() -> (Vec<CredentialLocation>, Vec<CredentialLocation>) {
+    let query = PARAMETERS.iter().map(|name| CredentialLocation::Query((*name).to_owned())).collect();
+    (vec![CredentialLocation::Header(header::AUTHORIZATION), CredentialLocation::Header(TOKEN)], query)
 }
 
 /// Takes out every trace of a signature, the client's or that of a round before.

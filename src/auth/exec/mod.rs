@@ -12,8 +12,8 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use self::formats::Format;
 use super::aws_sigv4;
 use super::{
-    Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, Verdict,
-    scheme_fields,
+    Answer, Attempt, Authorizer, BodyNeed, CredentialLocation, Facts, Locations, Making, Preparation, Round, Scheme, Shape,
+    Signed, Verdict, scheme_fields,
 };
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
@@ -175,7 +175,7 @@ impl Authorizer for Exec {
     }
 
     fn locations(&self) -> Locations {
-        Locations::of([Spot::Header(header::AUTHORIZATION)])
+        Locations::of([CredentialLocation::Header(header::AUTHORIZATION)])
     }
 
     fn body_need(&self, _: &Draft) -> BodyNeed {

@@ -13,8 +13,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use self::component::{Component, members, quoted};
 use super::jose::{Algorithm, SigningKey, Words, encodings};
 use super::{
-    Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, covered, fetched,
-    header_value, scheme_fields,
+    Attempt, Authorizer, BodyNeed, CredentialLocation, Locations, Making, Preparation, Round, Scheme, Shape, Signed, covered,
+    fetched, header_value, scheme_fields,
 };
 use crate::draft::{Body, Draft};
 use crate::failure::{Cause, Failure};
@@ -284,8 +284,8 @@ fn set_member(headers: &mut HeaderMap, name: &HeaderName, label: &str, value: &s
 
 impl Authorizer for HttpSignature {
     fn locations(&self) -> Locations {
-        let digest = self.content_digest.map(|_| Spot::Aside(DIGEST));
-        Locations::of([Spot::Header(INPUT), Spot::Header(SIGNATURE)].into_iter().chain(digest))
+        let digest = self.content_digest.map(|_| CredentialLocation::Aside(DIGEST));
+        Locations::of([CredentialLocation::Header(INPUT), CredentialLocation::Header(SIGNATURE)].into_iter().chain(digest))
     }
     fn body_need(&self, _: &Draft) -> BodyNeed {
         if self.content_digest.is_some() { BodyNeed::Hash } else { BodyNeed::None }

@@ -19,8 +19,8 @@ use self::base::Pair;
 use self::sha1::Sha1Key;
 use super::jose::{Algorithm, SigningKey, Words};
 use super::{
-    Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, covered, fetched,
-    header_value, prepared, scheme_fields,
+    Attempt, Authorizer, BodyNeed, CredentialLocation, Locations, Making, Preparation, Round, Scheme, Shape, Signed, covered,
+    fetched, header_value, prepared, scheme_fields,
 };
 use crate::challenge;
 use crate::draft::{Body, Draft, UNRESERVED};
@@ -385,9 +385,9 @@ fn encoded(text: &str) -> String {
 
 impl Authorizer for OAuth1 {
     fn locations(&self) -> Locations {
-        let header = [Spot::Header(header::AUTHORIZATION)];
-        let query = self.names().map(|name| Spot::Query(name.to_owned()));
-        let body = self.names().map(|name| Spot::BodyField(name.to_owned()));
+        let header = [CredentialLocation::Header(header::AUTHORIZATION)];
+        let query = self.names().map(|name| CredentialLocation::Query(name.to_owned()));
+        let body = self.names().map(|name| CredentialLocation::BodyField(name.to_owned()));
         match self.at {
             Where::Header => Locations::of(header).clearing(query.chain(body)),
             Where::Query => Locations::of(query).clearing(body.chain(header)),

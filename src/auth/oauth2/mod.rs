@@ -20,8 +20,8 @@ use self::dpop::{PROOF, Proven};
 use self::settings::Settings;
 use super::fetch::Client;
 use super::{
-    Answer, Attempt, Authorizer, BodyNeed, Facts, Locations, Making, Preparation, Round, Scheme, Signed, Spot, Verdict,
-    header_value,
+    Answer, Attempt, Authorizer, BodyNeed, CredentialLocation, Facts, Locations, Making, Preparation, Round, Scheme, Signed,
+    Verdict, header_value,
 };
 use crate::challenge::{self, Challenge};
 use crate::draft::Draft;
@@ -81,14 +81,15 @@ impl Authorizer for OAuth2 {
 
     /// Cleared are the other place of a token, and the proof of a client's own key.
     fn locations(&self) -> Locations {
-        let (field, parameter) = (Spot::Header(header::AUTHORIZATION), Spot::Query(PARAMETER.to_owned()));
+        let (field, parameter) =
+            (CredentialLocation::Header(header::AUTHORIZATION), CredentialLocation::Query(PARAMETER.to_owned()));
         let (token, other, uncached) = match self.0.settings.in_query {
-            true => (parameter, field, Some(Spot::Aside(header::CACHE_CONTROL))),
+            true => (parameter, field, Some(CredentialLocation::Aside(header::CACHE_CONTROL))),
             false => (field, parameter, None),
         };
         let (proof, others_proof) = match self.0.settings.dpop {
-            true => (Some(Spot::Header(PROOF)), None),
-            false => (None, Some(Spot::Header(PROOF))),
+            true => (Some(CredentialLocation::Header(PROOF)), None),
+            false => (None, Some(CredentialLocation::Header(PROOF))),
         };
         let written = [Some(token), proof, uncached].into_iter().flatten();
         Locations::of(written).clearing([Some(other), others_proof].into_iter().flatten())

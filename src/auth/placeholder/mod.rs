@@ -10,7 +10,8 @@ use std::sync::Arc;
 use http::{HeaderValue, header};
 
 use super::{
-    Attempt, Authorizer, BodyNeed, Locations, Making, Preparation, Round, Scheme, Shape, Signed, Spot, fetched, scheme_fields,
+    Attempt, Authorizer, BodyNeed, CredentialLocation, Locations, Making, Preparation, Round, Scheme, Shape, Signed, fetched,
+    scheme_fields,
 };
 use crate::draft::{Body, Draft, Held, Recode, Recoding};
 use crate::failure::{Cause, Failure};
@@ -184,7 +185,7 @@ impl Placeholder {
 
 impl Authorizer for Placeholder {
     fn locations(&self) -> Locations {
-        Locations::of([Spot::Placeholder(self.dummy.clone()), Spot::Aside(header::ACCEPT_ENCODING)])
+        Locations::of([CredentialLocation::Placeholder(self.dummy.clone()), CredentialLocation::Aside(header::ACCEPT_ENCODING)])
     }
     /// A body of known length that memory holds leaves with its length; any other is swapped as it streams.
     fn body_need(&self, draft: &Draft) -> BodyNeed {
