@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::bearer::ACCESS_TOKEN;
 use super::jose::{Algorithm, Part, SigningKey, Template, Token, Words, offset};
 use super::{
-    Answer, Attempt, Authorizer, BodyNeed, CredentialLocation, Facts, Locations, Making, Preparation, Round, Scheme, Shape,
+    Answer, Attempt, Authorizer, BodyNeed, BuildCx, CredentialLocation, Facts, Locations, Preparation, Round, Scheme, Shape,
     Signed, Verdict, fetched, header_value, jwt, scheme_fields,
 };
 use crate::draft::Draft;
@@ -61,7 +61,7 @@ const KNOWN: &Words = &[
 /// Verifiers refuse tokens that live longer.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
+fn build(node: &Node, decode: &mut Decode<'_>, _: &BuildCx<'_>) -> Option<Arc<dyn Authorizer>> {
     let fields = scheme_fields(node, decode, &SCHEME)?;
     let issuer = decode.required(&fields, SCHEME.name, "issuer").and_then(|node| decode.string(node));
     let audience = decode.required(&fields, SCHEME.name, "audience").and_then(|node| decode.strings(node));

@@ -8,8 +8,8 @@ use http::{HeaderValue, header};
 use zeroize::Zeroizing;
 
 use super::{
-    Attempt, Authorizer, CredentialLocation, Locations, Making, Preparation, Round, Scheme, Shape, Signed, fetched, header_value,
-    scheme_fields,
+    Attempt, Authorizer, BuildCx, CredentialLocation, Locations, Preparation, Round, Scheme, Shape, Signed, fetched,
+    header_value, scheme_fields,
 };
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
@@ -35,7 +35,7 @@ pub enum Charset {
     Latin1,
 }
 
-fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
+fn build(node: &Node, decode: &mut Decode<'_>, _: &BuildCx<'_>) -> Option<Arc<dyn Authorizer>> {
     let fields = scheme_fields(node, decode, &SCHEME)?;
     let user = decode.required(&fields, SCHEME.name, "username");
     let password = decode.required(&fields, SCHEME.name, "password").and_then(|node| decode.text(node));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, header};
 
 use super::{
-    Attempt, Authorizer, CredentialLocation, Locations, Making, Preparation, Round, Scheme, Shape, Signed, fetched, header_value,
-    scheme_fields,
+    Attempt, Authorizer, BuildCx, CredentialLocation, Locations, Preparation, Round, Scheme, Shape, Signed, fetched,
+    header_value, scheme_fields,
 };
 use crate::draft::Draft;
 use crate::failure::Failure;
@@ -25,7 +25,7 @@ pub static SCHEME: Scheme = Scheme {
     build,
 };
 
-fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
+fn build(node: &Node, decode: &mut Decode<'_>, _: &BuildCx<'_>) -> Option<Arc<dyn Authorizer>> {
     let is_settings = node.get("token").is_some() || node.get("prefix").is_some();
     let (token, place, prefix) = if is_settings {
         let fields = scheme_fields(node, decode, &SCHEME)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{
-    Answer, Attempt, Authorizer, CredentialLocation, Facts, Locations, Making, Preparation, Round, Scheme, Shape, Signed,
+    Answer, Attempt, Authorizer, BuildCx, CredentialLocation, Facts, Locations, Preparation, Round, Scheme, Shape, Signed,
     Verdict, fetched, scheme_fields,
 };
 use crate::config::EXEC_USER;
@@ -47,7 +47,7 @@ pub static SCHEME: Scheme = Scheme {
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 
-fn build(node: &Node, decode: &mut Decode<'_>, making: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
+fn build(node: &Node, decode: &mut Decode<'_>, cx: &BuildCx<'_>) -> Option<Arc<dyn Authorizer>> {
     let fields = scheme_fields(node, decode, &SCHEME)?;
     let set = match fields.get("set") {
         Some(node) => set(node, decode)?,
@@ -56,7 +56,7 @@ fn build(node: &Node, decode: &mut Decode<'_>, making: &Making<'_>) -> Option<Ar
     let capture = fields.get("capture").map_or(Some(false), |node| decode.boolean(node))?;
     let file = match fields.get("file") {
         Some(node) => Some((decode.path(node)?, node.place)),
-        None => capture.then(|| (making.state_file("cookies"), fields.place)),
+        None => capture.then(|| (cx.state_file("cookies"), fields.place)),
     };
     if set.is_empty() && file.is_none() {
         decode
@@ -72,7 +72,7 @@ fn build(node: &Node, decode: &mut Decode<'_>, making: &Making<'_>) -> Option<Ar
                 let message = format!("others can read the cookies in {}", file.display());
                 decode.report.warning("file-mode", place, message).help(format!("chmod 600 {}", file.display()));
             }
-            match making.jars.open(&file) {
+            match cx.jars.open(&file) {
                 Ok(jar) => Some(jar),
                 Err(why) => {
                     decode.report.error("cookie-file", place, why).help("name another `file`, or move it away");

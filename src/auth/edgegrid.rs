@@ -10,7 +10,7 @@ use http::{HeaderName, Method, header};
 use time::OffsetDateTime;
 
 use super::{
-    Attempt, Authorizer, BodyNeed, CredentialLocation, Locations, Making, Preparation, Round, Scheme, Shape, Signed, covered,
+    Attempt, Authorizer, BodyNeed, BuildCx, CredentialLocation, Locations, Preparation, Round, Scheme, Shape, Signed, covered,
     fetched, header_value, prepared, scheme_fields,
 };
 use crate::draft::Draft;
@@ -50,7 +50,7 @@ struct EdgeGrid {
     max_body: u64,
 }
 
-fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
+fn build(node: &Node, decode: &mut Decode<'_>, _: &BuildCx<'_>) -> Option<Arc<dyn Authorizer>> {
     let fields = scheme_fields(node, decode, &SCHEME)?;
     let mut own = match fields.get("edgerc") {
         Some(file) => from_file(file, &fields, decode)?,

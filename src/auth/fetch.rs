@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::making::Making;
+use super::build_cx::BuildCx;
 use crate::tls::Problem;
 use crate::tls::out::identity::Identity;
 use crate::tls::out::trust::Trust;
@@ -11,8 +11,8 @@ pub use crate::upstream::fetch::{Client, Fetched, Url};
 impl Client {
     /// # Errors
     /// The certificate and trust cannot be made into a TLS configuration.
-    pub fn new(making: &Making<'_>, identity: Option<Arc<Identity>>, trust: Option<Arc<Trust>>) -> Result<Self, Problem> {
-        let trust = trust.unwrap_or_else(|| making.trust.clone());
-        Self::over(making.ground, making.via.clone(), None, identity, trust)
+    pub fn new(cx: &BuildCx<'_>, identity: Option<Arc<Identity>>, trust: Option<Arc<Trust>>) -> Result<Self, Problem> {
+        let trust = trust.unwrap_or_else(|| cx.trust.clone());
+        Self::over(cx.ground, cx.via.clone(), None, identity, trust)
     }
 }

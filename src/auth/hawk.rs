@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use http::{HeaderName, StatusCode, header};
 
 use super::{
-    Answer, Attempt, Authorizer, BodyNeed, CredentialLocation, Facts, Locations, Making, Preparation, Round, Scheme, Shape,
+    Answer, Attempt, Authorizer, BodyNeed, BuildCx, CredentialLocation, Facts, Locations, Preparation, Round, Scheme, Shape,
     Signed, Verdict, covered, fetched, header_value, prepared, scheme_fields,
 };
 use crate::challenge::{self, Challenge};
@@ -44,7 +44,7 @@ enum Algorithm {
     Sha256,
 }
 
-fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
+fn build(node: &Node, decode: &mut Decode<'_>, _: &BuildCx<'_>) -> Option<Arc<dyn Authorizer>> {
     let fields = scheme_fields(node, decode, &SCHEME)?;
     let id = decode.required(&fields, SCHEME.name, "id").and_then(|node| attribute(node, decode));
     let key = decode.required(&fields, SCHEME.name, "key").and_then(|node| decode.text(node));

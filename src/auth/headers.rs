@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    Attempt, Authorizer, CredentialLocation, Locations, Making, Preparation, Round, Scheme, Shape, Signed, fetched, header_value,
+    Attempt, Authorizer, BuildCx, CredentialLocation, Locations, Preparation, Round, Scheme, Shape, Signed, fetched, header_value,
 };
 use crate::draft::Draft;
 use crate::failure::Failure;
@@ -21,7 +21,7 @@ pub static SCHEME: Scheme = Scheme {
     build,
 };
 
-fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
+fn build(node: &Node, decode: &mut Decode<'_>, _: &BuildCx<'_>) -> Option<Arc<dyn Authorizer>> {
     let mut fields = Vec::new();
     let entries = decode.map(node, "headers")?;
     if entries.is_empty() {

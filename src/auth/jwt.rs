@@ -8,7 +8,7 @@ use http::{HeaderName, StatusCode, header};
 use super::bearer::ACCESS_TOKEN;
 use super::jose::{Algorithm, Part, SigningKey, Template, Token, encodings, offset};
 use super::{
-    Answer, Attempt, Authorizer, BodyNeed, CredentialLocation, Facts, Locations, Making, Preparation, Round, Scheme, Shape,
+    Answer, Attempt, Authorizer, BodyNeed, BuildCx, CredentialLocation, Facts, Locations, Preparation, Round, Scheme, Shape,
     Signed, Verdict, fetched, header_value, scheme_fields,
 };
 use crate::draft::Draft;
@@ -60,7 +60,7 @@ pub static SCHEME: Scheme = Scheme {
     build,
 };
 
-fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
+fn build(node: &Node, decode: &mut Decode<'_>, _: &BuildCx<'_>) -> Option<Arc<dyn Authorizer>> {
     let fields = scheme_fields(node, decode, &SCHEME)?;
     let key = SigningKey::read(&fields, decode, "a jwt", &Algorithm::ALL);
     let claims = fields.get("claims").map_or(Some(Template::default()), |node| Template::read(node, decode, "claims"));

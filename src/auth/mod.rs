@@ -7,6 +7,7 @@ mod attempt;
 mod aws_sigv4;
 mod basic;
 mod bearer;
+mod build_cx;
 mod cookies;
 mod digest;
 mod edgegrid;
@@ -17,7 +18,6 @@ mod headers;
 mod http_signature;
 pub mod jose;
 mod jwt;
-mod making;
 mod negotiate;
 mod none;
 mod ntlm;
@@ -39,7 +39,7 @@ use http::HeaderValue;
 pub use attempt::{
     Answer, Attempt, Authorizer, BodyNeed, CredentialLocation, Facts, Locations, Preparation, Round, Signed, Verdict,
 };
-pub use making::Making;
+pub use build_cx::BuildCx;
 
 use attempt::fetched;
 
@@ -62,14 +62,14 @@ pub struct Scheme {
     /// "required", meaning.
     pub settings: &'static [Setting],
     /// Reads the settings; every mistake goes to `decode`'s report.
-    build: fn(&Node, &mut Decode<'_>, &Making<'_>) -> Option<Arc<dyn Authorizer>>,
+    build: fn(&Node, &mut Decode<'_>, &BuildCx<'_>) -> Option<Arc<dyn Authorizer>>,
 }
 
 impl Scheme {
     /// The credential of these settings. `None`: they have mistakes, which are in `decode`'s report.
-    pub fn authorizer(&self, node: &Node, decode: &mut Decode<'_>, making: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
+    pub fn authorizer(&self, node: &Node, decode: &mut Decode<'_>, cx: &BuildCx<'_>) -> Option<Arc<dyn Authorizer>> {
         let before = decode.report.errors();
-        let built = (self.build)(node, decode, making);
+        let built = (self.build)(node, decode, cx);
         built.filter(|_| decode.report.errors() == before)
     }
 }

@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode, header};
 use zeroize::Zeroizing;
 
 use super::{
-    Answer, Attempt, Authorizer, BodyNeed, CredentialLocation, Facts, Locations, Making, Preparation, Round, Scheme, Shape,
+    Answer, Attempt, Authorizer, BodyNeed, BuildCx, CredentialLocation, Facts, Locations, Preparation, Round, Scheme, Shape,
     Signed, Verdict, header_value, scheme_fields,
 };
 use crate::challenge;
@@ -35,7 +35,7 @@ pub static SCHEME: Scheme = Scheme {
     build,
 };
 
-fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
+fn build(node: &Node, decode: &mut Decode<'_>, _: &BuildCx<'_>) -> Option<Arc<dyn Authorizer>> {
     let fields = scheme_fields(node, decode, &SCHEME)?;
     let spn = match fields.get("spn") {
         None => None,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::oauth2::{Session, Sessions};
-use super::{Answer, Attempt, Authorizer, Making, Round, Scheme, Signed, Verdict};
+use super::{Answer, Attempt, Authorizer, BuildCx, Round, Scheme, Signed, Verdict};
 use crate::config::{AuthType, UpstreamProxy};
 use crate::cookie::Jars;
 use crate::draft::{Body, Draft, Held};
@@ -51,7 +51,7 @@ pub fn built(scheme: &Scheme, settings: &str) -> (Option<Arc<dyn Authorizer>>, O
         egress: Vec::new(),
         resolve: Default::default(),
     };
-    let making = Making {
+    let cx = BuildCx {
         requests: String::new(),
         name: Some("test"),
         identities: &HashMap::new(),
@@ -64,9 +64,9 @@ pub fn built(scheme: &Scheme, settings: &str) -> (Option<Arc<dyn Authorizer>>, O
         sessions: &Sessions::default(),
         sign_in: OnceCell::new(),
     };
-    let authorizer = scheme.authorizer(&document.root, &mut Decode::new(&mut report, &scope), &making);
+    let authorizer = scheme.authorizer(&document.root, &mut Decode::new(&mut report, &scope), &cx);
     assert!(authorizer.is_some() != report.has_errors(), "{}", report.render(false));
-    (authorizer, making.sign_in.into_inner(), report.render(false))
+    (authorizer, cx.sign_in.into_inner(), report.render(false))
 }
 
 /// A request for a URL, its target byte for byte.

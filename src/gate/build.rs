@@ -14,7 +14,7 @@ use http::HeaderValue;
 use super::decision::{Bound, HeaderText, LiveHeader, LiveQuery};
 use super::kept::{BundleKey, IdentityKey, Kept, Recipe};
 use super::{Durable, Gate, LiveAccess, LiveRule, ReverseGuard};
-use crate::auth::{self, Making};
+use crate::auth::{self, BuildCx};
 use crate::config::{
     BundleSource, CertificateSource, Config, Credential, HeaderEdit, ListenAddress, Listener, Material, Mode, PacSource,
     QueryEdit, Rule, UpstreamProxy, Via,
@@ -327,7 +327,7 @@ impl Builder<'_> {
     fn build_authorizer(&mut self, credential: &Credential, rule: Option<&Rule>) -> Option<Arc<Bound>> {
         // The config only lets through types that the table has.
         let scheme = auth::scheme(&credential.kind)?;
-        let making = Making {
+        let cx = BuildCx {
             name: credential.name.as_deref(),
             requests: rule.map(Rule::requests).unwrap_or_default(),
             identities: &self.named_identities,
@@ -341,14 +341,14 @@ impl Builder<'_> {
             sign_in: OnceCell::new(),
         };
         let mut decode = Decode::new(self.report, self.scope);
-        let authorizer = scheme.authorizer(&credential.settings, &mut decode, &making);
+        let authorizer = scheme.authorizer(&credential.settings, &mut decode, &cx);
         let read = decode.into_files();
         // Two alike in different rules are two: what one learns belongs to its rule's requests.
-        let around = format!("{} {}", self.world, making.requests);
+        let around = format!("{} {}", self.world, cx.requests);
         let recipe = Recipe::of(credential, self.scope, &read, &around);
         self.files.extend(read);
-        let (authorizer, session) = (authorizer?, making.sign_in.into_inner());
-        // What was just made held no token yet and is let go where one of the same making is at work.
+        let (authorizer, session) = (authorizer?, cx.sign_in.into_inner());
+        // What was just made held no token yet and is let go where one of the same recipe is at work.
         let bound = recipe.and_then(|recipe| self.at_work(recipe)).unwrap_or_else(|| {
             let label = credential.name.as_deref().unwrap_or(scheme.name).into();
             let (facts, locations) = (authorizer.facts(), authorizer.locations());
@@ -360,7 +360,7 @@ impl Builder<'_> {
         Some(bound)
     }
 
-    /// The next of the old authorizers of this making; each goes to one place.
+    /// The next of the old authorizers of this recipe; each goes to one place.
     fn at_work(&mut self, recipe: Recipe) -> Option<Arc<Bound>> {
         let next = self.taken.entry(recipe).or_default();
         *next += 1;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 
 use super::{
-    Attempt, Authorizer, BodyNeed, CredentialLocation, Locations, Making, Preparation, Round, Scheme, Shape, Signed, fetched,
+    Attempt, Authorizer, BodyNeed, BuildCx, CredentialLocation, Locations, Preparation, Round, Scheme, Shape, Signed, fetched,
     header_value, scheme_fields,
 };
 use crate::draft::{Body, Draft};
@@ -41,7 +41,7 @@ enum Where {
     Body,
 }
 
-fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
+fn build(node: &Node, decode: &mut Decode<'_>, _: &BuildCx<'_>) -> Option<Arc<dyn Authorizer>> {
     let fields = scheme_fields(node, decode, &SCHEME)?;
     let name_node = decode.required(&fields, SCHEME.name, "name");
     let value_node = decode.required(&fields, SCHEME.name, "value");

@@ -9,7 +9,7 @@ use super::AwsSigv4;
 use super::canonical::PathStyle;
 use super::keys::Algorithm;
 use super::sources;
-use crate::auth::{Authorizer, Making, Scheme, Shape, scheme_fields};
+use crate::auth::{Authorizer, BuildCx, Scheme, Shape, scheme_fields};
 use crate::settings::{Decode, Node};
 
 pub static SCHEME: Scheme = Scheme {
@@ -71,9 +71,9 @@ pub static SCHEME: Scheme = Scheme {
     build,
 };
 
-pub fn build(node: &Node, decode: &mut Decode<'_>, making: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
+pub fn build(node: &Node, decode: &mut Decode<'_>, cx: &BuildCx<'_>) -> Option<Arc<dyn Authorizer>> {
     let fields = scheme_fields(node, decode, &SCHEME)?;
-    let credentials = sources::build(&fields, decode, making);
+    let credentials = sources::build(&fields, decode, cx);
     let text = |decode: &mut Decode<'_>, name: &str| match fields.get(name) {
         Some(node) => decode.string(node).map(Some),
         None => Some(None),

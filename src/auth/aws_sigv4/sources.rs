@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::credentials::{self, Command, DEFAULT_TIMEOUT, Source};
 use super::network::{self, Container, Role, Token, is_near};
 use super::profile::{self, Profiles, Way};
-use crate::auth::Making;
+use crate::auth::BuildCx;
 use crate::auth::fetch::{Client, Url};
 use crate::config::UpstreamProxy;
 use crate::files;
@@ -16,9 +16,9 @@ use crate::settings::{Decode, Fields, Place};
 use crate::upstream::Route;
 
 /// What the settings say of credentials, and the region that goes with them.
-pub fn build(fields: &Fields<'_>, decode: &mut Decode<'_>, making: &Making<'_>) -> Option<(Source, Option<String>)> {
+pub fn build(fields: &Fields<'_>, decode: &mut Decode<'_>, cx: &BuildCx<'_>) -> Option<(Source, Option<String>)> {
     let ways: Vec<&str> = ["access_key", "profile", "command"].into_iter().filter(|way| fields.get(way).is_some()).collect();
-    let mut finder = Finder { place: fields.place, making, decode };
+    let mut finder = Finder { place: fields.place, cx, decode };
     let region = finder.env("AWS_REGION").or_else(|| finder.env("AWS_DEFAULT_REGION"));
     match ways[..] {
         [] if fields.get("secret_key").is_some() => {
@@ -71,7 +71,7 @@ fn keys(access_key: &str, secret_key: &str, session_token: Option<&str>) -> Sour
 
 struct Finder<'a, 'd, 'm> {
     decode: &'a mut Decode<'d>,
-    making: &'a Making<'m>,
+    cx: &'a BuildCx<'m>,
     place: Place,
 }
 
@@ -162,7 +162,7 @@ impl Finder<'_, '_, '_> {
         let named = self.env("AWS_ENDPOINT_URL_STS").or_else(|| self.env("AWS_ENDPOINT_URL"));
         let sts = named.unwrap_or_else(|| format!("https://sts.{region}.amazonaws.com{suffix}"));
         let sts = self.url(&sts, "the address of AWS STS")?;
-        let client = self.client(self.making.via.clone())?;
+        let client = self.client(self.cx.via.clone())?;
         let session_name = session_name.unwrap_or_else(|| "gatepass".to_owned());
         let region = region.to_owned();
         let role = Role { client, sts, region, role_arn, base, external_id, session_name, duration };
@@ -189,7 +189,7 @@ impl Finder<'_, '_, '_> {
     }
 
     fn client(&mut self, via: Route) -> Option<Client> {
-        let Making { ground, trust, .. } = self.making;
+        let BuildCx { ground, trust, .. } = self.cx;
         match Client::over(ground, via, None, None, (*trust).clone()) {
             Ok(client) => Some(client),
             Err(problem) => self.wrong(problem.message, problem.help.unwrap_or_default()),

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::settings::build;
 use super::*;
-use crate::auth::Making;
+use crate::auth::BuildCx;
 use crate::auth::testing::sign_ready;
 use crate::draft::Held;
 use crate::moment::Moment;
@@ -529,7 +529,7 @@ fn built(yaml: &str, env: &[(&str, &str)]) -> (Option<Arc<dyn Authorizer>>, Stri
         egress: Vec::new(),
         resolve: Default::default(),
     });
-    let making = Making {
+    let cx = BuildCx {
         requests: String::new(),
         name: None,
         identities: &HashMap::new(),
@@ -542,7 +542,7 @@ fn built(yaml: &str, env: &[(&str, &str)]) -> (Option<Arc<dyn Authorizer>>, Stri
         sessions: &Default::default(),
         sign_in: Default::default(),
     };
-    let built = build(&document.root, &mut Decode::new(&mut report, &scope), &making);
+    let built = build(&document.root, &mut Decode::new(&mut report, &scope), &cx);
     assert_eq!(built.is_none(), report.has_errors());
     (built, report.render(false))
 }

@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use self::formats::Format;
 use super::aws_sigv4;
 use super::{
-    Answer, Attempt, Authorizer, BodyNeed, CredentialLocation, Facts, Locations, Making, Preparation, Round, Scheme, Shape,
+    Answer, Attempt, Authorizer, BodyNeed, BuildCx, CredentialLocation, Facts, Locations, Preparation, Round, Scheme, Shape,
     Signed, Verdict, scheme_fields,
 };
 use crate::draft::Draft;
@@ -49,7 +49,7 @@ pub static SCHEME: Scheme = Scheme {
 const DEFAULT_TTL: Duration = Duration::from_secs(600);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
+fn build(node: &Node, decode: &mut Decode<'_>, _: &BuildCx<'_>) -> Option<Arc<dyn Authorizer>> {
     if node.as_map().is_none() {
         let (argv, directory) = decode.argv(node, "exec")?;
         return Some(Arc::new(Exec::new(Helper::new(argv, directory, Format::Raw), false)));

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use self::component::{Component, members, quoted};
 use super::jose::{Algorithm, SigningKey, Words, encodings};
 use super::{
-    Attempt, Authorizer, BodyNeed, CredentialLocation, Locations, Making, Preparation, Round, Scheme, Shape, Signed, covered,
+    Attempt, Authorizer, BodyNeed, BuildCx, CredentialLocation, Locations, Preparation, Round, Scheme, Shape, Signed, covered,
     fetched, header_value, scheme_fields,
 };
 use crate::draft::{Body, Draft};
@@ -103,7 +103,7 @@ struct HttpSignature {
     content_digest: Option<Digest>,
 }
 
-fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
+fn build(node: &Node, decode: &mut Decode<'_>, _: &BuildCx<'_>) -> Option<Arc<dyn Authorizer>> {
     let fields = scheme_fields(node, decode, &SCHEME)?;
     let key = SigningKey::read(&fields, decode, "http_signature", KNOWN);
     let components = components(&fields, decode);

@@ -19,7 +19,7 @@ use self::base::Pair;
 use self::sha1::Sha1Key;
 use super::jose::{Algorithm, SigningKey, Words};
 use super::{
-    Attempt, Authorizer, BodyNeed, CredentialLocation, Locations, Making, Preparation, Round, Scheme, Shape, Signed, covered,
+    Attempt, Authorizer, BodyNeed, BuildCx, CredentialLocation, Locations, Preparation, Round, Scheme, Shape, Signed, covered,
     fetched, header_value, prepared, scheme_fields,
 };
 use crate::challenge;
@@ -149,7 +149,7 @@ struct OAuth1 {
     verifier: Option<SecretRef>,
 }
 
-fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
+fn build(node: &Node, decode: &mut Decode<'_>, _: &BuildCx<'_>) -> Option<Arc<dyn Authorizer>> {
     let fields = scheme_fields(node, decode, &SCHEME)?;
     let consumer_key = decode.required(&fields, SCHEME.name, "consumer_key").and_then(|node| decode.text(node));
     let mut secret = |name: &str| fields.get(name).map_or(Some(None), |node| decode.text(node).map(secrets::reference).map(Some));

@@ -20,7 +20,7 @@ use self::dpop::{PROOF, Proven};
 use self::settings::Settings;
 use super::fetch::Client;
 use super::{
-    Answer, Attempt, Authorizer, BodyNeed, CredentialLocation, Facts, Locations, Making, Preparation, Round, Scheme, Signed,
+    Answer, Attempt, Authorizer, BodyNeed, BuildCx, CredentialLocation, Facts, Locations, Preparation, Round, Scheme, Signed,
     Verdict, header_value,
 };
 use crate::challenge::{self, Challenge};
@@ -45,21 +45,21 @@ pub static SCHEME: Scheme = Scheme {
 const PARAMETER: &str = super::bearer::ACCESS_TOKEN;
 
 /// How long a renewal waits for another process to do the same: longer than one takes.
-fn patience(making: &Making<'_>) -> std::time::Duration {
-    making.ground.limits.credential_fetch * 2
+fn patience(cx: &BuildCx<'_>) -> std::time::Duration {
+    cx.ground.limits.credential_fetch * 2
 }
 
-fn build(node: &Node, decode: &mut Decode<'_>, making: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
-    let settings = Settings::read(node, decode, making)?;
-    let client = match Client::new(making, settings.identity.clone(), settings.trust.clone()) {
+fn build(node: &Node, decode: &mut Decode<'_>, cx: &BuildCx<'_>) -> Option<Arc<dyn Authorizer>> {
+    let settings = Settings::read(node, decode, cx)?;
+    let client = match Client::new(cx, settings.identity.clone(), settings.trust.clone()) {
         Ok(client) => client,
         Err(problem) => {
             decode.report.error(problem.code, node.place, problem.message).help = problem.help;
             return None;
         }
     };
-    let session = Arc::new(Session::new(settings, client, patience(making), making.sessions));
-    let _ = making.sign_in.set(session.clone());
+    let session = Arc::new(Session::new(settings, client, patience(cx), cx.sessions));
+    let _ = cx.sign_in.set(session.clone());
     Some(Arc::new(OAuth2(session)))
 }
 

@@ -10,7 +10,7 @@ use super::SCHEME;
 use super::fields::{OF_GRANTS, SECRETS};
 use crate::auth::fetch::Url;
 use crate::auth::jose::{Algorithm, Key, Signer};
-use crate::auth::{Making, scheme_fields};
+use crate::auth::{BuildCx, scheme_fields};
 use crate::origin::{Host, Scheme};
 use crate::secret::Secret;
 use crate::settings::{Command, Decode, Fields, Node, Place, Text, Value as Written};
@@ -151,11 +151,11 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn read(node: &Node, decode: &mut Decode<'_>, making: &Making<'_>) -> Option<Self> {
+    pub fn read(node: &Node, decode: &mut Decode<'_>, cx: &BuildCx<'_>) -> Option<Self> {
         let fields = scheme_fields(node, decode, &SCHEME)?;
         let grant = fields.get("grant").map_or(Some(Grant::ClientCredentials), |n| decode.choice(n, "grant", &Grant::WORDS))?;
         let before = decode.report.errors();
-        check_grant(&fields, decode, grant, making.name);
+        check_grant(&fields, decode, grant, cx.name);
         let token_url = url(&fields, decode, "token_url");
         let (auth_url, device_url) = (url(&fields, decode, "auth_url"), url(&fields, decode, "device_url"));
         let revocation_url = url(&fields, decode, "revocation_url");
@@ -172,7 +172,7 @@ impl Settings {
         let words = [("header", false), ("query", true)];
         let mut own = Self {
             grant,
-            name: making.name.map(str::to_owned),
+            name: cx.name.map(str::to_owned),
             auth_url,
             device_url,
             revocation_url,
@@ -197,8 +197,8 @@ impl Settings {
             prefix: text("prefix", decode).unwrap_or_else(|| "Bearer".to_owned()),
             dpop: fields.get("dpop").and_then(|node| decode.boolean(node)).unwrap_or(dpop_key.is_some()),
             dpop_key,
-            identity: fields.get("client_certificate").and_then(|node| making.identity(node, decode)),
-            trust: fields.get("ca_bundle").and_then(|node| making.trust(node, decode)),
+            identity: fields.get("client_certificate").and_then(|node| cx.identity(node, decode)),
+            trust: fields.get("ca_bundle").and_then(|node| cx.trust(node, decode)),
             token_url,
             file: None,
         };
@@ -207,7 +207,7 @@ impl Settings {
             return None;
         }
         if grant.is_sign_in() || grant == Grant::RefreshToken {
-            own.file = Some(making.state.join("tokens").join(own.file_name()));
+            own.file = Some(cx.state.join("tokens").join(own.file_name()));
         }
         Some(own)
     }

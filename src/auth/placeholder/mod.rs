@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::{HeaderValue, header};
 
 use super::{
-    Attempt, Authorizer, BodyNeed, CredentialLocation, Locations, Making, Preparation, Round, Scheme, Shape, Signed, fetched,
+    Attempt, Authorizer, BodyNeed, BuildCx, CredentialLocation, Locations, Preparation, Round, Scheme, Shape, Signed, fetched,
     scheme_fields,
 };
 use crate::draft::{Body, Draft, Held, Recode, Recoding};
@@ -50,7 +50,7 @@ struct Places {
     body: bool,
 }
 
-fn build(node: &Node, decode: &mut Decode<'_>, _: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
+fn build(node: &Node, decode: &mut Decode<'_>, _: &BuildCx<'_>) -> Option<Arc<dyn Authorizer>> {
     let fields = scheme_fields(node, decode, &SCHEME)?;
     let match_node = decode.required(&fields, SCHEME.name, "match");
     let value_node = decode.required(&fields, SCHEME.name, "value");

@@ -19,7 +19,7 @@ use crate::tls::out::identity::{self, Identity};
 use crate::tls::out::trust::Trust;
 use crate::upstream::{Ground, Route};
 
-pub struct Making<'a> {
+pub struct BuildCx<'a> {
     /// The credential's name; `None` for one written in a rule.
     pub name: Option<&'a str>,
     /// Where it has no name: which requests its rule speaks of.
@@ -41,7 +41,7 @@ pub struct Making<'a> {
     pub sign_in: OnceCell<Arc<Session>>,
 }
 
-impl Making<'_> {
+impl BuildCx<'_> {
     /// A file of the credential's own in the state folder: `KIND/NAME.json`. Without a name, it is called by the
     /// requests that its rule speaks of.
     pub fn state_file(&self, kind: &str) -> PathBuf {
