@@ -11,7 +11,7 @@ use crate::auth::{Answer, Attempt, CredentialLocation, Round, Verdict};
 use crate::config::OnExisting;
 use crate::draft::{Draft, Recoding};
 use crate::failure::{Cause, Failure};
-use crate::gate::{Bound, Caller, Decision};
+use crate::gate::{BoundAuthorizer, Caller, Decision};
 use crate::moment::Moment;
 use crate::swap::Pair;
 use crate::upstream::ResponseBody;
@@ -36,8 +36,9 @@ impl Default for Memory {
 }
 
 impl Memory {
-    fn begin(auth: &[Arc<Bound>], suppressed: &[usize]) -> Self {
-        let begin = |(at, bound): (usize, &Arc<Bound>)| (!suppressed.contains(&at)).then(|| bound.authorizer.clone().begin());
+    fn begin(auth: &[Arc<BoundAuthorizer>], suppressed: &[usize]) -> Self {
+        let begin =
+            |(at, bound): (usize, &Arc<BoundAuthorizer>)| (!suppressed.contains(&at)).then(|| bound.authorizer.clone().begin());
         match auth {
             [bound] => Memory::One(begin((0, bound))),
             all => Memory::Many(all.iter().enumerate().map(begin).collect()),
@@ -61,7 +62,7 @@ impl Memory {
 
 /// The attempts of one exchange to have its request accepted.
 pub struct Attempts<'a> {
-    auth: &'a [Arc<Bound>],
+    auth: &'a [Arc<BoundAuthorizer>],
     /// Positions in the decision's authorizers of those that add nothing, since the client brought its own credential.
     suppressed: Vec<usize>,
     memory: Memory,
@@ -106,7 +107,7 @@ impl<'a> Attempts<'a> {
         Ok(Self::of(&decision.auth, suppressed, Now { user, peer, moment, attempt: 0, channel_binding: None }))
     }
 
-    fn of(auth: &'a [Arc<Bound>], suppressed: Vec<usize>, now: Now<'a>) -> Self {
+    fn of(auth: &'a [Arc<BoundAuthorizer>], suppressed: Vec<usize>, now: Now<'a>) -> Self {
         let memory = Memory::begin(auth, &suppressed);
         Self { auth, suppressed, memory, now, withholds_body: false, explained: None }
     }
@@ -153,7 +154,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Those that sign, in their order.
-    fn active(&self) -> impl Iterator<Item = (&'a Bound, &dyn Attempt)> {
+    fn active(&self) -> impl Iterator<Item = (&'a BoundAuthorizer, &dyn Attempt)> {
         let all = self.auth.iter().zip(self.memory.attempts());
         all.filter_map(|(bound, attempt)| Some((&**bound, attempt.as_deref()?)))
     }
@@ -248,7 +249,7 @@ impl<'a> Attempts<'a> {
             CredentialLocation::Header(name) => draft.headers.contains_key(name),
             _ => true,
         };
-        let waits = move |bound: &Bound| bound.facts.answers && !bound.locations.writes.iter().any(placed);
+        let waits = move |bound: &BoundAuthorizer| bound.facts.answers && !bound.locations.writes.iter().any(placed);
         self.active().map(|(bound, _)| bound).filter(move |bound| waits(bound)).map(|bound| bound.kind)
     }
 }
@@ -256,7 +257,7 @@ impl<'a> Attempts<'a> {
 #[cfg(test)]
 impl<'a> Attempts<'a> {
     /// Of authorizers alone.
-    pub(super) fn by(auth: &'a [Arc<Bound>]) -> Self {
+    pub(super) fn by(auth: &'a [Arc<BoundAuthorizer>]) -> Self {
         let now = Now { user: None, peer: None, moment: Moment::real(), attempt: 0, channel_binding: None };
         Self::of(auth, Vec::new(), now)
     }

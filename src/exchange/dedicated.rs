@@ -13,7 +13,7 @@ use super::rounds::{self, Answered, Sent, SignedRequest, Transport};
 use super::{Carried, Case, Session, send};
 use crate::draft::{Body, Draft};
 use crate::failure::Failure;
-use crate::gate::{Bound, Decision};
+use crate::gate::{BoundAuthorizer, Decision};
 use crate::upstream::{Ask, Kept, Lease, Outbound, ResponseBody, Way};
 
 /// The upstream connection of one client connection.
@@ -22,7 +22,7 @@ pub struct OwnConnection {
     lease: Option<Lease>,
     /// For whom it is: nobody else's request goes by it.
     way: Option<Arc<Way>>,
-    auth: Vec<Arc<Bound>>,
+    auth: Vec<Arc<BoundAuthorizer>>,
     back: Vec<usize>,
     /// An answer came by it.
     used: bool,

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::auth::{Attempt, Authorizer, CredentialLocation, Facts, Locations, Round, Signed, Verdict};
     use crate::exchange::attempts::ROUNDS;
-    use crate::gate::Bound;
+    use crate::gate::BoundAuthorizer;
     use crate::origin::{Host, Origin, Scheme};
 
     const IMPOSTOR: HeaderName = HeaderName::from_static("x-impostor");
@@ -220,7 +220,7 @@ mod tests {
     async fn run_with(rewinds: bool, answers: Vec<Option<Response<ResponseBody>>>) -> (Result<Answered, Failure>, usize) {
         let (facts, locations) = (Stubborn.facts(), Stubborn.locations());
         let authorizer = Arc::new(Stubborn);
-        let auth = [Arc::new(Bound { authorizer, session: None, facts, locations, label: "s".into(), kind: "s" })];
+        let auth = [Arc::new(BoundAuthorizer { authorizer, session: None, facts, locations, label: "s".into(), kind: "s" })];
         let mut attempts = Attempts::by(&auth);
         let origin = Arc::new(Origin::new(Scheme::Https, Host::parse("a.test").unwrap(), 443));
         let draft = Draft {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use http::HeaderValue;
 
-use super::decision::{Bound, HeaderText, LiveHeader, LiveQuery};
+use super::decision::{BoundAuthorizer, HeaderText, LiveHeader, LiveQuery};
 use super::kept::{BundleKey, IdentityKey, Kept, Recipe};
 use super::{Durable, Gate, LiveAccess, LiveRule, ReverseGuard};
 use crate::auth::{self, BuildCx};
@@ -187,7 +187,7 @@ struct Builder<'a> {
     bundles: HashMap<BundleKey, Option<Arc<Trust>>>,
     durable: Arc<Durable>,
     /// By the credential's address: a named one is shared by the rules that name it.
-    authorizers: HashMap<usize, Option<Arc<Bound>>>,
+    authorizers: HashMap<usize, Option<Arc<BoundAuthorizer>>>,
     /// What authorizers are made with.
     trust: Option<Arc<Trust>>,
     ground: Arc<Ground>,
@@ -299,8 +299,8 @@ impl Builder<'_> {
         (Via { ca_bundle: None, client_certificates: Vec::new(), ..via.clone() }, tls)
     }
 
-    fn authorizers(&mut self, list: &[Arc<Credential>], rule: &Rule) -> Vec<Arc<Bound>> {
-        let mut bound: Vec<Arc<Bound>> = Vec::new();
+    fn authorizers(&mut self, list: &[Arc<Credential>], rule: &Rule) -> Vec<Arc<BoundAuthorizer>> {
+        let mut bound: Vec<Arc<BoundAuthorizer>> = Vec::new();
         for credential in list {
             let Some(new) = self.authorizer(credential, Some(rule)) else { continue };
             if let Some((old, location)) = bound.iter().find_map(|old| shared_location(old, &new).map(|location| (old, location)))
@@ -314,7 +314,7 @@ impl Builder<'_> {
     }
 
     /// `rule`: where it stands, if it has no name.
-    fn authorizer(&mut self, credential: &Arc<Credential>, rule: Option<&Rule>) -> Option<Arc<Bound>> {
+    fn authorizer(&mut self, credential: &Arc<Credential>, rule: Option<&Rule>) -> Option<Arc<BoundAuthorizer>> {
         let key = Arc::as_ptr(credential) as usize;
         if let Some(known) = self.authorizers.get(&key) {
             return known.clone();
@@ -324,7 +324,7 @@ impl Builder<'_> {
         built
     }
 
-    fn build_authorizer(&mut self, credential: &Credential, rule: Option<&Rule>) -> Option<Arc<Bound>> {
+    fn build_authorizer(&mut self, credential: &Credential, rule: Option<&Rule>) -> Option<Arc<BoundAuthorizer>> {
         // The config only lets through types that the table has.
         let scheme = auth::scheme(&credential.kind)?;
         let cx = BuildCx {
@@ -352,7 +352,7 @@ impl Builder<'_> {
         let bound = recipe.and_then(|recipe| self.at_work(recipe)).unwrap_or_else(|| {
             let label = credential.name.as_deref().unwrap_or(scheme.name).into();
             let (facts, locations) = (authorizer.facts(), authorizer.locations());
-            Arc::new(Bound { authorizer, session, facts, locations, label, kind: scheme.name })
+            Arc::new(BoundAuthorizer { authorizer, session, facts, locations, label, kind: scheme.name })
         });
         if let Some(recipe) = recipe {
             self.kept.authorizers.entry(recipe).or_default().push(bound.clone());
@@ -361,7 +361,7 @@ impl Builder<'_> {
     }
 
     /// The next of the old authorizers of this recipe; each goes to one place.
-    fn at_work(&mut self, recipe: Recipe) -> Option<Arc<Bound>> {
+    fn at_work(&mut self, recipe: Recipe) -> Option<Arc<BoundAuthorizer>> {
         let next = self.taken.entry(recipe).or_default();
         *next += 1;
         self.old.authorizers.get(&recipe)?.get(*next - 1).cloned()
@@ -515,7 +515,7 @@ fn certificate_label(rule: &Rule, identities: Option<&[Arc<Identity>]>) -> Arc<s
 }
 
 /// The first place that both write, in words.
-fn shared_location(a: &Bound, b: &Bound) -> Option<String> {
+fn shared_location(a: &BoundAuthorizer, b: &BoundAuthorizer) -> Option<String> {
     let overlap = |location: &auth::CredentialLocation| match location {
         // Of two placeholders, one in the other, it could not be said which was meant.
         auth::CredentialLocation::Placeholder(text) => b.locations.writes.iter().any(|other| match other {

@@ -17,7 +17,7 @@ use crate::tls::out::client_spec::ClientSpec;
 use crate::upstream::{Spec, Way};
 
 /// An authorizer with what the exchange needs to know of it, computed once.
-pub struct Bound {
+pub struct BoundAuthorizer {
     pub authorizer: Arc<dyn Authorizer>,
     /// The tokens that a person may have to sign in for.
     pub session: Option<Arc<Session>>,
@@ -57,7 +57,7 @@ pub struct Decision {
     pub auth_label: Arc<str>,
     pub certificate_label: Arc<str>,
     pub action: Action,
-    pub auth: Vec<Arc<Bound>>,
+    pub auth: Vec<Arc<BoundAuthorizer>>,
     pub on_existing: OnExisting,
     /// The credential that token requests get a stand-in for.
     pub token_endpoint: Option<Arc<str>>,
@@ -117,7 +117,7 @@ fn merge_for(gate: &Gate, origin: &Arc<Origin>, rules: &[usize], gives: Gives) -
     let mut action = None;
     let mut on_existing = None;
     let mut token_endpoint = None;
-    let mut auth: &[Arc<Bound>] = &[];
+    let mut auth: &[Arc<BoundAuthorizer>] = &[];
     let mut cross_site = &CrossSite::Refuse;
     let mut headers: Vec<(usize, usize)> = Vec::new();
     let mut query: Vec<(usize, usize)> = Vec::new();
@@ -237,7 +237,7 @@ fn later(settings: &mut TlsSettings, said: &TlsSettings) {
     settings.lenient_end = lenient_end.or(settings.lenient_end);
 }
 
-fn injected(gate: &Gate, auth: &[Arc<Bound>], headers: &[(usize, usize)]) -> Vec<HeaderName> {
+fn injected(gate: &Gate, auth: &[Arc<BoundAuthorizer>], headers: &[(usize, usize)]) -> Vec<HeaderName> {
     let from_auth = auth.iter().flat_map(|bound| &bound.locations.writes).filter_map(|location| match location {
         CredentialLocation::Header(name) | CredentialLocation::Aside(name) => Some(name.clone()),
         _ => None,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use super::decision::Bound;
+use super::decision::BoundAuthorizer;
 use crate::config::{CaSource, Credential, ListenAddress};
 use crate::files;
 use crate::provided::SecretRef;
@@ -28,7 +28,7 @@ pub(super) struct Kept {
     pub crls: HashMap<Vec<PathBuf>, Arc<Crls>>,
     pub listeners: HashMap<(ListenAddress, usize), Arc<Listening>>,
     /// With the tokens, nonces and counters that they hold. Equal settings may be written several times.
-    pub authorizers: HashMap<Recipe, Vec<Arc<Bound>>>,
+    pub authorizers: HashMap<Recipe, Vec<Arc<BoundAuthorizer>>>,
     /// Outputs of commands, for headers and query parameters.
     pub values: HashMap<Text, SecretRef>,
     pub ca: Option<CaSource>,

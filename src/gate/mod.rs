@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use http::Method;
 
 pub use build::build;
-pub use decision::{Bound, Decision, HeaderText, LiveHeader, LiveQuery};
+pub use decision::{BoundAuthorizer, Decision, HeaderText, LiveHeader, LiveQuery};
 pub use durable::Durable;
 pub use inventory::{Held, Kind};
 pub use near::{Difference, Near, unmatched};
@@ -47,7 +47,7 @@ pub struct Gate {
     /// Named in the configuration, used by a rule or not.
     pub identities: Vec<(String, Arc<crate::tls::out::identity::Identity>)>,
     pub bundles: Vec<(String, Arc<crate::tls::out::trust::Trust>)>,
-    pub credentials: Vec<(String, Arc<Bound>)>,
+    pub credentials: Vec<(String, Arc<BoundAuthorizer>)>,
     durable: Arc<Durable>,
     /// Some file does not work at this moment, and what was read from it before stays in use.
     pub pending: bool,
@@ -85,7 +85,7 @@ pub struct LiveRule {
     pub rule: Arc<Rule>,
     /// `gatepass.yaml:16`.
     pub label: Arc<str>,
-    pub auth: Option<Vec<Arc<Bound>>>,
+    pub auth: Option<Vec<Arc<BoundAuthorizer>>>,
     pub identities: Option<Vec<Arc<crate::tls::out::identity::Identity>>>,
     pub trust: Option<Arc<crate::tls::out::trust::Trust>>,
     crls: Option<Arc<crate::tls::formats::crl::Crls>>,

@@ -115,7 +115,7 @@ fn of_tls(tls: &TlsSettings) -> Vec<Setting> {
 }
 
 /// Its type, and its name if it has one.
-pub fn credential(bound: &crate::gate::Bound) -> Value {
+pub fn credential(bound: &crate::gate::BoundAuthorizer) -> Value {
     let name = (*bound.label != *bound.kind).then_some(&*bound.label);
     json!({ "type": bound.kind, "name": name })
 }

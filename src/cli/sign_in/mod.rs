@@ -151,7 +151,7 @@ fn json_row(row: &Row) -> serde_json::Value {
 }
 
 fn session(built: &Built, name: &str) -> Result<Arc<Session>, Error> {
-    let named = |bound: &crate::gate::Bound| bound.session.clone();
+    let named = |bound: &crate::gate::BoundAuthorizer| bound.session.clone();
     match built.gate.credentials.iter().find(|(own, _)| own == name) {
         Some((_, bound)) => {
             named(bound).ok_or_else(|| Error::new(format!("credential `{name}` is of type {}, which has no sign-in", bound.kind)))
