@@ -57,7 +57,7 @@ pub mod provided;
 pub mod cached;
 
 /// Known texts swapped for others in what streams by.
-pub mod swap;
+pub mod replace;
 
 /// A request being prepared.
 pub mod draft;

@@ -12,7 +12,7 @@ use crate::draft::{Draft, Recoding};
 use crate::failure::Failure;
 use crate::moment::Moment;
 use crate::provided::SecretRef;
-use crate::swap::Pair;
+use crate::replace::Replacement;
 
 /// A configured credential. It owns what it learns of origins (clocks, nonces, counts), bounded.
 pub trait Authorizer: Send + Sync {
@@ -54,7 +54,7 @@ pub trait Attempt: Send {
     ///
     /// # Errors
     /// As `sign`.
-    fn masks(&self, _draft: &Draft) -> Result<Vec<Pair>, Failure> {
+    fn masks(&self, _draft: &Draft) -> Result<Vec<Replacement>, Failure> {
         Ok(Vec::new())
     }
 

@@ -25,7 +25,7 @@ use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Plan};
 use crate::observe::{Client, Counters};
 use crate::origin::Origin;
-use crate::swap::Pair;
+use crate::replace::Replacement;
 use crate::upstream::body::{Flow, Progress, clean_trailers};
 use crate::upstream::interim::Listener;
 use crate::upstream::{Lease, ResponseBody};
@@ -64,7 +64,7 @@ pub struct Ledger {
     note: Option<String>,
     client: Option<Client>,
     /// What the client must not see in the answer.
-    masks: Vec<Pair>,
+    masks: Vec<Replacement>,
     telling: Telling,
     /// The body was not asked for: what the client sends next on HTTP/1 may be that, or another request.
     unasked: bool,
@@ -222,7 +222,7 @@ impl Ledger {
     }
 
     /// What the client must not see in the answer to the request as it now leaves.
-    pub fn mask(&mut self, pairs: Vec<Pair>) {
+    pub fn mask(&mut self, pairs: Vec<Replacement>) {
         self.masks = pairs;
     }
 

@@ -13,7 +13,7 @@ use crate::draft::{Draft, Recoding};
 use crate::failure::{Cause, Failure};
 use crate::gate::{BoundAuthorizer, Caller, Decision};
 use crate::moment::Moment;
-use crate::swap::Pair;
+use crate::replace::Replacement;
 use crate::upstream::ResponseBody;
 
 /// Attempts by a scheme that answers challenges: NTLM needs three, a stale nonce one more.
@@ -182,7 +182,7 @@ impl<'a> Attempts<'a> {
     ///
     /// # Errors
     /// A credential cannot be had; the request must not leave then.
-    pub fn masks(&self, draft: &Draft) -> Result<Vec<Pair>, Failure> {
+    pub fn masks(&self, draft: &Draft) -> Result<Vec<Replacement>, Failure> {
         let mut pairs = Vec::new();
         for (_, attempt) in self.active() {
             pairs.extend(attempt.masks(draft)?);

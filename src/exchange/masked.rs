@@ -13,7 +13,7 @@ use hyper::ext::ReasonPhrase;
 
 use super::answer::Inner;
 use crate::failure::{Cause, Failure};
-use crate::swap::{Coding, Pair, Swap};
+use crate::replace::{Coding, Replacement, Replacer};
 use crate::upstream::{BodyError, ResponseBody};
 
 /// An origin's body, texts in it swapped.
@@ -21,7 +21,7 @@ pub struct Masked {
     body: ResponseBody,
     /// Read already, and to be passed on first.
     ahead: VecDeque<Frame<Bytes>>,
-    swap: Swap,
+    replacer: Replacer,
     /// Is the body looked into? If not, the trailers are.
     text: bool,
     /// They come after what was kept back.
@@ -30,8 +30,8 @@ pub struct Masked {
 }
 
 impl Masked {
-    fn new(body: ResponseBody, ahead: VecDeque<Frame<Bytes>>, swap: Swap, text: bool) -> Self {
-        Self { body, ahead, swap, text, trailers: None, ended: false }
+    fn new(body: ResponseBody, ahead: VecDeque<Frame<Bytes>>, replacer: Replacer, text: bool) -> Self {
+        Self { body, ahead, replacer, text, trailers: None, ended: false }
     }
 
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -46,7 +46,7 @@ impl Masked {
             let piece = match frame {
                 Some(Err(cause)) => return Poll::Ready(Some(Err(cause))),
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(piece) if self.text => self.swap.feed(piece),
+                    Ok(piece) if self.text => self.replacer.feed(piece),
                     Ok(piece) => piece,
                     Err(last) => self.end(last.into_trailers().ok()),
                 },
@@ -60,9 +60,9 @@ impl Masked {
 
     fn end(&mut self, trailers: Option<HeaderMap>) -> Bytes {
         self.ended = true;
-        let rest = self.swap.finish();
+        let rest = self.replacer.finish();
         self.trailers = trailers.map(|mut trailers| {
-            swap_fields(&mut trailers, &mut self.swap);
+            swap_fields(&mut trailers, &mut self.replacer);
             trailers
         });
         rest
@@ -82,16 +82,16 @@ pub fn is_text(headers: &HeaderMap) -> bool {
 }
 
 /// Texts swapped in every field.
-pub fn mask_fields(headers: &mut HeaderMap, pairs: &[Pair]) {
+pub fn mask_fields(headers: &mut HeaderMap, pairs: &[Replacement]) {
     if pairs.is_empty() {
         return;
     }
-    swap_fields(headers, &mut Swap::new(pairs.to_vec()));
+    swap_fields(headers, &mut Replacer::new(pairs.to_vec()));
 }
 
-fn swap_fields(headers: &mut HeaderMap, swap: &mut Swap) {
+fn swap_fields(headers: &mut HeaderMap, replacer: &mut Replacer) {
     for value in headers.values_mut() {
-        if let Some(masked) = swap.all(value.as_bytes())
+        if let Some(masked) = replacer.all(value.as_bytes())
             && let Ok(masked) = HeaderValue::from_maybe_shared(masked)
         {
             *value = masked;
@@ -101,14 +101,14 @@ fn swap_fields(headers: &mut HeaderMap, swap: &mut Swap) {
 
 /// The answer's reason phrase, fields, body and trailers as the client may see them.
 /// `ahead`: what was read of it already.
-pub fn mask(parts: &mut Parts, body: ResponseBody, ahead: &mut VecDeque<Frame<Bytes>>, pairs: Vec<Pair>) -> Inner {
+pub fn mask(parts: &mut Parts, body: ResponseBody, ahead: &mut VecDeque<Frame<Bytes>>, pairs: Vec<Replacement>) -> Inner {
     if pairs.is_empty() {
         return Inner::Origin(body);
     }
-    let mut swap = Swap::new(pairs);
-    swap_fields(&mut parts.headers, &mut swap);
+    let mut replacer = Replacer::new(pairs);
+    swap_fields(&mut parts.headers, &mut replacer);
     if let Some(reason) = parts.extensions.get::<ReasonPhrase>()
-        && let Some(masked) = swap.all(reason.as_bytes())
+        && let Some(masked) = replacer.all(reason.as_bytes())
     {
         parts.extensions.remove::<ReasonPhrase>();
         if let Ok(reason) = ReasonPhrase::try_from(masked) {
@@ -118,8 +118,8 @@ pub fn mask(parts: &mut Parts, body: ResponseBody, ahead: &mut VecDeque<Frame<By
     if ahead.is_empty() && body.is_end_stream() {
         return Inner::Origin(body);
     }
-    let masked = Masked::new(body, std::mem::take(ahead), swap, is_text(&parts.headers));
-    if masked.text && !masked.swap.keeps_length() {
+    let masked = Masked::new(body, std::mem::take(ahead), replacer, is_text(&parts.headers));
+    if masked.text && !masked.replacer.keeps_length() {
         parts.headers.remove(header::CONTENT_LENGTH);
     }
     Inner::Masked(Box::new(masked))

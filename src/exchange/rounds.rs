@@ -10,7 +10,7 @@ use super::peeked::Peeked;
 use crate::auth::Answer;
 use crate::draft::{Draft, Recoding};
 use crate::failure::{Cause, Failure};
-use crate::swap::Pair;
+use crate::replace::Replacement;
 use crate::upstream::ResponseBody;
 
 /// What an attempt leaves by.
@@ -56,7 +56,7 @@ pub struct SignedRequest {
     /// How its body is changed on its way out.
     pub recodings: Vec<Recoding>,
     /// What the client must not see in the answer.
-    pub masks: Vec<Pair>,
+    pub masks: Vec<Replacement>,
     /// It leaves without its body, since it is only there to be challenged.
     pub withholds_body: bool,
 }

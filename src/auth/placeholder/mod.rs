@@ -16,10 +16,10 @@ use super::{
 use crate::draft::{Body, Draft, Held, Recode, Recoding};
 use crate::failure::{Cause, Failure};
 use crate::provided::SecretRef;
+use crate::replace::{Coding, Replacement, Replacer, spellings};
 use crate::secret::Secret;
 use crate::secrets;
 use crate::settings::{Decode, Node, Place};
-use crate::swap::{Coding, Pair, Swap, spellings};
 
 pub static SCHEME: Scheme = Scheme {
     name: "placeholder",
@@ -140,11 +140,11 @@ impl Placeholder {
             Body::Streamed(length) if pair.from.len() == pair.to.len() => *length,
             _ => None,
         };
-        Some(Arc::new(move || Box::new(Swapped { swap: Swap::new(vec![pair.clone()]), length }) as Box<dyn Recode>))
+        Some(Arc::new(move || Box::new(Swapped { replacer: Replacer::new(vec![pair.clone()]), length }) as Box<dyn Recode>))
     }
 
-    fn pair(&self, secret: &Secret, coding: Coding) -> Pair {
-        Pair::new(self.dummy.clone(), coding.write(secret.expose()))
+    fn pair(&self, secret: &Secret, coding: Coding) -> Replacement {
+        Replacement::new(self.dummy.clone(), coding.write(secret.expose()))
     }
 
     fn in_target(&self, draft: &mut Draft, secret: &Secret) -> Result<(), Failure> {
@@ -164,7 +164,7 @@ impl Placeholder {
     }
 
     fn in_headers(&self, draft: &mut Draft, secret: &Secret) -> Result<(), Failure> {
-        let mut swap = Swap::new(vec![self.pair(secret, Coding::Raw)]);
+        let mut swap = Replacer::new(vec![self.pair(secret, Coding::Raw)]);
         for (name, value) in &mut draft.headers {
             if *name == header::HOST || *name == header::CONTENT_LENGTH {
                 continue;
@@ -209,7 +209,7 @@ impl Attempt for Arc<Placeholder> {
             self.in_headers(draft, &secret)?;
         }
         if let (Some(coding), Body::Held(Held::Memory(bytes))) = (self.coding(draft), &draft.body)
-            && let Some(swapped) = Swap::new(vec![self.pair(&secret, coding)]).all(bytes)
+            && let Some(swapped) = Replacer::new(vec![self.pair(&secret, coding)]).all(bytes)
         {
             draft.replace_body(swapped);
         } else if self.recodes(draft) {
@@ -218,16 +218,16 @@ impl Attempt for Arc<Placeholder> {
         }
         Ok(Signed { transform: self.recoding(draft, &secret), ..Signed::default() })
     }
-    fn masks(&self, draft: &Draft) -> Result<Vec<Pair>, Failure> {
+    fn masks(&self, draft: &Draft) -> Result<Vec<Replacement>, Failure> {
         let secret = self.secret()?;
         let spelled = spellings(secret.expose()).into_iter();
-        let mut pairs: Vec<Pair> = spelled.map(|real| Pair::new(real, self.dummy.clone())).collect();
+        let mut pairs: Vec<Replacement> = spelled.map(|real| Replacement::new(real, self.dummy.clone())).collect();
         // As it stands inside the `Basic` that was sent, which some servers echo.
-        let mut back = Swap::new(vec![Pair::new(secret.expose(), self.dummy.clone())]);
+        let mut back = Replacer::new(vec![Replacement::new(secret.expose(), self.dummy.clone())]);
         for field in draft.headers.values() {
             if let Some(was) = places::basic(field.as_bytes(), &mut back) {
                 let token = |field: &[u8]| field.split(|b| *b == b' ').next_back().unwrap_or_default().to_vec();
-                pairs.push(Pair::new(token(field.as_bytes()), token(&was)));
+                pairs.push(Replacement::new(token(field.as_bytes()), token(&was)));
             }
         }
         Ok(pairs)
@@ -236,16 +236,16 @@ impl Attempt for Arc<Placeholder> {
 
 /// A body on its way out.
 struct Swapped {
-    swap: Swap,
+    replacer: Replacer,
     length: Option<u64>,
 }
 
 impl Recode for Swapped {
     fn feed(&mut self, piece: bytes::Bytes) -> Result<bytes::Bytes, Failure> {
-        Ok(self.swap.feed(piece))
+        Ok(self.replacer.feed(piece))
     }
     fn finish(&mut self) -> Result<bytes::Bytes, Failure> {
-        Ok(self.swap.finish())
+        Ok(self.replacer.finish())
     }
     fn length(&self) -> Option<u64> {
         self.length

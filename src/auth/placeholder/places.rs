@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::swap::Swap;
+use crate::replace::Replacer;
 
 /// A path or query in which `dummy`, perhaps percent-encoded, is `value`; `None` when it is not there.
 pub fn decoded(text: &str, dummy: &str, value: &str) -> Option<String> {
@@ -36,9 +36,9 @@ pub fn decoded(text: &str, dummy: &str, value: &str) -> Option<String> {
 }
 
 /// `Basic` credentials with the text in them swapped; `None` when it is none, or nothing in it is swapped.
-pub fn basic(field: &[u8], swap: &mut Swap) -> Option<Vec<u8>> {
+pub fn basic(field: &[u8], replacer: &mut Replacer) -> Option<Vec<u8>> {
     let scheme = field.get(..6).filter(|scheme| scheme.eq_ignore_ascii_case(b"basic "))?;
     let inside = BASE64_STANDARD.decode(field[6..].trim_ascii()).ok()?;
-    let swapped = swap.all(&inside)?;
+    let swapped = replacer.all(&inside)?;
     Some([scheme, BASE64_STANDARD.encode(&swapped).as_bytes()].concat())
 }

@@ -1,7 +1,7 @@
 //! Where a placeholder is found, and what is none.
 
 use super::*;
-use crate::swap::Swap;
+use crate::replace::Replacer;
 
 #[test]
 fn a_path_or_query_is_changed_only_where_the_dummy_stands_however_it_is_encoded() {
@@ -16,7 +16,7 @@ fn a_path_or_query_is_changed_only_where_the_dummy_stands_however_it_is_encoded(
 
 #[test]
 fn basic_credentials_are_opened_and_closed_again() {
-    let mut swap = Swap::new(vec![Pair::new("gp-dummy-123", "real: value")]);
+    let mut swap = Replacer::new(vec![Replacement::new("gp-dummy-123", "real: value")]);
     let swapped = places::basic(b"bAsIc dXNlcjpncC1kdW1teS0xMjM=", &mut swap).unwrap();
     assert_eq!(swapped, b"bAsIc dXNlcjpyZWFsOiB2YWx1ZQ==");
     for other in ["Basic dXNlcjpvdGhlcg==", "Basic !", "Basic ", "Bearer dXNlcjpncC1kdW1teS0xMjM=", "Ba"] {

@@ -9,12 +9,12 @@ use crate::draft::UNRESERVED;
 
 /// What is looked for, and what stands there then. Both may be secret.
 #[derive(Clone)]
-pub struct Pair {
+pub struct Replacement {
     pub from: Zeroizing<Vec<u8>>,
     pub to: Zeroizing<Vec<u8>>,
 }
 
-impl Pair {
+impl Replacement {
     pub fn new(from: impl Into<Vec<u8>>, to: impl Into<Vec<u8>>) -> Self {
         Self { from: Zeroizing::new(from.into()), to: Zeroizing::new(to.into()) }
     }
@@ -86,15 +86,15 @@ fn lower_hex(part: &str) -> String {
 }
 
 /// Swaps in one stream.
-pub struct Swap {
+pub struct Replacer {
     /// Longest first: of two that begin alike, the longer is meant.
-    pairs: Vec<Pair>,
+    pairs: Vec<Replacement>,
     /// The end of what came, while it may be the beginning of one of them.
     kept: Vec<u8>,
 }
 
-impl Swap {
-    pub fn new(mut pairs: Vec<Pair>) -> Self {
+impl Replacer {
+    pub fn new(mut pairs: Vec<Replacement>) -> Self {
         pairs.retain(|pair| !pair.from.is_empty());
         pairs.sort_by_key(|pair| std::cmp::Reverse(pair.from.len()));
         Self { pairs, kept: Vec::new() }
@@ -148,7 +148,7 @@ impl Swap {
     }
 
     /// The first text that stands in here as a whole.
-    fn first(&self, text: &[u8], from: usize) -> Option<(usize, &Pair)> {
+    fn first(&self, text: &[u8], from: usize) -> Option<(usize, &Replacement)> {
         let starts = |byte: u8| self.pairs.iter().any(|pair| pair.from[0] == byte);
         (from..text.len())
             .filter(|at| starts(text[*at]))
@@ -169,8 +169,12 @@ mod tests {
 
     use super::*;
 
-    fn swap() -> Swap {
-        Swap::new(vec![Pair::new("secret", "dummy"), Pair::new("secret-long", "L"), Pair::new("tes", "T")])
+    fn swap() -> Replacer {
+        Replacer::new(vec![
+            Replacement::new("secret", "dummy"),
+            Replacement::new("secret-long", "L"),
+            Replacement::new("tes", "T"),
+        ])
     }
 
     fn fed(pieces: &[&[u8]]) -> String {
@@ -253,7 +257,7 @@ mod tests {
     proptest! {
         #[test]
         fn in_pieces_it_is_what_it_is_as_a_whole(pieces in prop::collection::vec("[abx]{0,6}", 0..12)) {
-            let make = || Swap::new(vec![Pair::new("abab", "<1>"), Pair::new("bxa", "")]);
+            let make = || Replacer::new(vec![Replacement::new("abab", "<1>"), Replacement::new("bxa", "")]);
             let whole = pieces.concat();
             let wanted = make().all(whole.as_bytes()).map_or(whole.clone().into_bytes(), |made| made.to_vec());
             let mut swap = make();
