@@ -1,6 +1,7 @@
 //! Authentication schemes: one file each, and the table of them. A new scheme is its file, `mod x;`
 //! and `x::SCHEME` here, and its vectors.
 
+mod akamai_edgegrid;
 mod api_key;
 mod asap;
 mod attempt;
@@ -10,7 +11,6 @@ mod bearer;
 mod build_cx;
 mod cookies;
 mod digest;
-mod edgegrid;
 mod exec;
 pub mod fetch;
 mod hawk;
@@ -92,7 +92,7 @@ pub static SCHEMES: &[&Scheme] = &[
     &oauth1::SCHEME,
     &jwt::SCHEME,
     &hawk::SCHEME,
-    &edgegrid::SCHEME,
+    &akamai_edgegrid::SCHEME,
     &asap::SCHEME,
     &oauth2::SCHEME,
     &cookies::SCHEME,

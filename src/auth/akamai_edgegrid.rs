@@ -245,5 +245,5 @@ impl Attempt for Arc<EdgeGrid> {
 }
 
 #[cfg(test)]
-#[path = "edgegrid_tests.rs"]
+#[path = "akamai_edgegrid_tests.rs"]
 mod tests;
