@@ -100,7 +100,11 @@ impl Decode<'_> {
             "there is no such variable".to_owned()
         };
         let error = self.report.error("unset", place, named);
+        let braces = name.contains(['{', '}']);
+        let inner = name.trim_matches(['{', '}', ' ']);
         error.help(match (literal::foreign_variable(name), near) {
+            _ if braces && forms::is_reference(inner) => format!("two braces on either side are enough: `{{{{{inner}}}}}`"),
+            _ if braces => "there is no reference within a name: give the whole value a name of its own under `vars:`".to_owned(),
             (Some(meant), _) => format!("write `${{{meant}}}`"),
             (None, Some(near)) => format!("did you mean `{near}`?"),
             (None, None) => "define it under `vars:`, or take it from the environment with `${NAME}`".to_owned(),

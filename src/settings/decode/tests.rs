@@ -89,3 +89,16 @@ fn what_stands_in_place_of_a_name_is_not_repeated() {
     let (_, report) = key("\"${NOT_THERE-hunter}\"", "");
     assert!(report.contains("write `${NOT_THERE:-DEFAULT}`") && !report.contains("hunter"), "{report}");
 }
+
+#[test]
+fn braces_too_many_and_references_within_names_are_told_as_what_they_are() {
+    for (setting, said) in [
+        ("\"{{{tenant}}}\"", "two braces on either side are enough: `{{tenant}}`"),
+        ("\"{{ {tenant} }}\"", "two braces on either side are enough: `{{tenant}}`"),
+        ("\"{{a{{n}}}}\"", "there is no reference within a name"),
+        ("\"{{tenant}}\"", "define it under `vars:`"),
+    ] {
+        let (_, report) = key(setting, "");
+        assert!(report.contains(said), "{setting}: {report}");
+    }
+}
