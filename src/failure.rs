@@ -54,6 +54,8 @@ pub enum Cause {
     /// The upstream ended the handshake or connection because of our client certificate.
     TlsAlert,
     ResponseTimeout,
+    /// The origin allows no stream on its HTTP/2 connection.
+    NoStreams,
     /// The answer cannot be understood.
     ResponseInvalid,
     /// The answer comes in a transfer coding that is not undone.
@@ -98,6 +100,7 @@ impl Cause {
             TlsProtocol => (StatusCode::BAD_GATEWAY, "tls_protocol_error"),
             TlsAlert => (StatusCode::BAD_GATEWAY, "tls_alert_received"),
             ResponseTimeout => (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout"),
+            NoStreams => (StatusCode::SERVICE_UNAVAILABLE, "destination_unavailable"),
             ResponseInvalid => (StatusCode::BAD_GATEWAY, "http_protocol_error"),
             TransferCoding => (StatusCode::BAD_GATEWAY, "http_response_transfer_coding"),
             UpgradeFailed => (StatusCode::BAD_GATEWAY, "http_upgrade_failed"),

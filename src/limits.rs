@@ -62,7 +62,7 @@ limits! {
     tls_handshake: Time = Duration::from_secs(10);
     /// Time for a whole request head from the client.
     request_head: Time = Duration::from_secs(30);
-    /// Time for name resolution and connecting, per attempt at one host.
+    /// Time for name resolution and connecting, per attempt at one host; and for an HTTP/2 origin to allow a first request, where its settings allow none.
     connect: Time = Duration::from_secs(10);
     /// An address that the system's resolver found is used again for this long; it tells no TTL. `0s`: never.
     dns_keep: Time = Duration::from_secs(5);

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -19,6 +20,9 @@ use crate::limits::Limits;
 /// What others may know of a connection.
 #[derive(Default)]
 pub struct Pulse {
+    /// Whoever wants to know that an HTTP/2 peer has said something of its settings (RFC 9113 §6.5).
+    settings: AtomicWaker,
+    settings_came: AtomicBool,
     /// Bytes of a request are on this side still: the peer does not take them.
     unsent: AtomicBool,
     /// A request is under way whose body may fill the peer's window, which it opens when it likes.
@@ -30,6 +34,20 @@ impl Pulse {
     /// All that was to be written has left.
     pub fn is_flushed(&self) -> bool {
         !self.unsent.load(Ordering::Relaxed)
+    }
+
+    /// True once for each time that the peer has said something of its settings; this task is woken for the next.
+    pub fn settings_came(&self, waker: &Waker) -> bool {
+        self.settings.register(waker);
+        self.settings_came.swap(false, Ordering::AcqRel)
+    }
+
+    /// `read`: what came in one piece. Settings seldom share one with other frames, and are the first that a peer sends.
+    fn look_for_settings(&self, read: &[u8]) {
+        if let [_, _, _, 4, _, 0, 0, 0, 0, ..] = read {
+            self.settings_came.store(true, Ordering::Release);
+            self.settings.wake();
+        }
     }
 
     pub fn carries(&self, bulky: bool) {
@@ -132,6 +150,7 @@ impl AsyncRead for Tended {
         let this = self.get_mut();
         let (before, room) = (buf.filled().len(), buf.remaining());
         let mut read = std::task::ready!(Pin::new(&mut this.stream).poll_read(cx, buf));
+        this.pulse.look_for_settings(&buf.filled()[before..]);
         let nothing = room > 0 && buf.filled().len() == before;
         if nothing || read.is_err() {
             this.ended = true;

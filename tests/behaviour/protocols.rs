@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use gatepass::config::Alpn;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::*;
 
@@ -148,4 +149,119 @@ async fn an_origin_in_clear_is_spoken_to_in_http_1_1_unless_rule_or_client_know_
     let stream = tls(gatepass.dial().await, "localhost", &[Alpn::H2], gatepass.ca()).await.unwrap();
     assert_eq!(said(over_h2(stream).await, "https://localhost/").await, "HTTP/2.0");
     assert!(gatepass.ask("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.ends_with("HTTP/2.0"));
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// SETTINGS_MAX_CONCURRENT_STREAMS.
+fn allowing(streams: u32) -> Vec<u8> {
+    frame(4, 0, 0, &[&[0, 3][..], &streams.to_be_bytes()].concat())
+}
+
+type H2Origin = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
+
+/// Type, flags and stream of the next frame.
+async fn next_frame(stream: &mut H2Origin) -> Option<(u8, u8, u32)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.ok()?;
+    let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+    stream.read_exact(&mut payload).await.ok()?;
+    Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]])))
+}
+
+async fn say(stream: &mut H2Origin, frame: &[u8]) {
+    stream.write_all(frame).await.unwrap();
+    stream.flush().await.unwrap();
+}
+
+/// Says what it allows, and what it allows after 300 ms, where that is given; answers whatever it is asked from then on.
+async fn allows(stream: &mut H2Origin, first: u32, then: Option<u32>) {
+    say(stream, &allowing(first)).await;
+    if let Some(then) = then {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        say(stream, &allowing(then)).await;
+    }
+    stream.read_exact(&mut [0; 24]).await.unwrap();
+    while let Some((kind, _, opened)) = next_frame(stream).await {
+        if kind == 1 && (first > 0 || then.is_some()) {
+            say(stream, &frame(1, 5, opened, &[0x88])).await;
+        }
+    }
+}
+
+async fn status_of(gatepass: &Gatepass) -> (u16, String) {
+    let request = Request::post("https://a.test/").body(Empty::new().boxed()).unwrap();
+    let answer = gatepass.h2("a.test").await.send_request(request).await.unwrap();
+    let told = answer.headers().get("proxy-status").map_or("", |told| told.to_str().unwrap()).to_owned();
+    (answer.status().as_u16(), told)
+}
+
+#[tokio::test]
+async fn an_origin_that_allows_no_request_yet_is_waited_for_and_not_for_ever() {
+    let pki = Pki::new();
+    let start = async |address, limits: &str| {
+        let yaml = format!("limits: {{ {limits} }}\nrules:\n{}", rule("a.test", address, "bearer: t"));
+        Gatepass::start(&yaml, &[("CA", &pki.ca_pem)]).await
+    };
+    let later = raw_origin_speaking(&pki, &["h2"], |mut stream| async move { allows(&mut stream, 0, Some(10)).await }).await;
+    let gatepass = start(later, "connect: 10s").await;
+    assert_eq!(status_of(&gatepass).await.0, 200);
+    let never = raw_origin_speaking(&pki, &["h2"], |mut stream| async move { allows(&mut stream, 0, None).await }).await;
+    let gatepass = start(never, "connect: 500ms").await;
+    let (status, told) = tokio::time::timeout(PATIENCE, status_of(&gatepass)).await.unwrap();
+    assert!(status == 503 && told.contains("destination_unavailable") && told.contains("allowed no request"), "{told}");
+}
+
+#[tokio::test]
+async fn an_origin_that_allows_no_more_requests_on_a_connection_gets_new_ones_by_another() {
+    let pki = Pki::new();
+    let (connections, lowered, answer): (AtomicUsize, Arc<tokio::sync::Notify>, Arc<tokio::sync::Notify>) = Default::default();
+    let (is_lowered, may_answer) = (lowered.clone(), answer.clone());
+    let address = raw_origin_speaking(&pki, &["h2"], move |mut stream| {
+        let place = connections.fetch_add(1, Ordering::SeqCst);
+        let (is_lowered, may_answer) = (is_lowered.clone(), may_answer.clone());
+        async move {
+            if place > 0 {
+                return allows(&mut stream, 10, None).await;
+            }
+            say(&mut stream, &allowing(10)).await;
+            stream.read_exact(&mut [0; 24]).await.unwrap();
+            let (mut opened, mut acknowledged) = (0, 0);
+            while acknowledged < 2 {
+                match next_frame(&mut stream).await.unwrap() {
+                    (1, _, stream_id) => {
+                        opened = stream_id;
+                        say(&mut stream, &allowing(0)).await;
+                    }
+                    (4, 1, _) => acknowledged += 1,
+                    _ => {}
+                }
+            }
+            is_lowered.notify_one();
+            may_answer.notified().await;
+            say(&mut stream, &frame(1, 5, opened, &[0x88])).await;
+            while next_frame(&mut stream).await.is_some() {}
+        }
+    })
+    .await;
+    let gatepass = Gatepass::start(&format!("rules:\n{}", rule("a.test", address, "bearer: t")), &[("CA", &pki.ca_pem)]).await;
+    let first = async {
+        let first = status_of(&gatepass).await;
+        assert_eq!(first.0, 200);
+    };
+    let second = async {
+        lowered.notified().await;
+        // It takes effect in a task of its own.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(tokio::time::timeout(PATIENCE, status_of(&gatepass)).await.unwrap().0, 200);
+        answer.notify_one();
+    };
+    tokio::join!(first, second);
 }

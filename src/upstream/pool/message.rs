@@ -96,6 +96,9 @@ impl SendError {
     pub(super) fn new(lease: &Lease, mut error: TrySendError<Request<Outbound>>) -> Self {
         let unsent = error.take_message();
         let cause = error.into_error();
+        if lease.was_allowed_no_stream() {
+            return Self { undone: false, broke: false, unsent: None, failure: no_streams(&lease.way) };
+        }
         let undone = is_undone(&cause) || wants_http_1_1(&cause) && lease.way.turn_to_http_1_1();
         let broke = broke_before_answer(&cause);
         Self { undone, broke, unsent, failure: lease.named(failure(cause, &lease.way, lease.handshake.as_deref())) }
@@ -133,6 +136,13 @@ impl std::error::Error for SendError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.failure.source()
     }
+}
+
+/// SETTINGS_MAX_CONCURRENT_STREAMS was 0 (RFC 9113 §6.5.2), which servers may say for a while.
+fn no_streams(way: &Way) -> Failure {
+    let (origin, bound) = (way.origin(), way.upstream().limits().connect);
+    Failure::new(Cause::NoStreams, format!("{origin} allowed no request on its HTTP/2 connection for {bound:?}"))
+        .hint("send the request again later; `tls: { alpn: [http/1.1] }` in its rule has HTTP/1.1 spoken to it")
 }
 
 /// What the error of a connection means.

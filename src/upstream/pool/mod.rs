@@ -130,6 +130,11 @@ impl Lease {
         }
     }
 
+    /// The peer's settings left no room for any request, and that was waited for.
+    fn was_allowed_no_stream(&self) -> bool {
+        matches!(&self.sender, Sender::H2(_, guard) if guard.0.no_streams.load(Ordering::Relaxed))
+    }
+
     /// The peer takes WebSockets as extended CONNECT (RFC 8441).
     pub fn takes_extended_connect(&self) -> bool {
         match &self.sender {
