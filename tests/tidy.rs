@@ -87,7 +87,7 @@ fn the_confined_things_stay_where_they_are_confined() {
                 "workload/agent.rs",
             ],
         ),
-        ("SystemTime::now()", &["moment.rs", "observe", "tls", "exchange/answer.rs", "listen/connect.rs", "cli"]),
+        ("SystemTime::now()", &["moment.rs", "observe", "tls", "exchange/trace.rs", "listen/connect.rs", "cli"]),
         (
             ".expose()",
             &[

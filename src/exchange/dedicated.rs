@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderValue, Response, header};
 
-use super::answer::Ledger;
 use super::attempts::{Attempts, Memory};
 use super::hold::Payload;
 use super::rounds::{self, Answered, Sent, SignedRequest, Transport};
+use super::trace::ExchangeTrace;
 use super::{Carried, Case, Session, send};
 use crate::draft::{Body, Draft};
 use crate::failure::Failure;
@@ -37,10 +37,10 @@ impl OwnConnection {
     }
 
     /// Another connection in place of this one.
-    async fn connect(&mut self, decision: &Decision, back: &[usize], ledger: &mut Ledger) -> Result<(), Failure> {
+    async fn connect(&mut self, decision: &Decision, back: &[usize], trace: &mut ExchangeTrace) -> Result<(), Failure> {
         *self = Self::default();
         let lease = decision.way.lease(Ask::Own, Kept::No).await?;
-        ledger.leased(&lease);
+        trace.leased(&lease);
         self.lease = Some(lease);
         self.way = Some(decision.way.clone());
         self.auth.clone_from(&decision.auth);
@@ -74,16 +74,16 @@ pub async fn carry(
     mut attempts: Attempts<'_>,
     draft: Draft,
     payload: &mut Payload,
-    ledger: &mut Ledger,
+    trace: &mut ExchangeTrace,
 ) -> Result<Carried, Failure> {
     let mut place = case.session.own.lock().await;
     // It goes back to its place when all is well with it; given up midway, it ends.
     let mut connection = std::mem::take(&mut *place);
     attempts.recall(std::mem::take(&mut connection.memory));
-    let mut dedicated = Dedicated { case, payload, ledger, connection, unsent: None, body_left: false };
+    let mut dedicated = Dedicated { case, payload, trace, connection, unsent: None, body_left: false };
     let answered = rounds::run(&mut dedicated, &mut attempts, draft).await?;
     let mut connection = dedicated.connection;
-    let Answered { response, peeked, ended, .. } = ledger.heard(answered);
+    let Answered { response, peeked, ended, .. } = trace.heard(answered);
     if ended.is_some() {
         // What its authentication has come to serves no other request.
         return Ok(Carried::Passed(response, peeked, connection.lease));
@@ -96,7 +96,7 @@ pub async fn carry(
 struct Dedicated<'a> {
     case: &'a Case<'a>,
     payload: &'a mut Payload,
-    ledger: &'a mut Ledger,
+    trace: &'a mut ExchangeTrace,
     connection: OwnConnection,
     /// A body that could not be sent after all.
     unsent: Option<Outbound>,
@@ -109,7 +109,7 @@ impl Transport for Dedicated<'_> {
     async fn connect(&mut self, attempts: &mut Attempts<'_>) -> Result<(), Failure> {
         let decision = self.case.decision;
         if !self.connection.serves(decision, attempts.suppressed()) {
-            self.connection.connect(decision, attempts.suppressed(), self.ledger).await?;
+            self.connection.connect(decision, attempts.suppressed(), self.trace).await?;
             attempts.forget();
         }
         attempts.bind(self.connection.lease.as_ref().and_then(|lease| lease.peer_certificate.clone()));
@@ -117,19 +117,19 @@ impl Transport for Dedicated<'_> {
     }
 
     async fn send(&mut self, request: SignedRequest) -> Result<Sent, Failure> {
-        let Self { case, payload, ledger, connection, unsent, body_left } = self;
+        let Self { case, payload, trace, connection, unsent, body_left } = self;
         let SignedRequest { mut draft, recodings, masks, withholds_body: withheld } = request;
-        ledger.mask(masks);
+        trace.mask(masks);
         let harmless = withheld || send::may_repeat(&draft, payload);
         let outbound = if withheld {
             stand_in(&mut draft);
             Outbound::Empty
         } else {
-            unsent.take().or_else(|| send::outbound(payload, &draft, &recodings, ledger)).unwrap_or(Outbound::Empty)
+            unsent.take().or_else(|| send::outbound(payload, &draft, &recodings, trace)).unwrap_or(Outbound::Empty)
         };
         let lease = connection.lease.as_mut().expect("connected before");
         let request = send::request(draft, outbound, case.plan, false);
-        let mut error = match send::by(lease, request, case.gate, ledger, |_| None).await? {
+        let mut error = match send::by(lease, request, case.gate, trace, |_| None).await? {
             Ok(response) => {
                 connection.used = true;
                 *body_left |= !withheld;

@@ -6,7 +6,7 @@ use http::{Response, StatusCode, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 
-use super::answer::Peeked;
+use super::peeked::Peeked;
 use crate::draft::digits;
 use crate::failure::{Cause, Failure};
 use crate::limits::Limits;

@@ -8,8 +8,8 @@ use http::{HeaderValue, header};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 
-use super::answer::Ledger;
 use super::send;
+use super::trace::ExchangeTrace;
 use crate::auth::BodyNeed;
 use crate::draft::{Body, Draft, Held};
 use crate::failure::{Cause, Failure};
@@ -35,7 +35,7 @@ pub async fn take(
     body: Unread,
     need: BodyNeed,
     limits: &Limits,
-    ledger: &mut Ledger,
+    trace: &mut ExchangeTrace,
 ) -> Result<Payload, Failure> {
     if body.is_end_stream() {
         draft.body = Body::Empty;
@@ -49,23 +49,23 @@ pub async fn take(
         draft.body = Body::Empty;
         return Ok(Payload::Empty);
     }
-    let ask = send::expects(&draft.headers).then(|| ledger.asking()).flatten();
+    let ask = send::expects(&draft.headers).then(|| trace.asking()).flatten();
     if need == BodyNeed::Repeat && length.is_some_and(|length| length > limits.body_spill as u64) {
         // Too large to be sent twice: it leaves once the origin has said what it wants (RFC 9110 §10.1.1).
         draft.headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
         draft.body = Body::Streamed(length);
-        return Ok(Payload::Stream(Source::new(body, ledger.flow().clone(), ask)));
+        return Ok(Payload::Stream(Source::new(body, trace.flow().clone(), ask)));
     }
     let spared = need == BodyNeed::Spare && length.is_none_or(|length| length > limits.body_hold as u64);
     if need == BodyNeed::None || spared {
         draft.body = Body::Streamed(length);
-        return Ok(Payload::Stream(Source::new(body, ledger.flow().clone(), ask)));
+        return Ok(Payload::Stream(Source::new(body, trace.flow().clone(), ask)));
     }
     if let Some(ask) = ask {
         ask();
     }
     let held = read(body, limits).await?;
-    ledger.flow().add(held.len());
+    trace.flow().add(held.len());
     // It is here now: nobody waits for leave to send it.
     draft.headers.remove(header::EXPECT);
     draft.body = Body::Held(held);

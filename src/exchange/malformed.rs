@@ -7,8 +7,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{Method, Request, header};
 
-use super::answer::Ledger;
 use super::context::{Activity, Context};
+use super::trace::ExchangeTrace;
 use crate::failure::Failure;
 use crate::observe::Client;
 use crate::origin::Origin;
@@ -26,9 +26,9 @@ pub fn malformed(
     let bodiless = method == Method::HEAD;
     let mut request = Request::new(());
     *request.method_mut() = method;
-    let mut ledger = Ledger::new(context, Instant::now(), &request, Activity::new(false).busy());
-    ledger.unread(origin, path);
-    let mut response = ledger.refuse(client, failure);
+    let mut trace = ExchangeTrace::new(context, Instant::now(), &request, Activity::new(false).busy());
+    trace.unread(origin, path);
+    let mut response = trace.refuse(client, failure);
     let text = response.body_mut().take_text();
     let fields = response.headers_mut();
     fields.insert(header::CONNECTION, header::HeaderValue::from_static("close"));

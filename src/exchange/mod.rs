@@ -23,6 +23,7 @@ pub mod rounds;
 mod send;
 mod stall;
 mod token_endpoint;
+mod trace;
 mod transport;
 mod upgrade;
 
@@ -52,7 +53,8 @@ use crate::observe::Client;
 use crate::origin::Origin;
 use crate::upstream::unread::Unread;
 use crate::upstream::{Lease, ResponseBody};
-use answer::{Ledger, Peeked};
+use peeked::Peeked;
+use trace::ExchangeTrace;
 
 /// What is settled about a request before it is sent.
 struct Case<'a> {
@@ -138,23 +140,23 @@ impl Session {
         let started = Instant::now();
         let busy = self.activity.busy();
         let form = interim::Form::of(&mut request);
-        let mut ledger = Ledger::new(&self.context, started, &request, busy);
-        ledger.by(&self.client, self.tunnel.clone());
-        ledger.tells(form);
+        let mut trace = ExchangeTrace::new(&self.context, started, &request, busy);
+        trace.by(&self.client, self.tunnel.clone());
+        trace.tells(form);
         let gate = self.context.gate();
         let request = Unread::of(request, &gate.limits);
-        Ok(match self.carry(&gate, request, &mut ledger).await {
-            Ok(Carried::Passed(response, peeked, lease)) => match ledger.readable(&response, &peeked) {
-                Ok(()) => ledger.pass(&self.client, response, peeked, lease),
-                Err(failure) => ledger.refuse(&self.client, &failure),
+        Ok(match self.carry(&gate, request, &mut trace).await {
+            Ok(Carried::Passed(response, peeked, lease)) => match trace.readable(&response, &peeked) {
+                Ok(()) => trace.pass(&self.client, response, peeked, lease),
+                Err(failure) => trace.refuse(&self.client, &failure),
             },
             Ok(Carried::Switched(mut response, talk)) => {
-                ledger.switch(&mut response);
-                talk.begin(&self, ledger);
+                trace.switch(&mut response);
+                talk.begin(&self, trace);
                 response
             }
-            Ok(Carried::Answered(response)) => ledger.own(&self.client, response),
-            Err(failure) => ledger.refuse(&self.client, &failure),
+            Ok(Carried::Answered(response)) => trace.own(&self.client, response),
+            Err(failure) => trace.refuse(&self.client, &failure),
         })
     }
 
@@ -163,17 +165,17 @@ impl Session {
         malformed(&self.context, &self.client, self.tunnel.as_ref(), method, path, failure)
     }
 
-    async fn carry(&self, gate: &Arc<Gate>, request: Request<Unread>, ledger: &mut Ledger) -> Result<Carried, Failure> {
+    async fn carry(&self, gate: &Arc<Gate>, request: Request<Unread>, trace: &mut ExchangeTrace) -> Result<Carried, Failure> {
         let origin = inbound::check(&request, self.tunnel.as_ref(), self.misdirected.as_deref(), || self.origin_before())
-            .inspect_err(|_| ledger.by(&self.client, inbound::named(&request, self.tunnel.as_ref())))?;
+            .inspect_err(|_| trace.by(&self.client, inbound::named(&request, self.tunnel.as_ref())))?;
         let plan = self.plan(gate, &origin);
-        ledger.planned(&plan);
+        trace.planned(&plan);
         let (mut parts, body) = request.into_parts();
         let decision = plan.decide_request(gate, &parts)?;
-        let decision = self.for_initiator(gate, &plan, decision, &parts.headers, ledger)?;
-        ledger.decided(&decision);
+        let decision = self.for_initiator(gate, &plan, decision, &parts.headers, trace)?;
+        trace.decided(&decision);
         if decision.gives_nothing {
-            ledger.nearly(plan.near(gate, &self.caller));
+            trace.nearly(plan.near(gate, &self.caller));
         }
         permit(gate, &plan, &decision, &parts.method, &self.caller)?;
         inbound::check_fields(&parts.headers, &gate.limits)?;
@@ -185,12 +187,12 @@ impl Session {
         let mut draft = draft::begin(parts, &plan)?;
         token_endpoint::make_room(&mut draft, gate, &decision);
         let need = decision.body_need(&draft);
-        let mut payload = hold::take(&mut draft, body, need, &gate.limits, ledger).await?;
+        let mut payload = hold::take(&mut draft, body, need, &gate.limits, trace).await?;
         draft::apply(&mut draft, gate, &decision).await?;
         let case = Case { session: self, gate, plan: &plan, decision: &decision };
         let mut carried = match upgrade {
-            Some(upgrade) => upgrade::carry(&case, upgrade, draft, &mut payload, ledger).await?,
-            None => pooled::carry(&case, draft, &mut payload, ledger).await?,
+            Some(upgrade) => upgrade::carry(&case, upgrade, draft, &mut payload, trace).await?,
+            None => pooled::carry(&case, draft, &mut payload, trace).await?,
         };
         if let Carried::Passed(response, peeked, _) = &mut carried {
             framing::settle(response, &plan.origin, &gate.limits)?;
@@ -206,7 +208,7 @@ impl Session {
         plan: &Plan,
         decision: Arc<Decision>,
         headers: &HeaderMap,
-        ledger: &mut Ledger,
+        trace: &mut ExchangeTrace,
     ) -> Result<Arc<Decision>, Failure> {
         if !decision.gives || self.initiator_judged {
             return Ok(decision);
@@ -216,7 +218,7 @@ impl Session {
             return Ok(decision);
         }
         let label = &decision.label;
-        ledger.withheld(format!("{page} asked, so this went without the credentials of {label}; {}", page.help("the rule")));
+        trace.withheld(format!("{page} asked, so this went without the credentials of {label}; {}", page.help("the rule")));
         decision.without_credentials(gate, &plan.origin)
     }
 
@@ -254,11 +256,11 @@ pub fn answer<B>(
     request: &Request<B>,
     answer: Result<Response<Reply>, Failure>,
 ) -> Response<Reply> {
-    let mut ledger = Ledger::new(context, Instant::now(), request, activity.busy());
-    ledger.by(client, inbound::named(request, tunnel));
+    let mut trace = ExchangeTrace::new(context, Instant::now(), request, activity.busy());
+    trace.by(client, inbound::named(request, tunnel));
     match answer {
-        Ok(response) => ledger.own(client, response),
-        Err(failure) => ledger.refuse(client, &failure),
+        Ok(response) => trace.own(client, response),
+        Err(failure) => trace.refuse(client, &failure),
     }
 }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use http::Response;
 
-use super::answer::Ledger;
 use super::hold::Payload;
 use super::rounds::{self, Answered, Sent, SignedRequest, Transport};
+use super::trace::ExchangeTrace;
 use super::{Carried, Case, dedicated, send};
 use crate::draft::{Draft, Recoding};
 use crate::failure::{Cause, Failure};
@@ -16,30 +16,30 @@ use crate::upstream::{Ask, Kept, Lease, Outbound, ResponseBody};
 /// A server that lets a connection go may do so again with the next.
 const RESENDINGS: u8 = 3;
 
-pub async fn carry(case: &Case<'_>, draft: Draft, payload: &mut Payload, ledger: &mut Ledger) -> Result<Carried, Failure> {
+pub async fn carry(case: &Case<'_>, draft: Draft, payload: &mut Payload, trace: &mut ExchangeTrace) -> Result<Carried, Failure> {
     let Case { session, decision, .. } = case;
     let mut attempts = session.attempts(decision, &draft)?;
     if decision.own_connection || session.authenticates_itself(&draft) {
-        return dedicated::carry(case, attempts, draft, payload, ledger).await;
+        return dedicated::carry(case, attempts, draft, payload, trace).await;
     }
-    let mut pooled = Pooled { case, payload, ledger, lease: None };
+    let mut pooled = Pooled { case, payload, trace, lease: None };
     let answered = rounds::run(&mut pooled, &mut attempts, draft).await?;
     let lease = pooled.lease;
-    let Answered { response, peeked, .. } = ledger.heard(answered);
+    let Answered { response, peeked, .. } = trace.heard(answered);
     Ok(Carried::Passed(response, peeked, lease))
 }
 
 struct Pooled<'a> {
     case: &'a Case<'a>,
     payload: &'a mut Payload,
-    ledger: &'a mut Ledger,
+    trace: &'a mut ExchangeTrace,
     /// What the answer came by.
     lease: Option<Lease>,
 }
 
 impl Transport for Pooled<'_> {
     async fn send(&mut self, request: SignedRequest) -> Result<Sent, Failure> {
-        self.ledger.mask(request.masks);
+        self.trace.mask(request.masks);
         let (response, lease) = self.dispatch(request.draft, &request.recodings).await?;
         self.lease = Some(lease);
         Ok(Sent::Answered(response))
@@ -63,16 +63,16 @@ impl Pooled<'_> {
     /// nothing of it had left, the origin says that it left it undone (RFC 9113 §8.7), or it is idempotent and a kept
     /// connection broke before anything of an answer came (RFC 9110 §9.2.2).
     async fn dispatch(&mut self, draft: Draft, recodings: &[Recoding]) -> Result<(Response<ResponseBody>, Lease), Failure> {
-        let Self { case, payload, ledger, .. } = self;
+        let Self { case, payload, trace, .. } = self;
         let way = &case.decision.way;
         let activity = &case.session.activity;
         let h2 = activity.is_multiplexed();
         let ask = Ask::Mirror { h2, prior_knowledge: activity.has_prior_knowledge(), grpc: h2 && send::is_grpc(&draft) };
         let kept = if send::may_repeat(&draft, payload) { Kept::Any } else { Kept::Sure };
         let mut lease = way.lease(ask, kept).await?;
-        ledger.leased(&lease);
+        trace.leased(&lease);
         let spare = spare(&draft, &lease, payload);
-        let mut body = send::outbound(payload, &draft, recodings, ledger)
+        let mut body = send::outbound(payload, &draft, recodings, trace)
             .ok_or_else(|| Failure::new(Cause::Internal, "the body is on its way already"))?;
         let expects = send::expects(&draft.headers);
         lease.hold = hold(case, expects, &mut body, &lease);
@@ -80,18 +80,18 @@ impl Pooled<'_> {
         let repeatable = spare.as_ref().is_some_and(|spare| send::may_repeat(spare, payload));
         let mut left = RESENDINGS;
         loop {
-            let mut anew = |ledger: &mut Ledger| {
+            let mut anew = |trace: &mut ExchangeTrace| {
                 let spare = spare.as_ref()?;
-                let body = send::outbound(payload, spare, recodings, ledger)?;
+                let body = send::outbound(payload, spare, recodings, trace)?;
                 Some(send::request(spare.clone(), body, case.plan, false))
             };
-            let mut error = match send::by(&mut lease, request, case.gate, ledger, &mut anew).await? {
+            let mut error = match send::by(&mut lease, request, case.gate, trace, &mut anew).await? {
                 Ok(response) => {
                     payload.settle();
                     if lease.moved {
-                        ledger.leased(&lease);
+                        trace.leased(&lease);
                     }
-                    ledger.unasked(lease.hold.as_ref().is_some_and(|hold| hold.end()) && expects);
+                    trace.unasked(lease.hold.as_ref().is_some_and(|hold| hold.end()) && expects);
                     return Ok((response, lease));
                 }
                 Err(error) => error,
@@ -103,7 +103,7 @@ impl Pooled<'_> {
             let hold = lease.hold.take().filter(|_| unsent.is_some());
             let again = match unsent {
                 Some(unsent) => Some(unsent),
-                None if error.undone || (lease.reused && error.broke && repeatable) => anew(ledger),
+                None if error.undone || (lease.reused && error.broke && repeatable) => anew(trace),
                 None => None,
             };
             let Some(again) = again.filter(|_| left > 0) else { return Err(error.into_failure()) };
@@ -111,7 +111,7 @@ impl Pooled<'_> {
             drop(lease);
             lease = way.lease(ask, Kept::No).await?;
             lease.hold = hold;
-            ledger.leased(&lease);
+            trace.leased(&lease);
             request = send::reform(again, case.plan, lease.is_h2());
         }
     }

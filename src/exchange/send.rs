@@ -3,9 +3,9 @@
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 
-use super::answer::{Ledger, remark};
 use super::headers;
 use super::hold::Payload;
+use super::trace::{ExchangeTrace, remark};
 use crate::draft::{Draft, Recoding};
 use crate::failure::Failure;
 use crate::gate::{Gate, Plan};
@@ -17,13 +17,13 @@ pub fn may_repeat(draft: &Draft, payload: &Payload) -> bool {
 }
 
 /// What to send now of the body, recoded from its start. `None`: it has had its one sending.
-pub fn outbound(payload: &mut Payload, draft: &Draft, recodings: &[Recoding], ledger: &mut Ledger) -> Option<Outbound> {
+pub fn outbound(payload: &mut Payload, draft: &Draft, recodings: &[Recoding], trace: &mut ExchangeTrace) -> Option<Outbound> {
     let body = payload.outbound(draft)?;
-    let body = recodings.iter().fold(body, |body, recoding| body.recoded(recoding(), ledger.flow()));
+    let body = recodings.iter().fold(body, |body, recoding| body.recoded(recoding(), trace.flow()));
     if matches!(body, Outbound::Empty) {
         return Some(body);
     }
-    Some(body.followed(ledger.follow(|| is_grpc(draft))))
+    Some(body.followed(trace.follow(|| is_grpc(draft))))
 }
 
 /// A call may be open for hours without a message either way.
@@ -43,17 +43,17 @@ pub async fn by(
     lease: &mut Lease,
     request: Request<Outbound>,
     gate: &Gate,
-    ledger: &mut Ledger,
-    mut anew: impl FnMut(&mut Ledger) -> Option<Request<Outbound>>,
+    trace: &mut ExchangeTrace,
+    mut anew: impl FnMut(&mut ExchangeTrace) -> Option<Request<Outbound>>,
 ) -> Result<Result<Response<ResponseBody>, Box<SendError>>, Failure> {
-    lease.listener = ledger.listener();
-    let deadline = Deadline::new(&gate.limits, ledger.progress());
-    let sent = lease.send(request, &deadline, || anew(ledger)).await;
-    if let Some(failure) = ledger.broke_off() {
+    lease.listener = trace.listener();
+    let deadline = Deadline::new(&gate.limits, trace.progress());
+    let sent = lease.send(request, &deadline, || anew(trace)).await;
+    if let Some(failure) = trace.broke_off() {
         return Err(failure);
     }
     Ok(sent.map(|mut response| {
-        ledger.answered();
+        trace.answered();
         remark(&mut response, lease);
         response
     }))

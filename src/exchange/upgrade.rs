@@ -13,10 +13,11 @@ use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::answer::{Ledger, Reply};
+use super::answer::Reply;
 use super::attempts::Attempts;
 use super::hold::Payload;
 use super::rounds::{self, Answered, Sent, SignedRequest, Transport};
+use super::trace::ExchangeTrace;
 use super::{Carried, Case, Session, headers, pooled, relay, send};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
@@ -114,27 +115,27 @@ pub async fn carry(
     upgrade: Upgrade,
     draft: Draft,
     payload: &mut Payload,
-    ledger: &mut Ledger,
+    trace: &mut ExchangeTrace,
 ) -> Result<Carried, Failure> {
     let Case { session, gate, plan, decision } = case;
     // In clear there is no asking whether a server of HTTP/2 speaks HTTP/1.1 after all.
     if decision.way.is_http_2_alone() && plan.scheme() == Scheme::Http {
-        return pooled::carry(case, draft, payload, ledger).await;
+        return pooled::carry(case, draft, payload, trace).await;
     }
     let mut attempts = session.attempts(decision, &draft)?;
     let lease = match connect(&upgrade, decision).await {
         Ok(lease) => lease,
         // A server may ignore the wish (RFC 9110 §7.8), and HTTP/2 has no room for it.
         Err(failure) if failure.cause == Cause::TlsProtocol && decision.way.is_http_2_alone() => {
-            return pooled::carry(case, draft, payload, ledger).await;
+            return pooled::carry(case, draft, payload, trace).await;
         }
         Err(failure) => return Err(failure),
     };
-    ledger.leased(&lease);
-    let mut upgrading = Upgrading { case, upgrade: &upgrade, payload, ledger, lease: Some(lease), key: None };
+    trace.leased(&lease);
+    let mut upgrading = Upgrading { case, upgrade: &upgrade, payload, trace, lease: Some(lease), key: None };
     let answered = rounds::run(&mut upgrading, &mut attempts, draft).await?;
     let lease = upgrading.lease;
-    let Answered { response, peeked, switched, .. } = ledger.heard(answered);
+    let Answered { response, peeked, switched, .. } = trace.heard(answered);
     match lease {
         Some(lease) if switched => Ok(hand_over(upgrade, response, lease, gate)),
         lease => Ok(Carried::Passed(response, peeked, lease)),
@@ -145,7 +146,7 @@ struct Upgrading<'a> {
     case: &'a Case<'a>,
     upgrade: &'a Upgrade,
     payload: &'a mut Payload,
-    ledger: &'a mut Ledger,
+    trace: &'a mut ExchangeTrace,
     /// The next round may belong to the connection of the last.
     lease: Option<Lease>,
     /// The answer must be computed from it.
@@ -160,7 +161,7 @@ impl Transport for Upgrading<'_> {
                 attempts.forget();
             }
             let lease = connect(self.upgrade, decision).await?;
-            self.ledger.leased(&lease);
+            self.trace.leased(&lease);
             self.lease = Some(lease);
         }
         attempts.bind(self.lease.as_ref().and_then(|lease| lease.peer_certificate.clone()));
@@ -168,12 +169,12 @@ impl Transport for Upgrading<'_> {
     }
 
     async fn send(&mut self, request: SignedRequest) -> Result<Sent, Failure> {
-        self.ledger.mask(request.masks);
-        let body = send::outbound(self.payload, &request.draft, &request.recodings, self.ledger).unwrap_or(Outbound::Empty);
+        self.trace.mask(request.masks);
+        let body = send::outbound(self.payload, &request.draft, &request.recodings, self.trace).unwrap_or(Outbound::Empty);
         let lease = self.lease.as_mut().expect("connected before");
         let (request, key) = ask(self.upgrade, request.draft, body, self.case.plan, lease);
         self.key = key;
-        match send::by(lease, request, self.case.gate, self.ledger, |_| None).await? {
+        match send::by(lease, request, self.case.gate, self.trace, |_| None).await? {
             Ok(response) => Ok(Sent::Answered(response)),
             Err(error) => Err(error.into_failure()),
         }
@@ -280,14 +281,14 @@ pub struct Talk {
 
 impl Talk {
     /// Lets both sides talk until they end, which is when the record is told.
-    pub fn begin(self, session: &Session, ledger: Ledger) {
+    pub fn begin(self, session: &Session, trace: ExchangeTrace) {
         let context = session.context.clone();
         session.activity.hand_over();
         session.context.tasks.spawn(async move {
             let Self { client, upstream, lease, idle } = self;
-            let (Ok(client), Ok(upstream)) = (client.await, upstream.await) else { return ledger.relayed(None) };
+            let (Ok(client), Ok(upstream)) = (client.await, upstream.await) else { return trace.relayed(None) };
             let relayed = relay::relay(TokioIo::new(client), TokioIo::new(upstream), idle, &context).await;
-            ledger.relayed(Some(&relayed));
+            trace.relayed(Some(&relayed));
             drop(lease);
         });
     }

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use http::Response;
 
-use super::{Ledger, Reply, masked};
+use super::super::answer::Reply;
+use super::super::masked;
+use super::ExchangeTrace;
 use crate::exchange::relay::Relayed;
 use crate::gate::Decision;
 use crate::observe::{Client, Kind, Record};
 use crate::origin::Origin;
 
-impl Ledger {
+impl ExchangeTrace {
     /// Who asked, and where its connection goes, where that is settled.
     pub fn by(&mut self, client: &Client, origin: Option<Arc<Origin>>) {
         self.client = Some(client.clone());
@@ -23,7 +25,7 @@ impl Ledger {
         masked::mask_fields(response.headers_mut(), &self.masks);
     }
 
-    /// What was carried after [`Ledger::switch`]; `None`: the client did not take it up.
+    /// What was carried after [`ExchangeTrace::switch`]; `None`: the client did not take it up.
     pub fn relayed(mut self, relayed: Option<&Relayed>) {
         match relayed {
             Some(relayed) => {
@@ -36,7 +38,7 @@ impl Ledger {
     }
 
     /// Nobody is there any more to answer to.
-    pub(super) fn gone(&mut self, when: &str) {
+    pub(in crate::exchange) fn gone(&mut self, when: &str) {
         let why = if self.context.cut.is_cancelled() {
             "cut at the end of the grace period".to_owned()
         } else {
@@ -45,7 +47,7 @@ impl Ledger {
         self.error = Some(("connection_terminated", why));
     }
 
-    pub(super) fn tell(&mut self) {
+    pub(in crate::exchange) fn tell(&mut self) {
         let Some((at, method, path)) = self.request.take() else { return };
         let dash: Arc<str> = Arc::from("-");
         let decision = self.decision.as_ref();
@@ -73,7 +75,7 @@ impl Ledger {
     }
 }
 
-impl Drop for Ledger {
+impl Drop for ExchangeTrace {
     fn drop(&mut self) {
         if self.status.is_none() {
             self.gone("before the answer");
