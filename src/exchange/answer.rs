@@ -40,7 +40,7 @@ impl ExchangeTrace {
         self.client = Some(client.clone());
         masked::mask_fields(response.headers_mut(), &self.masks);
         self.tell_withheld(response.headers_mut());
-        response.body_mut().tail = Some(Box::new(Tail { lease: None, trace: self, patience: Patience::default() }));
+        response.body_mut().on_end = Some(Box::new(OnEnd { lease: None, trace: self, patience: Patience::default() }));
         response
     }
 
@@ -72,8 +72,8 @@ impl ExchangeTrace {
         // 200 would have had (RFC 9110 §8.6).
         let unchanged = parts.status == StatusCode::NOT_MODIFIED && self.downstream != "h2";
         let untold = unchanged && parts.headers.contains_key(header::CONTENT_LENGTH);
-        let tail = Box::new(Tail { lease, trace: self, patience: Patience::default() });
-        Response::from_parts(parts, Reply { inner, ahead, untold, broken: None, tail: Some(tail) })
+        let on_end = Box::new(OnEnd { lease, trace: self, patience: Patience::default() });
+        Response::from_parts(parts, Reply { inner, ahead, untold, broken: None, on_end: Some(on_end) })
     }
 }
 
@@ -86,7 +86,7 @@ pub struct Reply {
     untold: bool,
     /// It broke off, and that is told next.
     broken: Option<Broken>,
-    tail: Option<Box<Tail>>,
+    on_end: Option<Box<OnEnd>>,
 }
 
 pub enum Inner {
@@ -96,13 +96,13 @@ pub enum Inner {
 }
 
 /// What happens when the last byte has left.
-struct Tail {
+struct OnEnd {
     lease: Option<Lease>,
     trace: ExchangeTrace,
     patience: Patience,
 }
 
-impl Tail {
+impl OnEnd {
     /// Nothing came of the origin's answer. For too long?
     fn is_stalled(&mut self, cx: &mut TaskContext<'_>, sized: bool) -> bool {
         let Self { trace, patience, .. } = self;
@@ -122,44 +122,44 @@ impl Reply {
             ahead: VecDeque::new(),
             untold: false,
             broken: None,
-            tail: None,
+            on_end: None,
         }
     }
 
     pub fn empty() -> Self {
-        Self { inner: Inner::Full(None), ahead: VecDeque::new(), untold: false, broken: None, tail: None }
+        Self { inner: Inner::Full(None), ahead: VecDeque::new(), untold: false, broken: None, on_end: None }
     }
 
     /// A text of ours, taken out.
     pub fn take_text(&mut self) -> Bytes {
         let Inner::Full(text) = &mut self.inner else { return Bytes::new() };
         let text = text.take().unwrap_or_default();
-        if let Some(tail) = &mut self.tail {
-            tail.trace.bytes_out += text.len() as u64;
+        if let Some(on_end) = &mut self.on_end {
+            on_end.trace.bytes_out += text.len() as u64;
         }
         text
     }
 
     fn finish(&mut self, complete: bool) {
-        let Some(mut tail) = self.tail.take() else { return };
-        if complete && tail.trace.downstream == "h1.0" {
-            tail.trace.busy.activity().end_by_close(false);
+        let Some(mut on_end) = self.on_end.take() else { return };
+        if complete && on_end.trace.downstream == "h1.0" {
+            on_end.trace.busy.activity().end_by_close(false);
         }
-        if let Some(lease) = tail.lease.take()
+        if let Some(lease) = on_end.lease.take()
             && complete
         {
-            lease.give_back(tail.trace.progress.take());
+            lease.give_back(on_end.trace.progress.take());
         }
-        tail.trace.tell();
+        on_end.trace.tell();
     }
 }
 
 impl Reply {
     /// The origin's answer stands still.
     fn give_up(&mut self) {
-        if let Some(tail) = &mut self.tail {
-            tail.trace.error = Some(("http_response_timeout", Broken::Stalled.to_string()));
-            if let Some(lease) = tail.lease.take() {
+        if let Some(on_end) = &mut self.on_end {
+            on_end.trace.error = Some(("http_response_timeout", Broken::Stalled.to_string()));
+            if let Some(lease) = on_end.lease.take() {
                 lease.give_up();
             }
         }
@@ -174,10 +174,10 @@ impl Drop for Reply {
             Inner::Origin(body) => self.ahead.is_empty() && body.is_end_stream(),
             Inner::Masked(body) => body.is_end_stream(),
         };
-        if let (false, Some(tail)) = (complete, &mut self.tail)
-            && tail.trace.error.is_none()
+        if let (false, Some(on_end)) = (complete, &mut self.on_end)
+            && on_end.trace.error.is_none()
         {
-            tail.trace.gone("before the end of the answer, or did not read it");
+            on_end.trace.gone("before the end of the answer, or did not read it");
         }
         self.finish(complete);
     }
@@ -196,8 +196,8 @@ impl Body for Reply {
             Inner::Full(bytes) => {
                 let bytes = bytes.take();
                 stall::note(Waits::Client);
-                if let (Some(bytes), Some(tail)) = (&bytes, &mut this.tail) {
-                    tail.trace.bytes_out += bytes.len() as u64;
+                if let (Some(bytes), Some(on_end)) = (&bytes, &mut this.on_end) {
+                    on_end.trace.bytes_out += bytes.len() as u64;
                 }
                 return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
             }
@@ -210,7 +210,7 @@ impl Body for Reply {
         let Poll::Ready(frame) = frame else {
             stall::note(Waits::Origin);
             let sized = this.size_hint().exact().is_some();
-            return if this.tail.as_mut().is_some_and(|tail| tail.is_stalled(cx, sized)) {
+            return if this.on_end.as_mut().is_some_and(|on_end| on_end.is_stalled(cx, sized)) {
                 this.give_up();
                 Poll::Ready(Some(Err(Broken::Stalled)))
             } else {
@@ -221,16 +221,16 @@ impl Body for Reply {
         match &frame {
             None => this.finish(true),
             Some(Ok(frame)) => {
-                if let (Some(data), Some(tail)) = (frame.data_ref(), &mut this.tail) {
-                    tail.trace.bytes_out += data.len() as u64;
+                if let (Some(data), Some(on_end)) = (frame.data_ref(), &mut this.on_end) {
+                    on_end.trace.bytes_out += data.len() as u64;
                 }
-                if let Some(tail) = &mut this.tail {
-                    tail.patience.renew();
+                if let Some(on_end) = &mut this.on_end {
+                    on_end.patience.renew();
                 }
             }
             Some(Err(cause)) => {
-                if let Some(tail) = &mut this.tail {
-                    tail.trace.error = Some(("http_response_incomplete", format!("the origin's answer broke off: {cause}")));
+                if let Some(on_end) = &mut this.on_end {
+                    on_end.trace.error = Some(("http_response_incomplete", format!("the origin's answer broke off: {cause}")));
                 }
                 this.finish(false);
             }

@@ -10,7 +10,7 @@ use super::attempts::{Attempts, Memory};
 use super::hold::Payload;
 use super::rounds::{self, Answered, Sent, SignedRequest, Transport};
 use super::trace::ExchangeTrace;
-use super::{Carried, Case, Session, send};
+use super::{ExchangeCx, Outcome, Session, send};
 use crate::draft::{Body, Draft};
 use crate::failure::Failure;
 use crate::gate::{BoundAuthorizer, Decision};
@@ -70,31 +70,31 @@ impl Session {
 }
 
 pub async fn carry(
-    case: &Case<'_>,
+    cx: &ExchangeCx<'_>,
     mut attempts: Attempts<'_>,
     draft: Draft,
     payload: &mut Payload,
     trace: &mut ExchangeTrace,
-) -> Result<Carried, Failure> {
-    let mut place = case.session.own.lock().await;
+) -> Result<Outcome, Failure> {
+    let mut place = cx.session.own.lock().await;
     // It goes back to its place when all is well with it; given up midway, it ends.
     let mut connection = std::mem::take(&mut *place);
     attempts.recall(std::mem::take(&mut connection.memory));
-    let mut dedicated = Dedicated { case, payload, trace, connection, unsent: None, body_left: false };
+    let mut dedicated = Dedicated { cx, payload, trace, connection, unsent: None, body_left: false };
     let answered = rounds::run(&mut dedicated, &mut attempts, draft).await?;
     let mut connection = dedicated.connection;
     let Answered { response, peeked, ended, .. } = trace.heard(answered);
     if ended.is_some() {
         // What its authentication has come to serves no other request.
-        return Ok(Carried::Passed(response, peeked, connection.lease));
+        return Ok(Outcome::Passed(response, peeked, connection.lease));
     }
     connection.memory = attempts.into_memory();
     *place = connection;
-    Ok(Carried::Passed(response, peeked, None))
+    Ok(Outcome::Passed(response, peeked, None))
 }
 
 struct Dedicated<'a> {
-    case: &'a Case<'a>,
+    cx: &'a ExchangeCx<'a>,
     payload: &'a mut Payload,
     trace: &'a mut ExchangeTrace,
     connection: OwnConnection,
@@ -107,7 +107,7 @@ impl Transport for Dedicated<'_> {
     const BEGINS_ANEW: bool = true;
 
     async fn connect(&mut self, attempts: &mut Attempts<'_>) -> Result<(), Failure> {
-        let decision = self.case.decision;
+        let decision = self.cx.decision;
         if !self.connection.serves(decision, attempts.suppressed()) {
             self.connection.connect(decision, attempts.suppressed(), self.trace).await?;
             attempts.forget();
@@ -117,7 +117,7 @@ impl Transport for Dedicated<'_> {
     }
 
     async fn send(&mut self, request: SignedRequest) -> Result<Sent, Failure> {
-        let Self { case, payload, trace, connection, unsent, body_left } = self;
+        let Self { cx, payload, trace, connection, unsent, body_left } = self;
         let SignedRequest { mut draft, recodings, masks, withholds_body: withheld } = request;
         trace.mask(masks);
         let harmless = withheld || send::may_repeat(&draft, payload);
@@ -128,8 +128,8 @@ impl Transport for Dedicated<'_> {
             unsent.take().or_else(|| send::outbound(payload, &draft, &recodings, trace)).unwrap_or(Outbound::Empty)
         };
         let lease = connection.lease.as_mut().expect("connected before");
-        let request = send::request(draft, outbound, case.plan, false);
-        let mut error = match send::by(lease, request, case.gate, trace, |_| None).await? {
+        let request = send::request(draft, outbound, cx.plan, false);
+        let mut error = match send::by(lease, request, cx.gate, trace, |_| None).await? {
             Ok(response) => {
                 connection.used = true;
                 *body_left |= !withheld;

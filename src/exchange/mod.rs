@@ -57,7 +57,7 @@ use peeked::Peeked;
 use trace::ExchangeTrace;
 
 /// What is settled about a request before it is sent.
-struct Case<'a> {
+struct ExchangeCx<'a> {
     session: &'a Session,
     gate: &'a Gate,
     plan: &'a Plan,
@@ -65,7 +65,7 @@ struct Case<'a> {
 }
 
 /// What became of a request.
-enum Carried {
+enum Outcome {
     /// The origin's answer, and the connection to give back after its end.
     Passed(Response<ResponseBody>, Peeked, Option<Lease>),
     /// The connection speaks WebSocket from here on.
@@ -146,16 +146,16 @@ impl Session {
         let gate = self.context.gate();
         let request = Unread::of(request, &gate.limits);
         Ok(match self.carry(&gate, request, &mut trace).await {
-            Ok(Carried::Passed(response, peeked, lease)) => match trace.readable(&response, &peeked) {
+            Ok(Outcome::Passed(response, peeked, lease)) => match trace.readable(&response, &peeked) {
                 Ok(()) => trace.pass(&self.client, response, peeked, lease),
                 Err(failure) => trace.refuse(&self.client, &failure),
             },
-            Ok(Carried::Switched(mut response, talk)) => {
+            Ok(Outcome::Switched(mut response, talk)) => {
                 trace.switch(&mut response);
                 talk.begin(&self, trace);
                 response
             }
-            Ok(Carried::Answered(response)) => trace.own(&self.client, response),
+            Ok(Outcome::Answered(response)) => trace.own(&self.client, response),
             Err(failure) => trace.refuse(&self.client, &failure),
         })
     }
@@ -165,7 +165,7 @@ impl Session {
         malformed(&self.context, &self.client, self.tunnel.as_ref(), method, path, failure)
     }
 
-    async fn carry(&self, gate: &Arc<Gate>, request: Request<Unread>, trace: &mut ExchangeTrace) -> Result<Carried, Failure> {
+    async fn carry(&self, gate: &Arc<Gate>, request: Request<Unread>, trace: &mut ExchangeTrace) -> Result<Outcome, Failure> {
         let origin = inbound::check(&request, self.tunnel.as_ref(), self.misdirected.as_deref(), || self.origin_before())
             .inspect_err(|_| trace.by(&self.client, inbound::named(&request, self.tunnel.as_ref())))?;
         let plan = self.plan(gate, &origin);
@@ -180,7 +180,7 @@ impl Session {
         permit(gate, &plan, &decision, &parts.method, &self.caller)?;
         inbound::check_fields(&parts.headers, &gate.limits)?;
         if let Some(credential) = &decision.token_endpoint {
-            return token_endpoint::answer(&parts.method, body, credential, gate).await.map(Carried::Answered);
+            return token_endpoint::answer(&parts.method, body, credential, gate).await.map(Outcome::Answered);
         }
 
         let upgrade = upgrade::wanted(&mut parts)?;
@@ -189,16 +189,16 @@ impl Session {
         let need = decision.body_need(&draft);
         let mut payload = hold::take(&mut draft, body, need, &gate.limits, trace).await?;
         draft::apply(&mut draft, gate, &decision).await?;
-        let case = Case { session: self, gate, plan: &plan, decision: &decision };
-        let mut carried = match upgrade {
-            Some(upgrade) => upgrade::carry(&case, upgrade, draft, &mut payload, trace).await?,
-            None => pooled::carry(&case, draft, &mut payload, trace).await?,
+        let cx = ExchangeCx { session: self, gate, plan: &plan, decision: &decision };
+        let mut outcome = match upgrade {
+            Some(upgrade) => upgrade::carry(&cx, upgrade, draft, &mut payload, trace).await?,
+            None => pooled::carry(&cx, draft, &mut payload, trace).await?,
         };
-        if let Carried::Passed(response, peeked, _) = &mut carried {
+        if let Outcome::Passed(response, peeked, _) = &mut outcome {
             framing::settle(response, &plan.origin, &gate.limits)?;
             framing::settle_empty(response.body_mut(), peeked, &plan.origin, &gate.limits).await?;
         }
-        Ok(carried)
+        Ok(outcome)
     }
 
     /// A web page of another site gets what anybody gets: its browser sends along what is the user's without being asked.

@@ -7,7 +7,7 @@ use http::Response;
 use super::hold::Payload;
 use super::rounds::{self, Answered, Sent, SignedRequest, Transport};
 use super::trace::ExchangeTrace;
-use super::{Carried, Case, dedicated, send};
+use super::{ExchangeCx, Outcome, dedicated, send};
 use crate::draft::{Draft, Recoding};
 use crate::failure::{Cause, Failure};
 use crate::upstream::body::Hold;
@@ -16,21 +16,26 @@ use crate::upstream::{Ask, Kept, Lease, Outbound, ResponseBody};
 /// A server that lets a connection go may do so again with the next.
 const RESENDINGS: u8 = 3;
 
-pub async fn carry(case: &Case<'_>, draft: Draft, payload: &mut Payload, trace: &mut ExchangeTrace) -> Result<Carried, Failure> {
-    let Case { session, decision, .. } = case;
+pub async fn carry(
+    cx: &ExchangeCx<'_>,
+    draft: Draft,
+    payload: &mut Payload,
+    trace: &mut ExchangeTrace,
+) -> Result<Outcome, Failure> {
+    let ExchangeCx { session, decision, .. } = cx;
     let mut attempts = session.attempts(decision, &draft)?;
     if decision.own_connection || session.authenticates_itself(&draft) {
-        return dedicated::carry(case, attempts, draft, payload, trace).await;
+        return dedicated::carry(cx, attempts, draft, payload, trace).await;
     }
-    let mut pooled = Pooled { case, payload, trace, lease: None };
+    let mut pooled = Pooled { cx, payload, trace, lease: None };
     let answered = rounds::run(&mut pooled, &mut attempts, draft).await?;
     let lease = pooled.lease;
     let Answered { response, peeked, .. } = trace.heard(answered);
-    Ok(Carried::Passed(response, peeked, lease))
+    Ok(Outcome::Passed(response, peeked, lease))
 }
 
 struct Pooled<'a> {
-    case: &'a Case<'a>,
+    cx: &'a ExchangeCx<'a>,
     payload: &'a mut Payload,
     trace: &'a mut ExchangeTrace,
     /// What the answer came by.
@@ -63,9 +68,9 @@ impl Pooled<'_> {
     /// nothing of it had left, the origin says that it left it undone (RFC 9113 §8.7), or it is idempotent and a kept
     /// connection broke before anything of an answer came (RFC 9110 §9.2.2).
     async fn dispatch(&mut self, draft: Draft, recodings: &[Recoding]) -> Result<(Response<ResponseBody>, Lease), Failure> {
-        let Self { case, payload, trace, .. } = self;
-        let way = &case.decision.way;
-        let activity = &case.session.activity;
+        let Self { cx, payload, trace, .. } = self;
+        let way = &cx.decision.way;
+        let activity = &cx.session.activity;
         let h2 = activity.is_multiplexed();
         let ask = Ask::Mirror { h2, prior_knowledge: activity.has_prior_knowledge(), grpc: h2 && send::is_grpc(&draft) };
         let kept = if send::may_repeat(&draft, payload) { Kept::Any } else { Kept::Sure };
@@ -75,17 +80,17 @@ impl Pooled<'_> {
         let mut body = send::outbound(payload, &draft, recodings, trace)
             .ok_or_else(|| Failure::new(Cause::Internal, "the body is on its way already"))?;
         let expects = send::expects(&draft.headers);
-        lease.hold = hold(case, expects, &mut body, &lease);
-        let mut request = send::request(draft, body, case.plan, lease.is_h2());
+        lease.hold = hold(cx, expects, &mut body, &lease);
+        let mut request = send::request(draft, body, cx.plan, lease.is_h2());
         let repeatable = spare.as_ref().is_some_and(|spare| send::may_repeat(spare, payload));
         let mut left = RESENDINGS;
         loop {
             let mut anew = |trace: &mut ExchangeTrace| {
                 let spare = spare.as_ref()?;
                 let body = send::outbound(payload, spare, recodings, trace)?;
-                Some(send::request(spare.clone(), body, case.plan, false))
+                Some(send::request(spare.clone(), body, cx.plan, false))
             };
-            let mut error = match send::by(&mut lease, request, case.gate, trace, &mut anew).await? {
+            let mut error = match send::by(&mut lease, request, cx.gate, trace, &mut anew).await? {
                 Ok(response) => {
                     payload.settle();
                     if lease.moved {
@@ -112,7 +117,7 @@ impl Pooled<'_> {
             lease = way.lease(ask, Kept::No).await?;
             lease.hold = hold;
             trace.leased(&lease);
-            request = send::reform(again, case.plan, lease.is_h2());
+            request = send::reform(again, cx.plan, lease.is_h2());
         }
     }
 }
@@ -128,8 +133,8 @@ fn spare(draft: &Draft, lease: &Lease, payload: &Payload) -> Option<Draft> {
 
 /// Holds the client's body until the origin asks for it, or patience ends. hyper's client does not tell of a 100 on HTTP/2;
 /// an answer that makes the body needless comes before it all the same.
-fn hold(case: &Case<'_>, expects: bool, outbound: &mut Outbound, lease: &Lease) -> Option<Arc<Hold>> {
-    let patience = if expects { case.gate.limits.continue_wait } else { lease.head_start()? };
+fn hold(cx: &ExchangeCx<'_>, expects: bool, outbound: &mut Outbound, lease: &Lease) -> Option<Arc<Hold>> {
+    let patience = if expects { cx.gate.limits.continue_wait } else { lease.head_start()? };
     let hold = outbound.streamed()?.hold();
     let held = Arc::downgrade(&hold);
     tokio::spawn(async move {

@@ -18,7 +18,7 @@ use super::attempts::Attempts;
 use super::hold::Payload;
 use super::rounds::{self, Answered, Sent, SignedRequest, Transport};
 use super::trace::ExchangeTrace;
-use super::{Carried, Case, Session, headers, pooled, relay, send};
+use super::{ExchangeCx, Outcome, Session, headers, pooled, relay, send};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Gate, Plan};
@@ -111,39 +111,39 @@ fn is_websocket(parts: &Parts) -> bool {
 }
 
 pub async fn carry(
-    case: &Case<'_>,
+    cx: &ExchangeCx<'_>,
     upgrade: Upgrade,
     draft: Draft,
     payload: &mut Payload,
     trace: &mut ExchangeTrace,
-) -> Result<Carried, Failure> {
-    let Case { session, gate, plan, decision } = case;
+) -> Result<Outcome, Failure> {
+    let ExchangeCx { session, gate, plan, decision } = cx;
     // In clear there is no asking whether a server of HTTP/2 speaks HTTP/1.1 after all.
     if decision.way.is_http_2_alone() && plan.scheme() == Scheme::Http {
-        return pooled::carry(case, draft, payload, trace).await;
+        return pooled::carry(cx, draft, payload, trace).await;
     }
     let mut attempts = session.attempts(decision, &draft)?;
     let lease = match connect(&upgrade, decision).await {
         Ok(lease) => lease,
         // A server may ignore the wish (RFC 9110 §7.8), and HTTP/2 has no room for it.
         Err(failure) if failure.cause == Cause::TlsProtocol && decision.way.is_http_2_alone() => {
-            return pooled::carry(case, draft, payload, trace).await;
+            return pooled::carry(cx, draft, payload, trace).await;
         }
         Err(failure) => return Err(failure),
     };
     trace.leased(&lease);
-    let mut upgrading = Upgrading { case, upgrade: &upgrade, payload, trace, lease: Some(lease), key: None };
+    let mut upgrading = Upgrading { cx, upgrade: &upgrade, payload, trace, lease: Some(lease), key: None };
     let answered = rounds::run(&mut upgrading, &mut attempts, draft).await?;
     let lease = upgrading.lease;
     let Answered { response, peeked, switched, .. } = trace.heard(answered);
     match lease {
         Some(lease) if switched => Ok(hand_over(upgrade, response, lease, gate)),
-        lease => Ok(Carried::Passed(response, peeked, lease)),
+        lease => Ok(Outcome::Passed(response, peeked, lease)),
     }
 }
 
 struct Upgrading<'a> {
-    case: &'a Case<'a>,
+    cx: &'a ExchangeCx<'a>,
     upgrade: &'a Upgrade,
     payload: &'a mut Payload,
     trace: &'a mut ExchangeTrace,
@@ -155,7 +155,7 @@ struct Upgrading<'a> {
 
 impl Transport for Upgrading<'_> {
     async fn connect(&mut self, attempts: &mut Attempts<'_>) -> Result<(), Failure> {
-        let decision = self.case.decision;
+        let decision = self.cx.decision;
         if !self.lease.as_ref().is_some_and(Lease::is_open) {
             if decision.own_connection {
                 attempts.forget();
@@ -172,9 +172,9 @@ impl Transport for Upgrading<'_> {
         self.trace.mask(request.masks);
         let body = send::outbound(self.payload, &request.draft, &request.recodings, self.trace).unwrap_or(Outbound::Empty);
         let lease = self.lease.as_mut().expect("connected before");
-        let (request, key) = ask(self.upgrade, request.draft, body, self.case.plan, lease);
+        let (request, key) = ask(self.upgrade, request.draft, body, self.cx.plan, lease);
         self.key = key;
-        match send::by(lease, request, self.case.gate, self.trace, |_| None).await? {
+        match send::by(lease, request, self.cx.gate, self.trace, |_| None).await? {
             Ok(response) => Ok(Sent::Answered(response)),
             Err(error) => Err(error.into_failure()),
         }
@@ -295,7 +295,7 @@ impl Talk {
 }
 
 /// What the client is answered, and what goes on after that.
-fn hand_over(upgrade: Upgrade, mut response: Response<ResponseBody>, lease: Lease, gate: &Gate) -> Carried {
+fn hand_over(upgrade: Upgrade, mut response: Response<ResponseBody>, lease: Lease, gate: &Gate) -> Outcome {
     let upstream = hyper::upgrade::on(&mut response);
     let (mut parts, _) = response.into_parts();
     let named = parts.headers.get(header::UPGRADE).cloned();
@@ -320,7 +320,7 @@ fn hand_over(upgrade: Upgrade, mut response: Response<ResponseBody>, lease: Leas
     }
     parts.extensions = http::Extensions::new();
     let talk = Talk { client: upgrade.client, upstream, lease, idle: gate.limits.tunnel_idle };
-    Carried::Switched(Response::from_parts(parts, Reply::empty()), talk)
+    Outcome::Switched(Response::from_parts(parts, Reply::empty()), talk)
 }
 
 #[cfg(test)]
