@@ -18,52 +18,52 @@ use crate::upstream::{Ask, Kept, Lease, Outbound, ResponseBody, Way};
 
 /// The upstream connection of one client connection.
 #[derive(Default)]
-pub struct OwnConnection {
+pub struct DedicatedConnection {
     lease: Option<Lease>,
     /// For whom it is: nobody else's request goes by it.
     way: Option<Arc<Way>>,
     auth: Vec<Arc<BoundAuthorizer>>,
-    back: Vec<usize>,
+    suppressed: Vec<usize>,
     /// An answer came by it.
     used: bool,
     memory: Memory,
 }
 
-impl OwnConnection {
-    fn serves(&self, decision: &Decision, back: &[usize]) -> bool {
+impl DedicatedConnection {
+    fn serves(&self, decision: &Decision, suppressed: &[usize]) -> bool {
         let way = self.way.as_ref().is_some_and(|way| Arc::ptr_eq(way, &decision.way));
         let auth = self.auth.len() == decision.auth.len() && self.auth.iter().zip(&decision.auth).all(|(a, b)| Arc::ptr_eq(a, b));
-        way && auth && self.back == back && self.lease.as_ref().is_some_and(Lease::is_open)
+        way && auth && self.suppressed == suppressed && self.lease.as_ref().is_some_and(Lease::is_open)
     }
 
     /// Another connection in place of this one.
-    async fn connect(&mut self, decision: &Decision, back: &[usize], trace: &mut ExchangeTrace) -> Result<(), Failure> {
+    async fn connect(&mut self, decision: &Decision, suppressed: &[usize], trace: &mut ExchangeTrace) -> Result<(), Failure> {
         *self = Self::default();
-        let lease = decision.way.lease(Ask::Own, Kept::No).await?;
+        let lease = decision.way.lease(Ask::Dedicated, Kept::No).await?;
         trace.leased(&lease);
         self.lease = Some(lease);
         self.way = Some(decision.way.clone());
         self.auth.clone_from(&decision.auth);
-        self.back = back.to_vec();
+        self.suppressed = suppressed.to_vec();
         Ok(())
     }
 }
 
 /// Did this client authenticate its connection by itself?
 #[derive(Default)]
-pub struct Itself(AtomicBool);
+pub struct AuthenticatesItself(AtomicBool);
 
 impl Session {
     /// The client does NTLM or Negotiate on its own: what it authenticates is its connection, from now on.
     pub fn authenticates_itself(&self, draft: &Draft) -> bool {
-        if self.itself.0.load(Ordering::Relaxed) {
+        if self.authenticates_itself.0.load(Ordering::Relaxed) {
             return true;
         }
         let Some(field) = draft.headers.get(header::AUTHORIZATION) else { return false };
         let scheme = field.as_bytes().split(|byte| *byte == b' ').next().unwrap_or_default();
         let binds = scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate");
         if binds {
-            self.itself.0.store(true, Ordering::Relaxed);
+            self.authenticates_itself.0.store(true, Ordering::Relaxed);
         }
         binds
     }
@@ -76,7 +76,7 @@ pub async fn carry(
     payload: &mut Payload,
     trace: &mut ExchangeTrace,
 ) -> Result<Outcome, Failure> {
-    let mut place = cx.session.own.lock().await;
+    let mut place = cx.session.dedicated.lock().await;
     // It goes back to its place when all is well with it; given up midway, it ends.
     let mut connection = std::mem::take(&mut *place);
     attempts.recall(std::mem::take(&mut connection.memory));
@@ -97,7 +97,7 @@ struct Dedicated<'a> {
     cx: &'a ExchangeCx<'a>,
     payload: &'a mut Payload,
     trace: &'a mut ExchangeTrace,
-    connection: OwnConnection,
+    connection: DedicatedConnection,
     /// A body that could not be sent after all.
     unsent: Option<Outbound>,
     body_left: bool,
@@ -143,7 +143,7 @@ impl Transport for Dedicated<'_> {
             return Err(error.into_failure());
         }
         *unsent = message.map(http::Request::into_body).filter(|_| !withheld);
-        *connection = OwnConnection::default();
+        *connection = DedicatedConnection::default();
         Ok(Sent::Lost(error.into_failure()))
     }
 
@@ -153,7 +153,7 @@ impl Transport for Dedicated<'_> {
 
     async fn dismiss(&mut self, challenge: Response<ResponseBody>) {
         if !challenge.into_body().drain().await {
-            self.connection = OwnConnection::default();
+            self.connection = DedicatedConnection::default();
         }
     }
 }

@@ -89,9 +89,9 @@ pub struct Session {
     last: Mutex<Option<(Arc<Gate>, Arc<Plan>)>>,
     activity: Arc<Activity>,
     /// For schemes that authenticate the connection: their upstream connection and state.
-    own: tokio::sync::Mutex<dedicated::OwnConnection>,
+    dedicated: tokio::sync::Mutex<dedicated::DedicatedConnection>,
     /// The client itself authenticates its connection.
-    itself: dedicated::Itself,
+    authenticates_itself: dedicated::AuthenticatesItself,
 }
 
 impl Session {
@@ -111,8 +111,8 @@ impl Session {
             initiator_judged: false,
             last: Mutex::default(),
             activity,
-            own: tokio::sync::Mutex::default(),
-            itself: dedicated::Itself::default(),
+            dedicated: tokio::sync::Mutex::default(),
+            authenticates_itself: dedicated::AuthenticatesItself::default(),
         }
     }
 

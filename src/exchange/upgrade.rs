@@ -204,7 +204,7 @@ async fn connect(upgrade: &Upgrade, decision: &Decision) -> Result<Lease, Failur
             return Ok(lease);
         }
     }
-    decision.way.lease(Ask::Own, Kept::No).await
+    decision.way.lease(Ask::Dedicated, Kept::No).await
 }
 
 /// The request as the connection wants it. With it: the key that the answer must be computed from.

@@ -52,7 +52,7 @@ pub enum Ask {
     /// As the client itself speaks; a rule's `tls.alpn` has the last word. `prior_knowledge`: it speaks HTTP/2 in clear.
     Mirror { h2: bool, prior_knowledge: bool, grpc: bool },
     /// HTTP/1.1, new, never pooled: upgrades and connection-bound schemes.
-    Own,
+    Dedicated,
 }
 
 /// Which kept HTTP/1.1 connections will do.
@@ -86,7 +86,7 @@ pub struct Lease {
     pub address: Option<std::net::SocketAddr>,
     /// What its TLS handshake showed, for explaining errors.
     pub handshake: Option<Arc<Handshake>>,
-    /// The certificate the origin showed, DER; only for [`Ask::Own`].
+    /// The certificate the origin showed, DER; only for [`Ask::Dedicated`].
     pub peer_certificate: Option<Vec<u8>>,
     /// It ends at a proxy, which is given requests in absolute form.
     pub(super) forward: Option<Box<Forward>>,
@@ -241,7 +241,7 @@ impl Way {
     /// No connection can be had.
     pub async fn lease(self: &Arc<Self>, ask: Ask, kept: Kept) -> Result<Lease, Failure> {
         let alpn = self.alpn(ask);
-        if ask == Ask::Own {
+        if ask == Ask::Dedicated {
             return self.connect_h1(alpn, false).await;
         }
         let h2 = alpn.contains(&Alpn::H2);
@@ -258,7 +258,7 @@ impl Way {
     /// What is offered to the origin. Without a rule's word: what the client itself speaks.
     fn alpn(&self, ask: Ask) -> &[Alpn] {
         match (ask, &self.upstream.spec().tls.settings.alpn) {
-            (Ask::Own, _) => &[Alpn::Http11],
+            (Ask::Dedicated, _) => &[Alpn::Http11],
             // In clear there is no negotiation: HTTP/2 is what a rule knows of the origin, or the client.
             (Ask::Mirror { .. }, Some(said)) if said == &[Alpn::H2] => said,
             (Ask::Mirror { prior_knowledge, .. }, _) if self.origin.scheme == Scheme::Http => {
