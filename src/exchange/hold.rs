@@ -54,18 +54,18 @@ pub async fn take(
         // Too large to be sent twice: it leaves once the origin has said what it wants (RFC 9110 §10.1.1).
         draft.headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
         draft.body = Body::Streamed(length);
-        return Ok(Payload::Stream(Source::new(body, trace.flow().clone(), ask)));
+        return Ok(Payload::Stream(Source::new(body, trace.tally().clone(), ask)));
     }
     let spared = need == BodyNeed::Spare && length.is_none_or(|length| length > limits.body_hold as u64);
     if need == BodyNeed::None || spared {
         draft.body = Body::Streamed(length);
-        return Ok(Payload::Stream(Source::new(body, trace.flow().clone(), ask)));
+        return Ok(Payload::Stream(Source::new(body, trace.tally().clone(), ask)));
     }
     if let Some(ask) = ask {
         ask();
     }
     let held = read(body, limits).await?;
-    trace.flow().add(held.len());
+    trace.tally().add(held.len());
     // It is here now: nobody waits for leave to send it.
     draft.headers.remove(header::EXPECT);
     draft.body = Body::Held(held);

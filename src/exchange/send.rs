@@ -19,7 +19,7 @@ pub fn may_repeat(draft: &Draft, payload: &Payload) -> bool {
 /// What to send now of the body, recoded from its start. `None`: it has had its one sending.
 pub fn outbound(payload: &mut Payload, draft: &Draft, recodings: &[Recoding], trace: &mut ExchangeTrace) -> Option<Outbound> {
     let body = payload.outbound(draft)?;
-    let body = recodings.iter().fold(body, |body, recoding| body.recoded(recoding(), trace.flow()));
+    let body = recodings.iter().fold(body, |body, recoding| body.recoded(recoding(), trace.tally()));
     if matches!(body, Outbound::Empty) {
         return Some(body);
     }

@@ -19,7 +19,7 @@ use crate::gate::{Decision, Plan};
 use crate::observe::{Client, Counters};
 use crate::origin::Origin;
 use crate::replace::Replacement;
-use crate::upstream::body::{Flow, Progress};
+use crate::upstream::body::{BodyProgress, BodyTally};
 use crate::upstream::interim::Listener;
 use crate::upstream::{Lease, ResponseBody};
 
@@ -33,8 +33,8 @@ pub struct ExchangeTrace {
     /// It was a HEAD: no answer to it has a body (RFC 9110 §9.3.2).
     pub(super) bodiless: bool,
     pub(super) upstream: &'static str,
-    pub(super) flow: Option<Arc<Flow>>,
-    pub(super) progress: Option<Arc<Progress>>,
+    pub(super) tally: Option<Arc<BodyTally>>,
+    pub(super) progress: Option<Arc<BodyProgress>>,
     pub(super) origin: Option<Arc<Origin>>,
     pub(super) decision: Option<Arc<Decision>>,
     pub(super) near: Option<Arc<str>>,
@@ -75,7 +75,7 @@ impl ExchangeTrace {
             downstream: protocol(request.version()),
             bodiless: request.method() == Method::HEAD,
             upstream: "-",
-            flow: None,
+            tally: None,
             progress: None,
             origin: None,
             decision: None,
@@ -101,24 +101,24 @@ impl ExchangeTrace {
     }
 
     /// Counts of the request body; made when there is one.
-    pub fn flow(&mut self) -> &Arc<Flow> {
-        self.flow.get_or_insert_with(Arc::default)
+    pub fn tally(&mut self) -> &Arc<BodyTally> {
+        self.tally.get_or_insert_with(Arc::default)
     }
 
     /// How the request body gets on; made when there is one. `quiet`: it may be silent by nature.
-    pub fn follow(&mut self, quiet: impl FnOnce() -> bool) -> &Arc<Progress> {
-        self.progress.get_or_insert_with(|| Progress::new(quiet()))
+    pub fn follow(&mut self, quiet: impl FnOnce() -> bool) -> &Arc<BodyProgress> {
+        self.progress.get_or_insert_with(|| BodyProgress::new(quiet()))
     }
 
-    pub fn progress(&self) -> Option<&Arc<Progress>> {
+    pub fn progress(&self) -> Option<&Arc<BodyProgress>> {
         self.progress.as_ref()
     }
 
     /// Why the request body did not come to its end, if the client is to blame for that.
     pub fn broke_off(&self) -> Option<Failure> {
-        let flow = self.flow.as_ref().filter(|flow| flow.is_broken())?;
+        let tally = self.tally.as_ref().filter(|tally| tally.is_broken())?;
         let broke = || Failure::new(Cause::BadRequest, "the request body broke off or is malformed");
-        Some(flow.refusal().unwrap_or_else(broke))
+        Some(tally.refusal().unwrap_or_else(broke))
     }
 
     /// How the client can be sent interim answers, if it can.

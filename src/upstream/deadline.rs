@@ -5,17 +5,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::body::Progress;
+use super::body::BodyProgress;
 use crate::failure::{Cause, Failure};
 use crate::limits::Limits;
 use crate::origin::Origin;
 
 /// `limits.response_head` from the end of the request on, and before that for as long as its body moves.
-pub struct Deadline<'a>(Option<(&'a Limits, Option<Arc<Progress>>)>);
+pub struct Deadline<'a>(Option<(&'a Limits, Option<Arc<BodyProgress>>)>);
 
 impl<'a> Deadline<'a> {
     /// `progress`: of the request's body, where it has one.
-    pub fn new(limits: &'a Limits, progress: Option<&Arc<Progress>>) -> Self {
+    pub fn new(limits: &'a Limits, progress: Option<&Arc<BodyProgress>>) -> Self {
         Self(Some((limits, progress.cloned())))
     }
 
@@ -44,7 +44,7 @@ impl<'a> Deadline<'a> {
     }
 }
 
-fn deadline(limits: &Limits, begun: Instant, progress: Option<&Progress>) -> Instant {
+fn deadline(limits: &Limits, begun: Instant, progress: Option<&BodyProgress>) -> Instant {
     match progress {
         Some(body) if !body.is_ended() => body.moved() + body.patience(limits),
         Some(body) => body.moved().max(begun) + limits.response_head,
@@ -52,7 +52,7 @@ fn deadline(limits: &Limits, begun: Instant, progress: Option<&Progress>) -> Ins
     }
 }
 
-fn overdue(limits: &Limits, progress: Option<&Progress>, origin: &Origin) -> Failure {
+fn overdue(limits: &Limits, progress: Option<&BodyProgress>, origin: &Origin) -> Failure {
     match progress.filter(|body| !body.is_ended()) {
         Some(body) if body.is_wanting() => {
             let bound = body.patience(limits);

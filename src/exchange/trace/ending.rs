@@ -63,7 +63,7 @@ impl ExchangeTrace {
             near: self.near.take(),
             upstream: self.address,
             status: self.status,
-            bytes_in: self.switched_in + self.flow.as_ref().map_or(0, |flow| flow.bytes()),
+            bytes_in: self.switched_in + self.tally.as_ref().map_or(0, |tally| tally.bytes()),
             bytes_out: self.bytes_out,
             connect: self.connect,
             tls: self.tls,

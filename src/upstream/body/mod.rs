@@ -13,7 +13,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
-pub use self::progress::{Flow, Followed, Progress};
+pub use self::progress::{BodyProgress, BodyTally, Followed};
 pub use self::streamed::{Ask, Hold, Source, Streamed};
 use crate::draft::{Held, Recode};
 use crate::failure::Failure;
@@ -36,7 +36,7 @@ pub enum Outbound {
 pub struct Recoded {
     body: Outbound,
     recode: Box<dyn Recode>,
-    flow: Arc<Flow>,
+    tally: Arc<BodyTally>,
     /// Of what is to leave, when known.
     left: Option<u64>,
     /// They come after what the recoding has to say at the end.
@@ -46,16 +46,16 @@ pub struct Recoded {
 
 impl Outbound {
     /// The same body, changed on its way. Nothing stays nothing.
-    pub fn recoded(self, recode: Box<dyn Recode>, flow: &Arc<Flow>) -> Self {
+    pub fn recoded(self, recode: Box<dyn Recode>, tally: &Arc<BodyTally>) -> Self {
         if matches!(self, Outbound::Empty) {
             return self;
         }
         let left = recode.length();
-        Outbound::Recoded(Box::new(Recoded { body: self, recode, flow: flow.clone(), left, trailers: None, ended: false }))
+        Outbound::Recoded(Box::new(Recoded { body: self, recode, tally: tally.clone(), left, trailers: None, ended: false }))
     }
 
     /// The same body, telling how it gets on. Nothing stays nothing.
-    pub fn followed(self, progress: &Arc<Progress>) -> Self {
+    pub fn followed(self, progress: &Arc<BodyProgress>) -> Self {
         if matches!(self, Outbound::Empty) {
             return self;
         }
@@ -186,7 +186,7 @@ impl Recoded {
                 }
                 Err(failure) => {
                     let told = io::Error::other(failure.to_string());
-                    self.flow.break_off(Some(failure));
+                    self.tally.break_off(Some(failure));
                     return Poll::Ready(Some(Err(told)));
                 }
             }
@@ -236,21 +236,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_recoded_body_leaves_as_it_was_made_to_its_last_byte_and_recodings_stack() {
-        let flow = Arc::default();
-        let body = spilled(&["a", "", "bc"]).recoded(Box::new(Double(Vec::new())), &flow);
+        let tally = Arc::default();
+        let body = spilled(&["a", "", "bc"]).recoded(Box::new(Double(Vec::new())), &tally);
         assert_eq!(body.size_hint().exact(), None);
-        let body = body.recoded(Box::new(Double(Vec::new())), &flow);
+        let body = body.recoded(Box::new(Double(Vec::new())), &tally);
         assert_eq!(body.collect().await.unwrap().to_bytes(), "aaaabbbbcccc");
-        assert!(!flow.is_broken());
-        assert!(Outbound::Empty.recoded(Box::new(Double(Vec::new())), &flow).is_end_stream());
+        assert!(!tally.is_broken());
+        assert!(Outbound::Empty.recoded(Box::new(Double(Vec::new())), &tally).is_end_stream());
     }
 
     #[tokio::test]
     async fn a_body_that_cannot_be_recoded_breaks_off_and_says_why() {
-        let flow = Arc::default();
-        let body = spilled(&["ab", "c!", "d"]).recoded(Box::new(Double(Vec::new())), &flow);
+        let tally = Arc::default();
+        let body = spilled(&["ab", "c!", "d"]).recoded(Box::new(Double(Vec::new())), &tally);
         assert!(body.collect().await.is_err());
-        assert!(flow.is_broken());
-        assert_eq!(flow.refusal().unwrap().details, "there is a `!` in it");
+        assert!(tally.is_broken());
+        assert_eq!(tally.refusal().unwrap().details, "there is a `!` in it");
     }
 }

@@ -16,7 +16,7 @@ use crate::limits::Limits;
 
 /// What has passed of a streamed body, shared with the exchange.
 #[derive(Default)]
-pub struct Flow {
+pub struct BodyTally {
     bytes: AtomicU64,
     /// The client's body broke off or was malformed: its fault, not the origin's.
     broken: AtomicBool,
@@ -24,7 +24,7 @@ pub struct Flow {
     refused: OnceLock<Failure>,
 }
 
-impl Flow {
+impl BodyTally {
     pub fn add(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -52,7 +52,7 @@ impl Flow {
 }
 
 /// How a request's body gets on, whatever it is made of and however often it is sent; for the bounds on waiting.
-pub struct Progress {
+pub struct BodyProgress {
     started: Instant,
     /// Milliseconds from `started` to when a piece of it was last handed on.
     moved: AtomicU64,
@@ -63,7 +63,7 @@ pub struct Progress {
     quiet: bool,
 }
 
-impl Progress {
+impl BodyProgress {
     /// `quiet`: it may be silent by nature.
     pub fn new(quiet: bool) -> Arc<Self> {
         Arc::new(Self {
@@ -107,7 +107,7 @@ impl Progress {
 /// A body whose progress is told.
 pub struct Followed {
     pub(super) body: Outbound,
-    pub(super) progress: Arc<Progress>,
+    pub(super) progress: Arc<BodyProgress>,
 }
 
 impl Followed {

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::super::unread::Unread;
 use super::clean_trailers;
-use super::progress::Flow;
+use super::progress::BodyTally;
 
 /// A body that is kept to be sent again is kept up to this size; past it, the request has had its one sending.
 const KEPT: usize = 64 * 1024;
@@ -35,7 +35,7 @@ pub struct Source(Arc<Mutex<Inner>>);
 
 struct Inner {
     body: Unread,
-    flow: Arc<Flow>,
+    tally: Arc<BodyTally>,
     sendings: usize,
     /// What has passed so far, for the next sending.
     kept: Vec<Bytes>,
@@ -51,8 +51,8 @@ struct Inner {
 pub type Ask = Box<dyn FnOnce() + Send>;
 
 impl Source {
-    pub fn new(body: Unread, flow: Arc<Flow>, ask: Option<Ask>) -> Self {
-        let inner = Inner { body, flow, sendings: 0, kept: Vec::new(), kept_bytes: 0, keeping: false, begun: false, ask };
+    pub fn new(body: Unread, tally: Arc<BodyTally>, ask: Option<Ask>) -> Self {
+        let inner = Inner { body, tally, sendings: 0, kept: Vec::new(), kept_bytes: 0, keeping: false, begun: false, ask };
         Self(Arc::new(Mutex::new(inner)))
     }
 
@@ -95,7 +95,7 @@ impl Inner {
         self.begun = true;
         match frame.into_data() {
             Ok(data) => {
-                self.flow.add(data.len() as u64);
+                self.tally.add(data.len() as u64);
                 self.note(&data);
                 Frame::data(data)
             }
@@ -183,7 +183,7 @@ impl Streamed {
                 Some(Ok(frame))
             }
             Some(Err(cause)) => {
-                inner.flow.break_off(None);
+                inner.tally.break_off(None);
                 Some(Err(io::Error::other(cause)))
             }
         })

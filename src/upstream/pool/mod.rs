@@ -17,7 +17,7 @@ use http::{Request, Response};
 use self::h1::{Idle, Line, MOMENT};
 use self::h2::{First, Shared, StreamGuard};
 pub use self::message::{BodyError, ResponseBody, SendError};
-use super::body::{Hold, Progress};
+use super::body::{BodyProgress, Hold};
 use super::forward::Forward;
 use super::interim::Listener;
 use super::{Deadline, Opened, Outbound, Timing, Upstream};
@@ -190,7 +190,7 @@ impl Lease {
 
     /// To be called when the answer has been read to its end: an HTTP/1.1 connection goes back to its pool as soon as
     /// the request's body, of which `progress` tells, has been sent to its end too.
-    pub fn give_back(self, progress: Option<Arc<Progress>>) {
+    pub fn give_back(self, progress: Option<Arc<BodyProgress>>) {
         if let (Sender::H1(sender), Some(line)) = (self.sender, self.line)
             && self.pooled
             && !sender.is_closed()
@@ -339,7 +339,7 @@ impl Way {
     }
 
     /// Waits until the request's body has been sent to its end too. One that does not move is given up.
-    async fn settle(self: Arc<Self>, mut idle: Idle, progress: Option<Arc<Progress>>) {
+    async fn settle(self: Arc<Self>, mut idle: Idle, progress: Option<Arc<BodyProgress>>) {
         let moved = || progress.as_ref().map(|progress| progress.moved());
         let bound = if progress.is_some() { self.upstream.limits().stall } else { MOMENT };
         loop {
