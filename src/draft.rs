@@ -108,7 +108,7 @@ impl Body {
 
 /// Changes a body on its way out, piece by piece and in bounded memory: for a scheme that writes into the body but
 /// need not have read it before the head leaves.
-pub trait Recode: Send {
+pub trait BodyTransform: Send {
     /// What leaves for the next piece; nothing while more of it is wanted.
     ///
     /// # Errors
@@ -127,8 +127,8 @@ pub trait Recode: Send {
     }
 }
 
-/// A fresh [`Recode`] for each sending of one request.
-pub type Recoding = Arc<dyn Fn() -> Box<dyn Recode> + Send + Sync>;
+/// A fresh [`BodyTransform`] for each sending of one request.
+pub type BodyTransformFactory = Arc<dyn Fn() -> Box<dyn BodyTransform> + Send + Sync>;
 
 impl Draft {
     pub fn path(&self) -> &str {

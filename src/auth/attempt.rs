@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, StatusCode};
 
-use crate::draft::{Draft, Recoding};
+use crate::draft::{BodyTransformFactory, Draft};
 use crate::failure::Failure;
 use crate::moment::Moment;
 use crate::provided::SecretRef;
@@ -178,7 +178,7 @@ pub struct Round<'a> {
 #[derive(Default)]
 pub struct Signed {
     /// How the body is changed on its way out, streamed or held.
-    pub transform: Option<Recoding>,
+    pub transform: Option<BodyTransformFactory>,
     /// The request leaves without its body (`Content-Length: 0`), since it is only there to be challenged; the body is
     /// sent in a later round.
     pub withholds_body: bool,

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Common, Error, explain};
-use crate::draft::{Body, Draft, Held, Recoding};
+use crate::draft::{Body, BodyTransformFactory, Draft, Held};
 use crate::exchange::rounds::{self, Sent, SignedRequest, Transport};
 use crate::exchange::{self, Attempts};
 use crate::failure::Failure;
@@ -100,8 +100,8 @@ impl Transport for DryRun {
                 *response.headers_mut() = challenge;
             }
             None => {
-                let SignedRequest { mut draft, recodings, .. } = request;
-                recode(&mut draft, &recodings)?;
+                let SignedRequest { mut draft, transforms, .. } = request;
+                transform(&mut draft, &transforms)?;
                 self.draft = Some(draft);
             }
         }
@@ -148,12 +148,12 @@ fn head(draft: &Draft) -> String {
 }
 
 /// The body as it would leave.
-fn recode(draft: &mut Draft, recodings: &[Recoding]) -> Result<(), Failure> {
-    for recoding in recodings {
+fn transform(draft: &mut Draft, transforms: &[BodyTransformFactory]) -> Result<(), Failure> {
+    for factory in transforms {
         if let Body::Held(Held::Memory(bytes)) = &draft.body {
-            let mut recode = recoding();
-            let mut made = recode.feed(bytes.clone())?.to_vec();
-            made.extend(recode.finish()?);
+            let mut transform = factory();
+            let mut made = transform.feed(bytes.clone())?.to_vec();
+            made.extend(transform.finish()?);
             draft.body = Body::Held(Held::Memory(made.into()));
         }
     }

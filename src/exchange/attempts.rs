@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use super::peeked::Peeked;
 use crate::auth::{Answer, Attempt, CredentialLocation, Round, Verdict};
 use crate::config::OnExisting;
-use crate::draft::{Draft, Recoding};
+use crate::draft::{BodyTransformFactory, Draft};
 use crate::failure::{Cause, Failure};
 use crate::gate::{BoundAuthorizer, Caller, Decision};
 use crate::moment::Moment;
@@ -163,19 +163,19 @@ impl<'a> Attempts<'a> {
     ///
     /// # Errors
     /// A credential cannot be had or added; the request must not leave then.
-    pub async fn sign(&mut self, draft: &mut Draft) -> Result<Vec<Recoding>, Failure> {
+    pub async fn sign(&mut self, draft: &mut Draft) -> Result<Vec<BodyTransformFactory>, Failure> {
         let round = self.now.round();
-        let mut recodings = Vec::new();
+        let mut transforms = Vec::new();
         self.withholds_body = false;
         for attempt in self.memory.attempts_mut().iter_mut().flatten() {
             if let Some(preparation) = attempt.prepare(draft, &round) {
                 preparation.await?;
             }
             let signed = attempt.sign(draft, &round)?;
-            recodings.extend(signed.transform);
+            transforms.extend(signed.transform);
             self.withholds_body |= signed.withholds_body;
         }
-        Ok(recodings)
+        Ok(transforms)
     }
 
     /// What the client must not see in the answer to the draft just signed.

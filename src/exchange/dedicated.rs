@@ -118,14 +118,14 @@ impl Transport for Dedicated<'_> {
 
     async fn send(&mut self, request: SignedRequest) -> Result<Sent, Failure> {
         let Self { cx, payload, trace, connection, unsent, body_left } = self;
-        let SignedRequest { mut draft, recodings, masks, withholds_body: withheld } = request;
+        let SignedRequest { mut draft, transforms, masks, withholds_body: withheld } = request;
         trace.mask(masks);
         let harmless = withheld || send::may_repeat(&draft, payload);
         let outbound = if withheld {
             stand_in(&mut draft);
             Outbound::Empty
         } else {
-            unsent.take().or_else(|| send::outbound(payload, &draft, &recodings, trace)).unwrap_or(Outbound::Empty)
+            unsent.take().or_else(|| send::outbound(payload, &draft, &transforms, trace)).unwrap_or(Outbound::Empty)
         };
         let lease = connection.lease.as_mut().expect("connected before");
         let request = send::request(draft, outbound, cx.plan, false);

@@ -8,7 +8,7 @@ use super::hold::Payload;
 use super::rounds::{self, Answered, Sent, SignedRequest, Transport};
 use super::trace::ExchangeTrace;
 use super::{ExchangeCx, Outcome, dedicated, send};
-use crate::draft::{Draft, Recoding};
+use crate::draft::{BodyTransformFactory, Draft};
 use crate::failure::{Cause, Failure};
 use crate::upstream::body::Hold;
 use crate::upstream::{Ask, Kept, Lease, Outbound, ResponseBody};
@@ -45,7 +45,7 @@ struct Pooled<'a> {
 impl Transport for Pooled<'_> {
     async fn send(&mut self, request: SignedRequest) -> Result<Sent, Failure> {
         self.trace.mask(request.masks);
-        let (response, lease) = self.dispatch(request.draft, &request.recodings).await?;
+        let (response, lease) = self.dispatch(request.draft, &request.transforms).await?;
         self.lease = Some(lease);
         Ok(Sent::Answered(response))
     }
@@ -67,7 +67,11 @@ impl Pooled<'_> {
     /// One request and its answer, by as many connections as it takes. It is sent again where that cannot do it twice:
     /// nothing of it had left, the origin says that it left it undone (RFC 9113 §8.7), or it is idempotent and a kept
     /// connection broke before anything of an answer came (RFC 9110 §9.2.2).
-    async fn dispatch(&mut self, draft: Draft, recodings: &[Recoding]) -> Result<(Response<ResponseBody>, Lease), Failure> {
+    async fn dispatch(
+        &mut self,
+        draft: Draft,
+        transforms: &[BodyTransformFactory],
+    ) -> Result<(Response<ResponseBody>, Lease), Failure> {
         let Self { cx, payload, trace, .. } = self;
         let way = &cx.decision.way;
         let activity = &cx.session.activity;
@@ -77,7 +81,7 @@ impl Pooled<'_> {
         let mut lease = way.lease(ask, kept).await?;
         trace.leased(&lease);
         let spare = spare(&draft, &lease, payload);
-        let mut body = send::outbound(payload, &draft, recodings, trace)
+        let mut body = send::outbound(payload, &draft, transforms, trace)
             .ok_or_else(|| Failure::new(Cause::Internal, "the body is on its way already"))?;
         let expects = send::expects(&draft.headers);
         lease.hold = hold(cx, expects, &mut body, &lease);
@@ -87,7 +91,7 @@ impl Pooled<'_> {
         loop {
             let mut anew = |trace: &mut ExchangeTrace| {
                 let spare = spare.as_ref()?;
-                let body = send::outbound(payload, spare, recodings, trace)?;
+                let body = send::outbound(payload, spare, transforms, trace)?;
                 Some(send::request(spare.clone(), body, cx.plan, false))
             };
             let mut error = match send::by(&mut lease, request, cx.gate, trace, &mut anew).await? {

@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 use super::attempts::Attempts;
 use super::peeked::Peeked;
 use crate::auth::Answer;
-use crate::draft::{Draft, Recoding};
+use crate::draft::{BodyTransformFactory, Draft};
 use crate::failure::{Cause, Failure};
 use crate::replace::Replacement;
 use crate::upstream::ResponseBody;
@@ -54,7 +54,7 @@ pub trait Transport: Send {
 pub struct SignedRequest {
     pub draft: Draft,
     /// How its body is changed on its way out.
-    pub recodings: Vec<Recoding>,
+    pub transforms: Vec<BodyTransformFactory>,
     /// What the client must not see in the answer.
     pub masks: Vec<Replacement>,
     /// It leaves without its body, since it is only there to be challenged.
@@ -95,11 +95,11 @@ const BODY_GONE: &str =
 pub async fn run<T: Transport>(transport: &mut T, attempts: &mut Attempts<'_>, mut draft: Draft) -> Result<Answered, Failure> {
     loop {
         transport.connect(attempts).await?;
-        let recodings = attempts.sign(&mut draft).await?;
+        let transforms = attempts.sign(&mut draft).await?;
         let masks = attempts.masks(&draft)?;
         // A draft that may be needed again is copied; the common one is spent.
         let kept = (T::BEGINS_ANEW || attempts.listen()).then(|| draft.clone());
-        let request = SignedRequest { draft, recodings, masks, withholds_body: attempts.withholds_body() };
+        let request = SignedRequest { draft, transforms, masks, withholds_body: attempts.withholds_body() };
         let mut response = match (transport.send(request).await?, &kept) {
             (Sent::Answered(response), _) => response,
             (Sent::Lost(_), Some(kept)) if attempts.advance() => {

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use super::headers;
 use super::hold::Payload;
 use super::trace::{ExchangeTrace, remark};
-use crate::draft::{Draft, Recoding};
+use crate::draft::{BodyTransformFactory, Draft};
 use crate::failure::Failure;
 use crate::gate::{Gate, Plan};
 use crate::upstream::{Deadline, Lease, Outbound, ResponseBody, SendError};
@@ -16,10 +16,15 @@ pub fn may_repeat(draft: &Draft, payload: &Payload) -> bool {
     payload.is_repeatable() && matches!(draft.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 
-/// What to send now of the body, recoded from its start. `None`: it has had its one sending.
-pub fn outbound(payload: &mut Payload, draft: &Draft, recodings: &[Recoding], trace: &mut ExchangeTrace) -> Option<Outbound> {
+/// What to send now of the body, transformed from its start. `None`: it has had its one sending.
+pub fn outbound(
+    payload: &mut Payload,
+    draft: &Draft,
+    transforms: &[BodyTransformFactory],
+    trace: &mut ExchangeTrace,
+) -> Option<Outbound> {
     let body = payload.outbound(draft)?;
-    let body = recodings.iter().fold(body, |body, recoding| body.recoded(recoding(), trace.tally()));
+    let body = transforms.iter().fold(body, |body, factory| body.transformed(factory(), trace.tally()));
     if matches!(body, Outbound::Empty) {
         return Some(body);
     }

@@ -170,7 +170,7 @@ impl Transport for Upgrading<'_> {
 
     async fn send(&mut self, request: SignedRequest) -> Result<Sent, Failure> {
         self.trace.mask(request.masks);
-        let body = send::outbound(self.payload, &request.draft, &request.recodings, self.trace).unwrap_or(Outbound::Empty);
+        let body = send::outbound(self.payload, &request.draft, &request.transforms, self.trace).unwrap_or(Outbound::Empty);
         let lease = self.lease.as_mut().expect("connected before");
         let (request, key) = ask(self.upgrade, request.draft, body, self.cx.plan, lease);
         self.key = key;

@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::canonical::{EMPTY, sha256};
 use super::keys::{Algorithm, Signer};
-use crate::draft::Recode;
+use crate::draft::BodyTransform;
 use crate::failure::{Cause, Failure};
 
 /// S3 wants 8 KiB at least in all chunks but the last.
@@ -173,7 +173,7 @@ impl Chunks {
     }
 }
 
-impl Recode for Chunks {
+impl BodyTransform for Chunks {
     fn feed(&mut self, piece: Bytes) -> Result<Bytes, Failure> {
         let mut made = BytesMut::new();
         // In slices, so that what is waiting stays small however large the piece.

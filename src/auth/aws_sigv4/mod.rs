@@ -28,7 +28,7 @@ use super::{
     Answer, Attempt, Authorizer, BodyNeed, CredentialLocation, Facts, Locations, Preparation, Round, Signed, Verdict,
     header_value,
 };
-use crate::draft::{Body, Draft, Recode, Recoding};
+use crate::draft::{Body, BodyTransform, BodyTransformFactory, Draft};
 use crate::failure::{Cause, Failure};
 use crate::moment::Moment;
 use crate::origin::{Origin, Scheme as UrlScheme};
@@ -324,7 +324,7 @@ fn chunked(
     time: String,
     signature: String,
     trailer: bool,
-) -> Result<Recoding, Failure> {
+) -> Result<BodyTransformFactory, Failure> {
     let Target { algorithm, region, service } = target;
     let text = |name| draft.headers.get(name).and_then(|value| value.to_str().ok());
     let seal = Arc::new(Seal {
@@ -337,7 +337,7 @@ fn chunked(
         decoded: text(DECODED).and_then(|text| text.trim().parse().ok()),
         trailer_length: text(TRAILER).and_then(chunks::trailer_length),
     });
-    Ok(Arc::new(move || Box::new(Chunks::new(seal.clone())) as Box<dyn Recode>))
+    Ok(Arc::new(move || Box::new(Chunks::new(seal.clone())) as Box<dyn BodyTransform>))
 }
 
 /// Refusals that say in their body why.

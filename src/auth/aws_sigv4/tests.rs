@@ -228,14 +228,14 @@ fn client_chunks(sizes: &[usize], trailers: &str) -> Vec<u8> {
     body
 }
 
-fn recoded(recoding: &Recoding, body: &[u8], piece: usize) -> Result<(Vec<u8>, Option<u64>), Failure> {
-    let mut recode = recoding();
-    let length = recode.length();
+fn transformed(factory: &BodyTransformFactory, body: &[u8], piece: usize) -> Result<(Vec<u8>, Option<u64>), Failure> {
+    let mut transform = factory();
+    let length = transform.length();
     let mut made = Vec::new();
     for some in body.chunks(piece) {
-        made.extend(recode.feed(Bytes::copy_from_slice(some))?);
+        made.extend(transform.feed(Bytes::copy_from_slice(some))?);
     }
-    made.extend(recode.finish()?);
+    made.extend(transform.finish()?);
     Ok((made, length))
 }
 
@@ -253,7 +253,7 @@ fn the_documented_chunked_upload_is_reproduced_however_its_client_cut_it() {
     draft.body = Body::Streamed(Some(66824));
     assert_eq!(aws.body_need(&draft), BodyNeed::Spare);
     let at = clock(vector["clock"].as_str().unwrap());
-    let recoding = signed(&aws, &mut draft, at).unwrap().transform.unwrap();
+    let factory = signed(&aws, &mut draft, at).unwrap().transform.unwrap();
     let (canonical, _) = sign(&aws, &mut draft, at);
     let expected = &vector["expected"];
     assert_eq!(canonical.split("\n\n---").next(), expected["seed_canonical_request"].as_str());
@@ -262,7 +262,7 @@ fn the_documented_chunked_upload_is_reproduced_however_its_client_cut_it() {
         expected["chunks"].as_array().unwrap().iter().map(|chunk| chunk["signature"].as_str().unwrap()).collect();
     for (sizes, piece) in [(vec![65536, 1024], 66824), (vec![65536, 1024], 1), (vec![66560], 1000), (vec![8192; 8], 70000)] {
         let sizes: Vec<usize> = if sizes.len() == 8 { [sizes, vec![1024]].concat() } else { sizes };
-        let (made, length) = recoded(&recoding, &client_chunks(&sizes, ""), piece).unwrap();
+        let (made, length) = transformed(&factory, &client_chunks(&sizes, ""), piece).unwrap();
         assert_eq!(signatures(&made), wanted, "{sizes:?}");
         assert_eq!((made.len() as u64, length), (66824, Some(66824)));
     }
@@ -289,10 +289,10 @@ fn trailers_are_signed_and_lengths_are_known_beforehand_for_both_algorithms() {
         // Whichever the client had, its own dummy algorithm is replaced.
         let (aws, mut draft) =
             upload(algorithm, "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER", 200_000, Some("x-amz-checksum-crc32"));
-        let recoding = signed(&aws, &mut draft, clock(NOW)).unwrap().transform.unwrap();
+        let factory = signed(&aws, &mut draft, clock(NOW)).unwrap().transform.unwrap();
         assert_eq!(content(&draft), Some(format!("STREAMING-{}-PAYLOAD-TRAILER", algorithm.name()).as_str()));
         let body = client_chunks(&[200_000], "x-amz-checksum-crc32:AAAAAA==\r\nx-amz-trailer-signature:0\r\n");
-        let (made, length) = recoded(&recoding, &body, 7000).unwrap();
+        let (made, length) = transformed(&factory, &body, 7000).unwrap();
         assert_eq!(length, Some(made.len() as u64));
         let text = String::from_utf8_lossy(&made);
         let end = text.split("0;chunk-signature=").last().unwrap();
@@ -309,8 +309,8 @@ fn trailers_are_signed_and_lengths_are_known_beforehand_for_both_algorithms() {
 #[test]
 fn each_chunk_of_version_4a_is_signed_over_the_one_before() {
     let (aws, mut draft) = upload(Algorithm::V4a, "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", 70_000, None);
-    let recoding = signed(&aws, &mut draft, clock(NOW)).unwrap().transform.unwrap();
-    let (made, _) = recoded(&recoding, &client_chunks(&[70_000], ""), 9999).unwrap();
+    let factory = signed(&aws, &mut draft, clock(NOW)).unwrap().transform.unwrap();
+    let (made, _) = transformed(&factory, &client_chunks(&[70_000], ""), 9999).unwrap();
     let pair = keys::derive("AK", "sk").unwrap();
     let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, pair.public_key().as_ref());
     let mut previous = signature(&draft);
@@ -330,7 +330,7 @@ fn each_chunk_of_version_4a_is_signed_over_the_one_before() {
 #[test]
 fn a_body_that_is_not_aws_chunked_is_broken_off_with_the_reason() {
     let (aws, mut draft) = upload(Algorithm::V4, "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", 10, None);
-    let recoding = signed(&aws, &mut draft, clock(NOW)).unwrap().transform.unwrap();
+    let factory = signed(&aws, &mut draft, clock(NOW)).unwrap().transform.unwrap();
     let cases: [(&[u8], &str); 7] = [
         (b"plain text\r\n", "does not begin with its size"),
         (b"a;chunk-signature=0\r\n0123456789", "ends before its last chunk"),
@@ -341,7 +341,7 @@ fn a_body_that_is_not_aws_chunked_is_broken_off_with_the_reason() {
         (b"ffffffffffffffffff\r\n", "does not begin with its size"),
     ];
     for (body, why) in cases {
-        let failure = recoded(&recoding, body, 3).err().unwrap();
+        let failure = transformed(&factory, body, 3).err().unwrap();
         assert!(failure.details.contains(why), "{why}: {failure}");
         assert_eq!(failure.cause, Cause::BadRequest);
     }

@@ -13,7 +13,7 @@ use super::{
     Attempt, Authorizer, BodyNeed, BuildCx, CredentialLocation, Locations, Preparation, Round, Scheme, Shape, Signed, fetched,
     scheme_fields,
 };
-use crate::draft::{Body, Draft, Held, Recode, Recoding};
+use crate::draft::{Body, BodyTransform, BodyTransformFactory, Draft, Held};
 use crate::failure::{Cause, Failure};
 use crate::provided::SecretRef;
 use crate::replace::{Coding, Replacement, Replacer, spellings};
@@ -129,18 +129,20 @@ impl Placeholder {
     }
 
     /// Is the body changed as it passes?
-    fn recodes(&self, draft: &Draft) -> bool {
+    fn transforms(&self, draft: &Draft) -> bool {
         self.coding(draft).is_some() && matches!(&draft.body, Body::Streamed(_) | Body::Held(Held::Spilled(..)))
     }
 
-    fn recoding(&self, draft: &Draft, secret: &Secret) -> Option<Recoding> {
-        let coding = self.coding(draft).filter(|_| self.recodes(draft))?;
+    fn transform(&self, draft: &Draft, secret: &Secret) -> Option<BodyTransformFactory> {
+        let coding = self.coding(draft).filter(|_| self.transforms(draft))?;
         let pair = self.pair(secret, coding);
         let length = match &draft.body {
             Body::Streamed(length) if pair.from.len() == pair.to.len() => *length,
             _ => None,
         };
-        Some(Arc::new(move || Box::new(Swapped { replacer: Replacer::new(vec![pair.clone()]), length }) as Box<dyn Recode>))
+        Some(Arc::new(move || {
+            Box::new(Swapped { replacer: Replacer::new(vec![pair.clone()]), length }) as Box<dyn BodyTransform>
+        }))
     }
 
     fn pair(&self, secret: &Secret, coding: Coding) -> Replacement {
@@ -212,11 +214,11 @@ impl Attempt for Arc<Placeholder> {
             && let Some(swapped) = Replacer::new(vec![self.pair(&secret, coding)]).all(bytes)
         {
             draft.replace_body(swapped);
-        } else if self.recodes(draft) {
+        } else if self.transforms(draft) {
             // Whether it is in there shows only when the head has left.
             draft.drop_digests();
         }
-        Ok(Signed { transform: self.recoding(draft, &secret), ..Signed::default() })
+        Ok(Signed { transform: self.transform(draft, &secret), ..Signed::default() })
     }
     fn masks(&self, draft: &Draft) -> Result<Vec<Replacement>, Failure> {
         let secret = self.secret()?;
@@ -240,7 +242,7 @@ struct Swapped {
     length: Option<u64>,
 }
 
-impl Recode for Swapped {
+impl BodyTransform for Swapped {
     fn feed(&mut self, piece: bytes::Bytes) -> Result<bytes::Bytes, Failure> {
         Ok(self.replacer.feed(piece))
     }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 pub use self::progress::{BodyProgress, BodyTally, Followed};
 pub use self::streamed::{Ask, Hold, Source, Streamed};
-use crate::draft::{Held, Recode};
+use crate::draft::{BodyTransform, Held};
 use crate::failure::Failure;
 
 /// A request body on its way to the origin.
@@ -28,30 +28,37 @@ pub enum Outbound {
         left: u64,
     },
     Streamed(Streamed),
-    Recoded(Box<Recoded>),
+    Transformed(Box<Transformed>),
     Followed(Box<Followed>),
 }
 
 /// A body that is changed on its way out.
-pub struct Recoded {
+pub struct Transformed {
     body: Outbound,
-    recode: Box<dyn Recode>,
+    transform: Box<dyn BodyTransform>,
     tally: Arc<BodyTally>,
     /// Of what is to leave, when known.
     left: Option<u64>,
-    /// They come after what the recoding has to say at the end.
+    /// They come after what the transform has to say at the end.
     trailers: Option<HeaderMap>,
     ended: bool,
 }
 
 impl Outbound {
     /// The same body, changed on its way. Nothing stays nothing.
-    pub fn recoded(self, recode: Box<dyn Recode>, tally: &Arc<BodyTally>) -> Self {
+    pub fn transformed(self, transform: Box<dyn BodyTransform>, tally: &Arc<BodyTally>) -> Self {
         if matches!(self, Outbound::Empty) {
             return self;
         }
-        let left = recode.length();
-        Outbound::Recoded(Box::new(Recoded { body: self, recode, tally: tally.clone(), left, trailers: None, ended: false }))
+        let left = transform.length();
+        Outbound::Transformed(Box::new(Transformed {
+            body: self,
+            transform,
+            tally: tally.clone(),
+            left,
+            trailers: None,
+            ended: false,
+        }))
     }
 
     /// The same body, telling how it gets on. Nothing stays nothing.
@@ -67,7 +74,7 @@ impl Outbound {
     pub fn streamed(&mut self) -> Option<&mut Streamed> {
         match self {
             Outbound::Streamed(streamed) => Some(streamed),
-            Outbound::Recoded(recoded) => recoded.body.streamed(),
+            Outbound::Transformed(transformed) => transformed.body.streamed(),
             Outbound::Followed(followed) => followed.body.streamed(),
             _ => None,
         }
@@ -136,7 +143,7 @@ impl Body for Outbound {
                 Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
             }
             Outbound::Streamed(streamed) => streamed.poll(cx),
-            Outbound::Recoded(recoded) => recoded.poll(cx),
+            Outbound::Transformed(transformed) => transformed.poll(cx),
             Outbound::Followed(followed) => followed.poll(cx),
         }
     }
@@ -147,7 +154,7 @@ impl Body for Outbound {
             Outbound::Memory(Some(_)) => false,
             Outbound::Spilled { left, .. } => *left == 0,
             Outbound::Streamed(streamed) => streamed.is_end_stream(),
-            Outbound::Recoded(recoded) => recoded.ended && recoded.trailers.is_none(),
+            Outbound::Transformed(transformed) => transformed.ended && transformed.trailers.is_none(),
             Outbound::Followed(followed) => followed.body.is_end_stream(),
         }
     }
@@ -158,13 +165,13 @@ impl Body for Outbound {
             Outbound::Memory(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
             Outbound::Spilled { left, .. } => SizeHint::with_exact(*left),
             Outbound::Streamed(streamed) => streamed.size_hint(),
-            Outbound::Recoded(recoded) => recoded.left.map_or_else(SizeHint::default, SizeHint::with_exact),
+            Outbound::Transformed(transformed) => transformed.left.map_or_else(SizeHint::default, SizeHint::with_exact),
             Outbound::Followed(followed) => followed.body.size_hint(),
         }
     }
 }
 
-impl Recoded {
+impl Transformed {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         loop {
             if self.ended {
@@ -173,7 +180,7 @@ impl Recoded {
             let made = match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Err(cause)) => return Poll::Ready(Some(Err(cause))),
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(piece) => self.recode.feed(piece),
+                    Ok(piece) => self.transform.feed(piece),
                     Err(last) => self.end(last.into_trailers().ok()),
                 },
                 None => self.end(None),
@@ -196,7 +203,7 @@ impl Recoded {
     fn end(&mut self, trailers: Option<HeaderMap>) -> Result<Bytes, Failure> {
         self.ended = true;
         self.trailers = trailers;
-        self.recode.finish()
+        self.transform.finish()
     }
 }
 
@@ -210,7 +217,7 @@ mod tests {
     /// Doubles each byte, holds back the last of each piece, and will have no `!`.
     struct Double(Vec<u8>);
 
-    impl Recode for Double {
+    impl BodyTransform for Double {
         fn feed(&mut self, piece: Bytes) -> Result<Bytes, Failure> {
             if piece.contains(&b'!') {
                 return Err(Failure::new(Cause::BadRequest, "there is a `!` in it"));
@@ -237,18 +244,18 @@ mod tests {
     #[tokio::test]
     async fn a_recoded_body_leaves_as_it_was_made_to_its_last_byte_and_recodings_stack() {
         let tally = Arc::default();
-        let body = spilled(&["a", "", "bc"]).recoded(Box::new(Double(Vec::new())), &tally);
+        let body = spilled(&["a", "", "bc"]).transformed(Box::new(Double(Vec::new())), &tally);
         assert_eq!(body.size_hint().exact(), None);
-        let body = body.recoded(Box::new(Double(Vec::new())), &tally);
+        let body = body.transformed(Box::new(Double(Vec::new())), &tally);
         assert_eq!(body.collect().await.unwrap().to_bytes(), "aaaabbbbcccc");
         assert!(!tally.is_broken());
-        assert!(Outbound::Empty.recoded(Box::new(Double(Vec::new())), &tally).is_end_stream());
+        assert!(Outbound::Empty.transformed(Box::new(Double(Vec::new())), &tally).is_end_stream());
     }
 
     #[tokio::test]
     async fn a_body_that_cannot_be_recoded_breaks_off_and_says_why() {
         let tally = Arc::default();
-        let body = spilled(&["ab", "c!", "d"]).recoded(Box::new(Double(Vec::new())), &tally);
+        let body = spilled(&["ab", "c!", "d"]).transformed(Box::new(Double(Vec::new())), &tally);
         assert!(body.collect().await.is_err());
         assert!(tally.is_broken());
         assert_eq!(tally.refusal().unwrap().details, "there is a `!` in it");
