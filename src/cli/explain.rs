@@ -356,7 +356,7 @@ impl Told<'_> {
     }
 
     fn certificates(&self) -> Vec<String> {
-        let identities = &self.decision.way.upstream().spec().tls.identities;
+        let identities = &self.decision.pool.upstream().spec().tls.identities;
         identities
             .iter()
             .map(|identity| {
@@ -371,7 +371,7 @@ impl Told<'_> {
     }
 
     fn trust(&self) -> Vec<String> {
-        let spec = &self.decision.way.upstream().spec().tls;
+        let spec = &self.decision.pool.upstream().spec().tls;
         if self.origin.scheme == Scheme::Http {
             return Vec::new();
         }
@@ -397,7 +397,7 @@ impl Told<'_> {
     }
 
     fn way(&self) -> Vec<String> {
-        let upstream = self.decision.way.upstream();
+        let upstream = self.decision.pool.upstream();
         let mut lines = Vec::new();
         if let Some(to) = &upstream.spec().connect_to {
             lines.push(format!("dials {}:{}", to.host, to.port.unwrap_or(self.origin.port)));
@@ -418,7 +418,7 @@ impl Told<'_> {
             auth["writes"] = bound.locations.writes.iter().map(location).collect();
             auth
         });
-        let identities = &self.decision.way.upstream().spec().tls.identities;
+        let identities = &self.decision.pool.upstream().spec().tls.identities;
         let certificates = identities.iter().map(|identity| json!(identity.details().subject));
         let texts = |texts: Vec<String>| texts.into_iter().map(Value::from).collect();
         json!({

@@ -14,14 +14,14 @@ use super::{ExchangeCx, Outcome, Session, send};
 use crate::draft::{Body, Draft};
 use crate::failure::Failure;
 use crate::gate::{BoundAuthorizer, Decision};
-use crate::upstream::{Ask, Kept, Lease, Outbound, ResponseBody, Way};
+use crate::upstream::{Ask, Kept, Lease, OriginPool, Outbound, ResponseBody};
 
 /// The upstream connection of one client connection.
 #[derive(Default)]
 pub struct DedicatedConnection {
     lease: Option<Lease>,
     /// For whom it is: nobody else's request goes by it.
-    way: Option<Arc<Way>>,
+    pool: Option<Arc<OriginPool>>,
     auth: Vec<Arc<BoundAuthorizer>>,
     suppressed: Vec<usize>,
     /// An answer came by it.
@@ -31,18 +31,18 @@ pub struct DedicatedConnection {
 
 impl DedicatedConnection {
     fn serves(&self, decision: &Decision, suppressed: &[usize]) -> bool {
-        let way = self.way.as_ref().is_some_and(|way| Arc::ptr_eq(way, &decision.way));
+        let pool = self.pool.as_ref().is_some_and(|pool| Arc::ptr_eq(pool, &decision.pool));
         let auth = self.auth.len() == decision.auth.len() && self.auth.iter().zip(&decision.auth).all(|(a, b)| Arc::ptr_eq(a, b));
-        way && auth && self.suppressed == suppressed && self.lease.as_ref().is_some_and(Lease::is_open)
+        pool && auth && self.suppressed == suppressed && self.lease.as_ref().is_some_and(Lease::is_open)
     }
 
     /// Another connection in place of this one.
     async fn connect(&mut self, decision: &Decision, suppressed: &[usize], trace: &mut ExchangeTrace) -> Result<(), Failure> {
         *self = Self::default();
-        let lease = decision.way.lease(Ask::Dedicated, Kept::No).await?;
+        let lease = decision.pool.lease(Ask::Dedicated, Kept::No).await?;
         trace.leased(&lease);
         self.lease = Some(lease);
-        self.way = Some(decision.way.clone());
+        self.pool = Some(decision.pool.clone());
         self.auth.clone_from(&decision.auth);
         self.suppressed = suppressed.to_vec();
         Ok(())

@@ -73,12 +73,12 @@ impl Pooled<'_> {
         transforms: &[BodyTransformFactory],
     ) -> Result<(Response<ResponseBody>, Lease), Failure> {
         let Self { cx, payload, trace, .. } = self;
-        let way = &cx.decision.way;
+        let pool = &cx.decision.pool;
         let activity = &cx.session.activity;
         let h2 = activity.is_multiplexed();
         let ask = Ask::Mirror { h2, prior_knowledge: activity.has_prior_knowledge(), grpc: h2 && send::is_grpc(&draft) };
         let kept = if send::may_repeat(&draft, payload) { Kept::Any } else { Kept::Sure };
-        let mut lease = way.lease(ask, kept).await?;
+        let mut lease = pool.lease(ask, kept).await?;
         trace.leased(&lease);
         let spare = spare(&draft, &lease, payload);
         let mut body = send::outbound(payload, &draft, transforms, trace)
@@ -118,7 +118,7 @@ impl Pooled<'_> {
             let Some(again) = again.filter(|_| left > 0) else { return Err(error.into_failure()) };
             left -= 1;
             drop(lease);
-            lease = way.lease(ask, Kept::No).await?;
+            lease = pool.lease(ask, Kept::No).await?;
             lease.hold = hold;
             trace.leased(&lease);
             request = send::reform(again, cx.plan, lease.is_h2());

@@ -243,9 +243,9 @@ pub fn remark(response: &mut Response<ResponseBody>, lease: &Lease) {
     if response.status() != StatusCode::FORBIDDEN {
         return;
     }
-    let Some(why) = lease.way().never_asked(lease.handshake.as_deref()) else { return };
-    if lease.way().may_warn() {
-        tracing::warn!("{} answered 403: {why}", lease.way().origin());
+    let Some(why) = lease.pool().never_asked(lease.handshake.as_deref()) else { return };
+    if lease.pool().may_warn() {
+        tracing::warn!("{} answered 403: {why}", lease.pool().origin());
     }
     if let Ok(value) = HeaderValue::from_str(&format!("gatepass; details={}", quoted(why))) {
         response.headers_mut().append(HeaderName::from_static("proxy-status"), value);

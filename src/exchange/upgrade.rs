@@ -119,14 +119,14 @@ pub async fn carry(
 ) -> Result<Outcome, Failure> {
     let ExchangeCx { session, gate, plan, decision } = cx;
     // In clear there is no asking whether a server of HTTP/2 speaks HTTP/1.1 after all.
-    if decision.way.is_http_2_alone() && plan.scheme() == Scheme::Http {
+    if decision.pool.is_http_2_alone() && plan.scheme() == Scheme::Http {
         return pooled::carry(cx, draft, payload, trace).await;
     }
     let mut attempts = session.attempts(decision, &draft)?;
     let lease = match connect(&upgrade, decision).await {
         Ok(lease) => lease,
         // A server may ignore the wish (RFC 9110 §7.8), and HTTP/2 has no room for it.
-        Err(failure) if failure.cause == Cause::TlsProtocol && decision.way.is_http_2_alone() => {
+        Err(failure) if failure.cause == Cause::TlsProtocol && decision.pool.is_http_2_alone() => {
             return pooled::carry(cx, draft, payload, trace).await;
         }
         Err(failure) => return Err(failure),
@@ -199,12 +199,12 @@ impl Transport for Upgrading<'_> {
 async fn connect(upgrade: &Upgrade, decision: &Decision) -> Result<Lease, Failure> {
     if upgrade.is_extended() && !decision.own_connection {
         let ask = Ask::Mirror { h2: true, prior_knowledge: false, grpc: false };
-        let lease = decision.way.lease(ask, Kept::Sure).await?;
+        let lease = decision.pool.lease(ask, Kept::Sure).await?;
         if lease.takes_extended_connect() {
             return Ok(lease);
         }
     }
-    decision.way.lease(Ask::Dedicated, Kept::No).await
+    decision.pool.lease(Ask::Dedicated, Kept::No).await
 }
 
 /// The request as the connection wants it. With it: the key that the answer must be computed from.

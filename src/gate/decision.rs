@@ -14,7 +14,7 @@ use crate::initiator::CrossSite;
 use crate::origin::Origin;
 use crate::provided::SecretRef;
 use crate::tls::out::client_spec::ClientSpec;
-use crate::upstream::{Spec, Way};
+use crate::upstream::{OriginPool, Spec};
 
 /// An authorizer with what the exchange needs to know of it, computed once.
 pub struct BoundAuthorizer {
@@ -65,7 +65,7 @@ pub struct Decision {
     pub query: Vec<(usize, usize)>,
     /// No rule that applies says anything of what is added, or of whether it may pass: perhaps another was meant.
     pub gives_nothing: bool,
-    pub way: Arc<Way>,
+    pub pool: Arc<OriginPool>,
     pub own_connection: bool,
     pub wants_answers: bool,
     /// Lower-case names of every header that is added, for look-alikes with `_`.
@@ -181,7 +181,7 @@ fn merge_for(gate: &Gate, origin: &Arc<Origin>, rules: &[usize], gives: Gives) -
         auth: auth.to_vec(),
         headers,
         query,
-        way: upstream.way(origin),
+        pool: upstream.pool(origin),
         cross_site: cross_site.clone(),
         gives: has,
         bare: OnceLock::new(),

@@ -204,7 +204,7 @@ impl Tunnel {
         for scheme in [Scheme::Https, Scheme::Http] {
             let decision = gate.plan(&self.origin(scheme), &self.caller).decide(&gate, &Method::GET, "/")?;
             if decision.action == Action::Tunnel {
-                return Ok(decision.way.upstream().clone());
+                return Ok(decision.pool.upstream().clone());
             }
         }
         gate.default_upstream().map_err(|problem| Failure::new(Cause::Internal, problem.message))

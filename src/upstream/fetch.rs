@@ -110,8 +110,8 @@ impl Client {
     }
 
     async fn exchange(&self, method: Method, url: &Url, headers: HeaderMap, body: Bytes) -> Result<Fetched, Failure> {
-        let way = self.upstream.way(&url.origin);
-        let mut lease = way.lease(Ask::Dedicated, Kept::No).await?;
+        let pool = self.upstream.pool(&url.origin);
+        let mut lease = pool.lease(Ask::Dedicated, Kept::No).await?;
         let outbound = if body.is_empty() { Outbound::Empty } else { Outbound::Memory(Some(body)) };
         let mut request = Request::new(outbound);
         *request.method_mut() = method;

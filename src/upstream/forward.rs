@@ -99,7 +99,7 @@ impl Lease {
     /// # Errors
     /// What the proxy wants cannot be had.
     async fn address(&mut self, request: &mut Request<Outbound>) -> Result<(), Failure> {
-        let origin = self.way().origin().clone();
+        let origin = self.pool().origin().clone();
         let Some(forward) = &mut self.forward else { return Ok(()) };
         let target = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         let url = format!("{origin}{}", if target.as_str() == "*" { "" } else { target.as_str() });
@@ -141,9 +141,9 @@ impl Lease {
     /// # Errors
     /// None can be had, or the proxy was about to be convinced on this one.
     async fn move_on(&mut self) -> Result<(), Failure> {
-        let way = self.way().clone();
+        let pool = self.pool().clone();
         let ask = super::Ask::Mirror { h2: false, prior_knowledge: false, grpc: false };
-        let mut next = way.lease(ask, super::Kept::No).await?;
+        let mut next = pool.lease(ask, super::Kept::No).await?;
         if let (Some(old), Some(new)) = (self.forward.take(), &mut next.forward) {
             old.dialogue.moved()?;
             new.dialogue = old.dialogue;

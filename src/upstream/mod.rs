@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 pub use body::Outbound;
 pub use deadline::Deadline;
 pub use dial::{Dialer, Policy};
-pub use pool::{Ask, BodyError, Kept, Lease, ResponseBody, SendError, Way};
+pub use pool::{Ask, BodyError, Kept, Lease, OriginPool, ResponseBody, SendError};
 pub use resolve::Fixed;
 pub use route::Route;
 pub use stream::Stream;
@@ -57,7 +57,7 @@ pub struct Upstream {
     client: tls::out::client::Client,
     exit: route::Exit,
     ground: Arc<Ground>,
-    ways: Mutex<HashMap<Arc<Origin>, Arc<Way>>>,
+    pools: Mutex<HashMap<Arc<Origin>, Arc<OriginPool>>>,
 }
 
 /// What all ways out of one gate share.
@@ -82,7 +82,7 @@ impl Upstream {
     pub fn build(spec: Spec, ground: Arc<Ground>) -> Result<Self, tls::Problem> {
         let client = tls::out::client::Client::build(&spec.tls, ground.limits.tls_sessions)?;
         let exit = route::Exit::new(&spec.via, &ground.dialer, ground.limits.tls_sessions)?;
-        Ok(Self { spec, client, exit, ground, ways: Mutex::default() })
+        Ok(Self { spec, client, exit, ground, pools: Mutex::default() })
     }
 
     pub fn spec(&self) -> &Spec {
@@ -99,23 +99,23 @@ impl Upstream {
 
     /// The pools toward one origin. Bounded: when there are more origins than `limits.plans`, those
     /// that nobody uses any more are let go.
-    pub fn way(self: &Arc<Self>, origin: &Arc<Origin>) -> Arc<Way> {
-        let mut ways = self.ways.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(way) = ways.get(origin) {
-            return way.clone();
+    pub fn pool(self: &Arc<Self>, origin: &Arc<Origin>) -> Arc<OriginPool> {
+        let mut pools = self.pools.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(pool) = pools.get(origin) {
+            return pool.clone();
         }
-        if ways.len() >= self.limits().plans {
-            ways.retain(|_, way| Arc::strong_count(way) > 1);
+        if pools.len() >= self.limits().plans {
+            pools.retain(|_, pool| Arc::strong_count(pool) > 1);
         }
-        let way = Arc::new(Way::new(self.clone(), origin.clone()));
-        ways.insert(origin.clone(), way.clone());
-        way
+        let pool = Arc::new(OriginPool::new(self.clone(), origin.clone()));
+        pools.insert(origin.clone(), pool.clone());
+        pool
     }
 
     /// Closes connections that were unused for too long; called now and then.
     pub fn sweep(&self) {
-        let mut ways = self.ways.lock().unwrap_or_else(|e| e.into_inner());
-        ways.retain(|_, way| way.sweep() || Arc::strong_count(way) > 1);
+        let mut pools = self.pools.lock().unwrap_or_else(|e| e.into_inner());
+        pools.retain(|_, pool| pool.sweep() || Arc::strong_count(pool) > 1);
     }
 
     /// A TCP connection (or a tunnel by way of an upstream proxy) toward `host:port`.

@@ -16,7 +16,7 @@ use super::super::forward::Forward;
 use super::super::interim::Listener;
 use super::super::pulse::{Pulse, Tended};
 use super::message::failure;
-use super::{Lease, Opened, Outbound, Way};
+use super::{Lease, Opened, OriginPool, Outbound};
 use crate::failure::Failure;
 use crate::tls::out::handshake::Handshake;
 
@@ -103,7 +103,7 @@ pub(super) async fn send(
     answer
 }
 
-impl Way {
+impl OriginPool {
     /// Begins HTTP/1.1 on a connection just made.
     pub(super) async fn start_h1(self: &Arc<Self>, opened: Opened, pooled: bool) -> Result<Lease, Failure> {
         let Opened { stream, handshake, timing, forward, route, .. } = opened;
@@ -131,7 +131,7 @@ impl Way {
         Ok(Lease {
             sender,
             line,
-            way: self.clone(),
+            pool: self.clone(),
             reused: false,
             moved: false,
             pooled,

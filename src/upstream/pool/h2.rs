@@ -17,7 +17,7 @@ use tokio::time::Sleep;
 use super::super::pulse::{Pulse, Tended};
 use super::h1::MOMENT;
 use super::message::failure;
-use super::{Opened, Outbound, Way};
+use super::{Opened, OriginPool, Outbound};
 use crate::failure::Failure;
 use crate::tls::out::handshake::Handshake;
 
@@ -115,7 +115,7 @@ const TAKING_EFFECT: Duration = Duration::from_millis(10);
 /// Servers of gRPC end connections for PINGs that come more often (gRFC A8: 5 minutes).
 pub(super) const GRPC_PING: Duration = Duration::from_secs(310);
 
-impl Way {
+impl OriginPool {
     /// Begins HTTP/2 on a connection just made.
     pub(super) async fn start_h2(&self, opened: Opened, grpc: bool) -> Result<Shared, Failure> {
         let Opened { stream, handshake, route, .. } = opened;

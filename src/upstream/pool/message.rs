@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 
-use super::{Lease, Outbound, Way};
+use super::{Lease, OriginPool, Outbound};
 use crate::failure::{Cause, Failure};
 use crate::tls::out::handshake::Handshake;
 
@@ -97,11 +97,11 @@ impl SendError {
         let unsent = error.take_message();
         let cause = error.into_error();
         if lease.was_allowed_no_stream() {
-            return Self { undone: false, broke: false, unsent: None, failure: no_streams(&lease.way) };
+            return Self { undone: false, broke: false, unsent: None, failure: no_streams(&lease.pool) };
         }
-        let undone = is_undone(&cause) || wants_http_1_1(&cause) && lease.way.turn_to_http_1_1();
+        let undone = is_undone(&cause) || wants_http_1_1(&cause) && lease.pool.turn_to_http_1_1();
         let broke = broke_before_answer(&cause);
-        Self { undone, broke, unsent, failure: lease.named(failure(cause, &lease.way, lease.handshake.as_deref())) }
+        Self { undone, broke, unsent, failure: lease.named(failure(cause, &lease.pool, lease.handshake.as_deref())) }
     }
 
     /// What it means, in words.
@@ -139,15 +139,15 @@ impl std::error::Error for SendError {
 }
 
 /// SETTINGS_MAX_CONCURRENT_STREAMS was 0 (RFC 9113 §6.5.2), which servers may say for a while.
-fn no_streams(way: &Way) -> Failure {
-    let (origin, bound) = (way.origin(), way.upstream().limits().connect);
+fn no_streams(pool: &OriginPool) -> Failure {
+    let (origin, bound) = (pool.origin(), pool.upstream().limits().connect);
     Failure::new(Cause::NoStreams, format!("{origin} allowed no request on its HTTP/2 connection for {bound:?}"))
         .hint("send the request again later; `tls: { alpn: [http/1.1] }` in its rule has HTTP/1.1 spoken to it")
 }
 
 /// What the error of a connection means.
-pub(super) fn failure(cause: hyper::Error, way: &Way, handshake: Option<&Handshake>) -> Failure {
-    explained(&cause, way, handshake).caused_by(cause)
+pub(super) fn failure(cause: hyper::Error, pool: &OriginPool, handshake: Option<&Handshake>) -> Failure {
+    explained(&cause, pool, handshake).caused_by(cause)
 }
 
 /// The origin says that it did nothing with the request: GOAWAY with a lower last stream, or REFUSED_STREAM
@@ -197,9 +197,9 @@ fn broke_off(cause: &hyper::Error) -> bool {
 
 /// What a connection's error means: TLS alerts (a refused client certificate shows only at the first
 /// read in TLS 1.3), a close without an answer, or an answer that is no HTTP.
-fn explained(cause: &hyper::Error, way: &Way, handshake: Option<&Handshake>) -> Failure {
-    let origin = way.origin();
-    let client = way.upstream().client();
+fn explained(cause: &hyper::Error, pool: &OriginPool, handshake: Option<&Handshake>) -> Failure {
+    let origin = pool.origin();
+    let client = pool.upstream().client();
     if let Some(handshake) = handshake
         && let Some(failure) = client.late_failure(cause, &origin.host, handshake)
     {

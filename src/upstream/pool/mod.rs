@@ -31,7 +31,7 @@ use crate::tls::out::handshake::Handshake;
 const HTTP_1_1_KEPT: Duration = Duration::from_secs(600);
 
 /// One way out to one origin.
-pub struct Way {
+pub struct OriginPool {
     upstream: Arc<Upstream>,
     origin: Arc<Origin>,
     idle: Mutex<Vec<Idle>>,
@@ -76,7 +76,7 @@ pub struct Lease {
     sender: Sender,
     /// Of an HTTP/1.1 connection.
     line: Option<Line>,
-    way: Arc<Way>,
+    pool: Arc<OriginPool>,
     /// It carried an earlier exchange; the peer may have closed it meanwhile.
     pub reused: bool,
     /// It took the place of another while a request was sent.
@@ -99,8 +99,8 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub fn way(&self) -> &Arc<Way> {
-        &self.way
+    pub fn pool(&self) -> &Arc<OriginPool> {
+        &self.pool
     }
 
     pub fn is_h2(&self) -> bool {
@@ -166,7 +166,7 @@ impl Lease {
         deadline: &Deadline<'_>,
     ) -> Result<Response<ResponseBody>, Box<SendError>> {
         let sent = {
-            let Self { sender, line, way, listener, hold, .. } = &mut *self;
+            let Self { sender, line, pool, listener, hold, .. } = &mut *self;
             // It holds the request: where it is made, it stays.
             let sending = pin!(async {
                 match sender {
@@ -174,7 +174,7 @@ impl Lease {
                     Sender::H2(sender, _) => sender.try_send_request(request).await,
                 }
             });
-            deadline.bound(&way.origin, sending).await
+            deadline.bound(&pool.origin, sending).await
         };
         match sent {
             Ok(Ok(response)) => Ok(response.map(ResponseBody::from)),
@@ -205,15 +205,15 @@ impl Lease {
                 since: Instant::now(),
             };
             if idle.is_free() {
-                self.way.keep(idle);
+                self.pool.keep(idle);
             } else {
-                tokio::spawn(self.way.settle(idle, progress));
+                tokio::spawn(self.pool.settle(idle, progress));
             }
         }
     }
 }
 
-impl Way {
+impl OriginPool {
     pub(super) fn new(upstream: Arc<Upstream>, origin: Arc<Origin>) -> Self {
         Self {
             upstream,
@@ -313,7 +313,7 @@ impl Way {
                 return Some(Lease {
                     sender,
                     line: Some(line),
-                    way: self.clone(),
+                    pool: self.clone(),
                     reused: true,
                     moved: false,
                     pooled: true,
@@ -400,7 +400,7 @@ impl Way {
         Lease {
             sender,
             line: None,
-            way: self.clone(),
+            pool: self.clone(),
             reused,
             moved: false,
             pooled: true,
