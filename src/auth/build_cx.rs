@@ -17,7 +17,7 @@ use crate::settings::{Decode, Node, Pem, nearest};
 use crate::tls::Problem;
 use crate::tls::out::identity::{self, Identity};
 use crate::tls::out::trust::Trust;
-use crate::upstream::{Ground, Route};
+use crate::upstream::{NetEnv, Route};
 
 pub struct BuildCx<'a> {
     /// The credential's name; `None` for one written in a rule.
@@ -31,7 +31,7 @@ pub struct BuildCx<'a> {
     pub trust: &'a Arc<Trust>,
     /// `upstream_proxy`.
     pub via: &'a Route,
-    pub ground: &'a Arc<Ground>,
+    pub net: &'a Arc<NetEnv>,
     /// Where tokens and cookies are kept; made when first needed.
     pub state: &'a Path,
     /// Captured cookies and tokens of before a reload.
@@ -64,7 +64,7 @@ impl BuildCx<'_> {
                 return None;
             }
         };
-        let loaded = identity::load(&source, passphrase.as_ref(), self.ground.limits.file);
+        let loaded = identity::load(&source, passphrase.as_ref(), self.net.limits.file);
         source.files().iter().filter_map(Pem::file).for_each(|file| decode.note_file(file.to_owned()));
         match loaded {
             Ok(loaded) => {
@@ -90,7 +90,7 @@ impl BuildCx<'_> {
         }
         let source = config::bundle(decode, node, None)?;
         source.files.iter().filter_map(|(pem, _)| pem.file()).for_each(|file| decode.note_file(file.to_owned()));
-        match Trust::load(&source, self.ground.limits.file) {
+        match Trust::load(&source, self.net.limits.file) {
             Ok(loaded) => {
                 loaded.warnings.into_iter().for_each(|problem| tell(decode, problem, false));
                 Some(Arc::new(loaded.value))

@@ -13,6 +13,6 @@ impl Client {
     /// The certificate and trust cannot be made into a TLS configuration.
     pub fn new(cx: &BuildCx<'_>, identity: Option<Arc<Identity>>, trust: Option<Arc<Trust>>) -> Result<Self, Problem> {
         let trust = trust.unwrap_or_else(|| cx.trust.clone());
-        Self::over(cx.ground, cx.via.clone(), None, identity, trust)
+        Self::over(cx.net, cx.via.clone(), None, identity, trust)
     }
 }

@@ -19,7 +19,7 @@ use crate::moment::{Moment, NonceKind};
 use crate::origin::{Origin, Scheme as UrlScheme, parse_authority};
 use crate::settings::{Decode, Report, Scope, yaml};
 use crate::tls::out::trust::Trust;
-use crate::upstream::{Dialer, Ground, Route};
+use crate::upstream::{Dialer, NetEnv, Route};
 
 /// The scheme from its settings as YAML (or JSON, which is YAML); else the report of mistakes.
 pub fn build(scheme: &Scheme, settings: &str) -> Result<Arc<dyn Authorizer>, String> {
@@ -45,7 +45,7 @@ pub fn built(scheme: &Scheme, settings: &str) -> (Option<Arc<dyn Authorizer>>, O
     let file = report.add_file("test.yaml".into(), settings.to_owned());
     let document = yaml::parse(settings, file).unwrap_or_else(|wrong| panic!("{settings}: {}", wrong.message));
     let scope = Scope { bases: vec![std::env::current_dir().unwrap()], bound: 1 << 20, ..Scope::default() };
-    let ground = Ground {
+    let net = NetEnv {
         dialer: Dialer::new(BTreeMap::new(), crate::secrets::reference),
         limits: Limits::default(),
         egress: Vec::new(),
@@ -58,7 +58,7 @@ pub fn built(scheme: &Scheme, settings: &str) -> (Option<Arc<dyn Authorizer>>, O
         bundles: &HashMap::new(),
         trust: &Arc::new(Trust::of(&[]).unwrap()),
         via: &Route::from(UpstreamProxy::None),
-        ground: &Arc::new(ground),
+        net: &Arc::new(net),
         state: "".as_ref(),
         jars: &Jars::default(),
         sessions: &Sessions::default(),

@@ -29,7 +29,7 @@ use crate::tls::out::svid_origin::SvidOrigin;
 use crate::tls::out::trust::Trust;
 use crate::tls::{self, Loaded, Problem};
 use crate::upstream::pac::Pac;
-use crate::upstream::{Dialer, Fixed, Ground, Route, Spec};
+use crate::upstream::{Dialer, Fixed, NetEnv, Route, Spec};
 use crate::workload::Update;
 
 /// Builds a gate, or reports why not. `listeners` say who may call where; `durable` is that of all gates of this gatepass.
@@ -47,7 +47,7 @@ pub async fn build(
 ) -> Option<Gate> {
     let nothing = Kept::default();
     let world = format!("{:?} {:?} {:?}", config.limits, config.egress, config.resolve);
-    let ground = ground(&durable.dialer, config.limits.clone(), config.egress, config.resolve, previous);
+    let net = net(&durable.dialer, config.limits.clone(), config.egress, config.resolve, previous);
     let mut builder = Builder {
         scope,
         report,
@@ -58,7 +58,7 @@ pub async fn build(
         durable: durable.clone(),
         authorizers: HashMap::new(),
         trust: None,
-        ground: ground.clone(),
+        net: net.clone(),
         via: Route::default(),
         scripts: Vec::new(),
         state: config.state.clone(),
@@ -107,7 +107,7 @@ pub async fn build(
         return None;
     }
     let upstreams = match previous {
-        Some(gate) if Arc::ptr_eq(&gate.ground, &ground) => gate.upstreams.lock().unwrap_or_else(|e| e.into_inner()).clone(),
+        Some(gate) if Arc::ptr_eq(&gate.net, &net) => gate.upstreams.lock().unwrap_or_else(|e| e.into_inner()).clone(),
         _ => HashMap::new(),
     };
     Some(Gate {
@@ -127,7 +127,7 @@ pub async fn build(
         rules,
         upstreams: Mutex::new(upstreams),
         default_spec: Spec { tls: ClientSpec::plain(trust?), connect_to: None, via, named: false },
-        ground,
+        net,
         scripts,
         plans: RwLock::default(),
         reverse: Arc::new(listeners.iter().filter_map(reverse_guard).collect()),
@@ -148,16 +148,16 @@ fn reverse_guard(listener: &Listener) -> Option<((ListenAddress, usize), Reverse
 }
 
 /// Kept across a reload when nothing in it changed, and with it the pools of every way out.
-fn ground(
+fn net(
     dialer: &Arc<Dialer>,
     limits: crate::limits::Limits,
     egress: Vec<crate::config::EgressDeny>,
     resolve: Fixed,
     previous: Option<&Gate>,
-) -> Arc<Ground> {
-    match previous.map(|gate| &gate.ground) {
-        Some(ground) if ground.limits == limits && ground.egress == egress && ground.resolve == resolve => ground.clone(),
-        _ => Arc::new(Ground { dialer: dialer.clone(), limits, egress, resolve }),
+) -> Arc<NetEnv> {
+    match previous.map(|gate| &gate.net) {
+        Some(net) if net.limits == limits && net.egress == egress && net.resolve == resolve => net.clone(),
+        _ => Arc::new(NetEnv { dialer: dialer.clone(), limits, egress, resolve }),
     }
 }
 
@@ -190,7 +190,7 @@ struct Builder<'a> {
     authorizers: HashMap<usize, Option<Arc<BoundAuthorizer>>>,
     /// What authorizers are made with.
     trust: Option<Arc<Trust>>,
-    ground: Arc<Ground>,
+    net: Arc<NetEnv>,
     via: Route,
     scripts: Vec<Arc<Pac>>,
     state: PathBuf,
@@ -272,8 +272,8 @@ impl Builder<'_> {
                 let (like, tls) = self.via_tls(&source.like).await;
                 let place = source.place;
                 let source = Arc::new(PacSource { place: None, like, ..PacSource::clone(&source) });
-                let pac = self.ground.dialer.pac(source.clone(), tls.clone());
-                if let Err(why) = pac.check(&self.ground.limits) {
+                let pac = self.net.dialer.pac(source.clone(), tls.clone());
+                if let Err(why) = pac.check(&self.net.limits) {
                     self.report.error("pac", place, why).help("mend the PAC script");
                 }
                 self.scripts.push(pac);
@@ -334,7 +334,7 @@ impl Builder<'_> {
             bundles: &self.named_bundles,
             trust: self.trust.as_ref()?,
             via: &self.via,
-            ground: &self.ground,
+            net: &self.net,
             state: &self.state,
             jars: &self.durable.jars,
             sessions: &self.durable.sessions,

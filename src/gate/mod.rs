@@ -33,7 +33,7 @@ use crate::provided::SecretRef;
 use crate::secrets;
 use crate::tls::intercept::authority::Authority;
 use crate::upstream::pac::Pac;
-use crate::upstream::{Ground, Spec, Upstream};
+use crate::upstream::{NetEnv, Spec, Upstream};
 
 /// One immutable snapshot of all that was configured.
 pub struct Gate {
@@ -56,7 +56,7 @@ pub struct Gate {
     index: Arc<HostIndex>,
     /// Every way out that a rule can lead to, by what makes it the same.
     upstreams: Mutex<HashMap<Spec, Arc<Upstream>>>,
-    ground: Arc<Ground>,
+    net: Arc<NetEnv>,
     /// PAC scripts that routes name.
     scripts: Vec<Arc<Pac>>,
     default_spec: Spec,
@@ -145,17 +145,17 @@ impl Gate {
     }
 
     pub fn egress(&self) -> &[EgressDeny] {
-        &self.ground.egress
+        &self.net.egress
     }
 
-    pub fn ground(&self) -> &Arc<Ground> {
-        &self.ground
+    pub fn net(&self) -> &Arc<NetEnv> {
+        &self.net
     }
 
     /// Fetches the PAC scripts that have a URL, so that the first request need not wait for them.
     pub async fn fetch_scripts(&self) {
         for pac in &self.scripts {
-            if let Err(failure) = pac.script(&self.ground).await {
+            if let Err(failure) = pac.script(&self.net).await {
                 tracing::error!(%failure, "no PAC script");
             }
         }
@@ -286,7 +286,7 @@ impl Gate {
         if let Some(upstream) = upstreams.get(spec) {
             return Ok(upstream.clone());
         }
-        let upstream = Arc::new(Upstream::build(spec.clone(), self.ground.clone())?);
+        let upstream = Arc::new(Upstream::build(spec.clone(), self.net.clone())?);
         upstreams.insert(spec.clone(), upstream.clone());
         Ok(upstream)
     }
@@ -312,7 +312,7 @@ impl Gate {
         }
         self.upstreams.lock().unwrap_or_else(|e| e.into_inner()).retain(|_, upstream| Arc::strong_count(upstream) > 1);
         for pac in &self.scripts {
-            let _ = pac.renew_if_due(&self.ground);
+            let _ = pac.renew_if_due(&self.net);
         }
     }
 }

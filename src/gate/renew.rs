@@ -49,7 +49,7 @@ impl Gate {
             rules,
             index: self.index.clone(),
             upstreams: Mutex::new(upstreams),
-            ground: self.ground.clone(),
+            net: self.net.clone(),
             scripts: self.scripts.clone(),
             default_spec: self.default_spec.clone(),
             plans: RwLock::default(),

@@ -49,7 +49,7 @@ pub async fn serve(entrance: Arc<Entrance>, mut stream: Prefixed<TcpStream>, vis
     let Ok(name) = named else { return };
     // Looked at now, since our own connection is noted a moment after it was accepted.
     let gate = entrance.context.gate();
-    if visitor.address.is_some_and(|from| gate.ground().dialer.made(from, original)) {
+    if visitor.address.is_some_and(|from| gate.net().dialer.made(from, original)) {
         return tracing::error!(%original, "gatepass's own connection was redirected back to it; exempt the user that gatepass runs as from the redirection");
     }
     let host = name.unwrap_or(Host::Ip(original.ip()));

@@ -12,7 +12,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::Ground;
+use super::NetEnv;
 use super::pac::Pac;
 use super::proxy::Proxy;
 use super::resolve::Resolver;
@@ -122,10 +122,10 @@ impl Dialer {
     ///
     /// # Errors
     /// Each way this can fail has its own [`Cause`]; the details name the goal.
-    pub async fn connect(&self, host: &Host, port: u16, policy: &Policy<'_>, ground: &Ground) -> Result<TcpStream, Failure> {
-        let within = ground.limits.connect;
+    pub async fn connect(&self, host: &Host, port: u16, policy: &Policy<'_>, net: &NetEnv) -> Result<TcpStream, Failure> {
+        let within = net.limits.connect;
         let deadline = Instant::now() + within;
-        let addresses = self.resolver.find(host, port, &ground.resolve, &ground.limits, deadline, within).await?;
+        let addresses = self.resolver.find(host, port, &net.resolve, &net.limits, deadline, within).await?;
         let allowed = self.allowed(host, addresses, policy)?;
         let stream = match timeout_at(deadline, race(allowed.clone())).await {
             Ok(Ok(stream)) => stream,
@@ -145,7 +145,7 @@ impl Dialer {
         self.note(&stream);
         self.refuse_loop(&stream, host, port)?;
         let _ = stream.set_nodelay(true);
-        super::pulse::keep_alive(&stream, &ground.limits);
+        super::pulse::keep_alive(&stream, &net.limits);
         Ok(stream)
     }
 
@@ -173,11 +173,11 @@ impl Dialer {
     ///
     /// # Errors
     /// An address of it is refused. One suffices, since the proxy may choose it.
-    pub async fn permit_beyond(&self, host: &Host, policy: &Policy<'_>, ground: &Ground) -> Result<(), Failure> {
-        let within = ground.limits.connect;
+    pub async fn permit_beyond(&self, host: &Host, policy: &Policy<'_>, net: &NetEnv) -> Result<(), Failure> {
+        let within = net.limits.connect;
         let known = match host {
-            Host::Name(_) if policy.deny.is_empty() && !ground.resolve.contains_key(host) => return Ok(()),
-            _ => self.resolver.find(host, 0, &ground.resolve, &ground.limits, Instant::now() + within, within).await,
+            Host::Name(_) if policy.deny.is_empty() && !net.resolve.contains_key(host) => return Ok(()),
+            _ => self.resolver.find(host, 0, &net.resolve, &net.limits, Instant::now() + within, within).await,
         };
         let mut addresses = known.into_iter().flatten().map(|address| address.ip());
         match addresses.find_map(|ip| Some((ip, policy.refuses(ip)?))) {

@@ -9,7 +9,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 
-use super::{Ask, Deadline, Ground, Kept, Outbound, Route, Spec, Upstream};
+use super::{Ask, Deadline, Kept, NetEnv, Outbound, Route, Spec, Upstream};
 use crate::config::ConnectTo;
 use crate::failure::{Cause, Failure};
 use crate::origin::{Origin, Scheme, parse_authority};
@@ -77,14 +77,14 @@ impl Client {
     /// # Errors
     /// The certificate and trust cannot be made into a TLS configuration.
     pub fn over(
-        ground: &Arc<Ground>,
+        net: &Arc<NetEnv>,
         via: impl Into<Route>,
         connect_to: Option<ConnectTo>,
         identity: Option<Arc<Identity>>,
         trust: Arc<Trust>,
     ) -> Result<Self, Problem> {
         let tls = ClientSpec { identities: identity.into_iter().collect(), ..ClientSpec::plain(trust) };
-        let upstream = Upstream::build(Spec { tls, connect_to, via: via.into(), named: true }, ground.clone())?;
+        let upstream = Upstream::build(Spec { tls, connect_to, via: via.into(), named: true }, net.clone())?;
         Ok(Self { upstream: Arc::new(upstream) })
     }
 

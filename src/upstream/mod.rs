@@ -56,12 +56,12 @@ pub struct Upstream {
     spec: Spec,
     client: tls::out::client::Client,
     exit: route::Exit,
-    ground: Arc<Ground>,
+    net: Arc<NetEnv>,
     pools: Mutex<HashMap<Arc<Origin>, Arc<OriginPool>>>,
 }
 
 /// What all ways out of one gate share.
-pub struct Ground {
+pub struct NetEnv {
     pub dialer: Arc<Dialer>,
     pub limits: Limits,
     pub egress: Vec<EgressDeny>,
@@ -79,10 +79,10 @@ pub struct Timing {
 impl Upstream {
     /// # Errors
     /// The TLS settings cannot be made into a configuration.
-    pub fn build(spec: Spec, ground: Arc<Ground>) -> Result<Self, tls::Problem> {
-        let client = tls::out::client::Client::build(&spec.tls, ground.limits.tls_sessions)?;
-        let exit = route::Exit::new(&spec.via, &ground.dialer, ground.limits.tls_sessions)?;
-        Ok(Self { spec, client, exit, ground, pools: Mutex::default() })
+    pub fn build(spec: Spec, net: Arc<NetEnv>) -> Result<Self, tls::Problem> {
+        let client = tls::out::client::Client::build(&spec.tls, net.limits.tls_sessions)?;
+        let exit = route::Exit::new(&spec.via, &net.dialer, net.limits.tls_sessions)?;
+        Ok(Self { spec, client, exit, net, pools: Mutex::default() })
     }
 
     pub fn spec(&self) -> &Spec {
@@ -94,7 +94,7 @@ impl Upstream {
     }
 
     pub(crate) fn limits(&self) -> &Limits {
-        &self.ground.limits
+        &self.net.limits
     }
 
     /// The pools toward one origin. Bounded: when there are more origins than `limits.plans`, those
@@ -138,27 +138,27 @@ impl Upstream {
         };
         match self.enter(host, port, at, scheme).await? {
             Entered::Straight(stream) => Ok(stream),
-            Entered::At(proxy, stream) => tunnel::through(stream, &proxy, &self.ground, host, port).await,
+            Entered::At(proxy, stream) => tunnel::through(stream, &proxy, &self.net, host, port).await,
         }
     }
 
     /// A connection to `host:port`, or to the proxy on the way to it. Of several ways the first that there is; where a
     /// proxy refuses, it has been reached, and no other is asked.
     async fn enter(&self, host: &Host, port: u16, at: Option<Host>, scheme: Scheme) -> Result<Entered, Failure> {
-        let ground = &self.ground;
-        let exits = self.exit.exits(host, port, scheme, ground).await?;
-        let named = self.spec.named || ground.resolve.contains_key(host);
-        let policy = Policy { deny: &ground.egress, named };
+        let net = &self.net;
+        let exits = self.exit.exits(host, port, scheme, net).await?;
+        let named = self.spec.named || net.resolve.contains_key(host);
+        let policy = Policy { deny: &net.egress, named };
         let mut failed: Option<Failure> = None;
         for exit in exits.iter() {
             let entered = match exit {
                 None => {
-                    let goal = at.as_ref().filter(|_| !ground.resolve.contains_key(host)).unwrap_or(host);
-                    ground.dialer.connect(goal, port, &policy, ground).await.map(|tcp| Entered::Straight(Stream::Tcp(tcp)))
+                    let goal = at.as_ref().filter(|_| !net.resolve.contains_key(host)).unwrap_or(host);
+                    net.dialer.connect(goal, port, &policy, net).await.map(|tcp| Entered::Straight(Stream::Tcp(tcp)))
                 }
                 Some(proxy) => {
-                    ground.dialer.permit_beyond(host, &policy, ground).await?;
-                    proxy.enter(ground).await.map(|stream| Entered::At(proxy.clone(), stream))
+                    net.dialer.permit_beyond(host, &policy, net).await?;
+                    proxy.enter(net).await.map(|stream| Entered::At(proxy.clone(), stream))
                 }
             };
             match entered {
@@ -176,8 +176,8 @@ impl Upstream {
             Some(to) => (&to.host, to.port.unwrap_or(origin.port)),
             None => (&origin.host, origin.port),
         };
-        let mut told = self.exit.told(host, port, origin.scheme, &self.ground);
-        if let Some(addresses) = self.ground.resolve.get(host) {
+        let mut told = self.exit.told(host, port, origin.scheme, &self.net);
+        if let Some(addresses) = self.net.resolve.get(host) {
             let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
             told.push(format!("{host} is at {}, as `resolve` says", addresses.join(", ")));
         }
@@ -213,7 +213,7 @@ impl Upstream {
                     let forward = Box::new(forward::Forward::new(proxy, &stream));
                     return Ok(in_clear(stream, Some(forward)));
                 }
-                Entered::At(proxy, stream) => tunnel::through(stream, &proxy, &self.ground, &origin.host, origin.port).await?,
+                Entered::At(proxy, stream) => tunnel::through(stream, &proxy, &self.net, &origin.host, origin.port).await?,
             }
         } else {
             self.reach(&origin.host, origin.port, origin.scheme).await?

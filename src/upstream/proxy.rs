@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::{Ground, Policy, Stream};
+use super::{NetEnv, Policy, Stream};
 use crate::challenge::digest::DigestSession;
 use crate::config::{Alpn, ProxyAuth, Via, ViaScheme};
 use crate::failure::{Cause, Failure};
@@ -112,9 +112,9 @@ impl Proxy {
     ///
     /// # Errors
     /// As there, or its password cannot be had.
-    pub async fn enter(&self, ground: &Ground) -> Result<Stream, Failure> {
+    pub async fn enter(&self, net: &NetEnv) -> Result<Stream, Failure> {
         self.prepare().await?;
-        let entered = self.connect(ground).await;
+        let entered = self.connect(net).await;
         self.known().down = entered.as_ref().is_err_and(|failure| failure.cause.is_unreachable()).then(Instant::now);
         entered
     }
@@ -128,11 +128,11 @@ impl Proxy {
     ///
     /// # Errors
     /// It cannot be reached, or is not to be believed.
-    pub async fn connect(&self, ground: &Ground) -> Result<Stream, Failure> {
-        let limits = &ground.limits;
-        let policy = Policy { deny: &ground.egress, named: self.named };
+    pub async fn connect(&self, net: &NetEnv) -> Result<Stream, Failure> {
+        let limits = &net.limits;
+        let policy = Policy { deny: &net.egress, named: self.named };
         let named = |failure| self.named(failure);
-        let tcp = ground.dialer.connect(&self.via.host, self.via.port, &policy, ground).await.map_err(named)?;
+        let tcp = net.dialer.connect(&self.via.host, self.via.port, &policy, net).await.map_err(named)?;
         let Some(client) = &self.client else { return Ok(Stream::Tcp(tcp)) };
         let handshake = client.connect(tcp, &self.via.host, &[Alpn::Http11]);
         match tokio::time::timeout(limits.tls_handshake, handshake).await {

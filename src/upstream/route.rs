@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::pac::{Exits, Pac};
 use super::proxy::Proxy;
-use super::{Dialer, Ground};
+use super::{Dialer, NetEnv};
 use crate::config::{Cidr, UpstreamProxy, Via, ViaScheme};
 use crate::failure::Failure;
 use crate::origin::{Host, Scheme, parse_authority};
@@ -80,9 +80,9 @@ impl Exit {
     ///
     /// # Errors
     /// A PAC script does not say.
-    pub async fn exits(&self, host: &Host, port: u16, scheme: Scheme, ground: &Arc<Ground>) -> Result<Exits, Failure> {
+    pub async fn exits(&self, host: &Host, port: u16, scheme: Scheme, net: &Arc<NetEnv>) -> Result<Exits, Failure> {
         match self {
-            Exit::Script(pac) if !is_spared(pac, host, port) => pac.exits(host, port, scheme, ground).await,
+            Exit::Script(pac) if !is_spared(pac, host, port) => pac.exits(host, port, scheme, net).await,
             _ => Ok(Arc::new([self.proxy(host, port, scheme).cloned()])),
         }
     }
@@ -109,12 +109,12 @@ impl Exit {
     }
 
     /// In words, without the network; nothing to say of the straight way.
-    pub fn told(&self, host: &Host, port: u16, scheme: Scheme, ground: &Ground) -> Vec<String> {
+    pub fn told(&self, host: &Host, port: u16, scheme: Scheme, net: &NetEnv) -> Vec<String> {
         if let Exit::Script(pac) = self {
             return vec![if is_spared(pac, host, port) {
                 "straight: not a host for the PAC script (`no_proxy`, or this machine)".to_owned()
             } else {
-                pac.told(host, port, scheme, &ground.limits)
+                pac.told(host, port, scheme, &net.limits)
             }];
         }
         let Some(proxy) = self.proxy(host, port, scheme) else { return Vec::new() };

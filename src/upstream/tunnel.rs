@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::dialogue::Dialogue;
 use super::proxy::{Proxy, ROUNDS};
-use super::{Ground, Stream};
+use super::{NetEnv, Stream};
 use crate::config::ViaScheme;
 use crate::failure::{Cause, Failure};
 use crate::origin::Host;
@@ -19,14 +19,14 @@ use crate::origin::Host;
 ///
 /// # Errors
 /// The proxy refuses, or takes longer than `limits.connect`.
-pub async fn through(stream: Stream, proxy: &Arc<Proxy>, ground: &Ground, host: &Host, port: u16) -> Result<Stream, Failure> {
+pub async fn through(stream: Stream, proxy: &Arc<Proxy>, net: &NetEnv, host: &Host, port: u16) -> Result<Stream, Failure> {
     let asked = async {
         match proxy.via().scheme {
             ViaScheme::Socks5 => socks5(stream, proxy, host, port).await,
-            _ => connect(stream, proxy, ground, host, port).await,
+            _ => connect(stream, proxy, net, host, port).await,
         }
     };
-    let within = ground.limits.connect;
+    let within = net.limits.connect;
     timeout(within, asked).await.unwrap_or_else(|_| Err(too_slow(proxy, host, port, within)))
 }
 
@@ -67,7 +67,7 @@ impl From<io::Error> for Why {
     }
 }
 
-async fn connect(mut stream: Stream, proxy: &Arc<Proxy>, ground: &Ground, host: &Host, port: u16) -> Result<Stream, Failure> {
+async fn connect(mut stream: Stream, proxy: &Arc<Proxy>, net: &NetEnv, host: &Host, port: u16) -> Result<Stream, Failure> {
     let target = format!("{host}:{port}");
     let failed = |why: Why| refused(proxy, host, port, why);
     let mut dialogue = Dialogue::new(proxy.clone());
@@ -85,7 +85,7 @@ async fn connect(mut stream: Stream, proxy: &Arc<Proxy>, ground: &Ground, host: 
                 dialogue.challenged(&answer.headers)?;
                 if !answer.drain(&mut stream).await {
                     dialogue.moved()?;
-                    stream = proxy.connect(ground).await?;
+                    stream = proxy.connect(net).await?;
                 }
             }
             _ => return Err(failed(format!("it answered `{}`", answer.line).into())),

@@ -189,8 +189,8 @@ impl Finder<'_, '_, '_> {
     }
 
     fn client(&mut self, via: Route) -> Option<Client> {
-        let BuildCx { ground, trust, .. } = self.cx;
-        match Client::over(ground, via, None, None, (*trust).clone()) {
+        let BuildCx { net, trust, .. } = self.cx;
+        match Client::over(net, via, None, None, (*trust).clone()) {
             Ok(client) => Some(client),
             Err(problem) => self.wrong(problem.message, problem.help.unwrap_or_default()),
         }

@@ -523,7 +523,7 @@ fn built(yaml: &str, env: &[(&str, &str)]) -> (Option<Arc<dyn Authorizer>>, Stri
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let scope = Scope { env, bound: 1 << 20, ..Scope::default() };
     let dialer = crate::upstream::Dialer::new(std::collections::BTreeMap::new(), crate::secrets::reference);
-    let ground = Arc::new(crate::upstream::Ground {
+    let net = Arc::new(crate::upstream::NetEnv {
         dialer,
         limits: crate::limits::Limits::default(),
         egress: Vec::new(),
@@ -536,7 +536,7 @@ fn built(yaml: &str, env: &[(&str, &str)]) -> (Option<Arc<dyn Authorizer>>, Stri
         bundles: &HashMap::new(),
         trust: &crate::tls::out::trust::Trust::system().ok().unwrap(),
         via: &crate::upstream::Route::from(crate::config::UpstreamProxy::None),
-        ground: &ground,
+        net: &net,
         state: std::path::Path::new("."),
         jars: &Default::default(),
         sessions: &Default::default(),

@@ -46,7 +46,7 @@ const PARAMETER: &str = super::bearer::ACCESS_TOKEN;
 
 /// How long a renewal waits for another process to do the same: longer than one takes.
 fn patience(cx: &BuildCx<'_>) -> std::time::Duration {
-    cx.ground.limits.credential_fetch * 2
+    cx.net.limits.credential_fetch * 2
 }
 
 fn build(node: &Node, decode: &mut Decode<'_>, cx: &BuildCx<'_>) -> Option<Arc<dyn Authorizer>> {

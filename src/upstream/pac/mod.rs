@@ -18,7 +18,7 @@ use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::Ground;
+use super::NetEnv;
 use super::fetch::{Client, Url};
 use super::kept::Kept;
 use super::proxy::Proxy;
@@ -123,12 +123,12 @@ impl Pac {
     ///
     /// # Errors
     /// The script cannot be had, or fails.
-    pub async fn exits(self: &Arc<Self>, host: &Host, port: u16, scheme: Scheme, ground: &Arc<Ground>) -> Result<Exits, Failure> {
-        let script = self.script(ground).await?;
-        let limits = &ground.limits;
+    pub async fn exits(self: &Arc<Self>, host: &Host, port: u16, scheme: Scheme, net: &Arc<NetEnv>) -> Result<Exits, Failure> {
+        let script = self.script(net).await?;
+        let limits = &net.limits;
         let found = self
             .answers
-            .get(&(scheme, host.clone(), port), limits.pac_keep, limits.plans, self.ask(&script, host, port, scheme, ground))
+            .get(&(scheme, host.clone(), port), limits.pac_keep, limits.plans, self.ask(&script, host, port, scheme, net))
             .await?;
         let is_down = |exit: &Option<Arc<Proxy>>| exit.as_ref().is_some_and(|proxy| proxy.is_down(limits.pac_retry));
         if !found.iter().any(is_down) {
@@ -144,7 +144,7 @@ impl Pac {
         host: &Host,
         port: u16,
         scheme: Scheme,
-        ground: &Arc<Ground>,
+        net: &Arc<NetEnv>,
     ) -> Result<Exits, Failure> {
         let (url, name) = asked(host, port, scheme);
         let failed = |why: &str| {
@@ -153,28 +153,28 @@ impl Pac {
                 .hint("mend the script, or set `upstream_proxy` or the rule's `via` to a proxy or none")
         };
         let run = {
-            let (script, url, ground) = (script.clone(), url.clone(), ground.clone());
+            let (script, url, net) = (script.clone(), url.clone(), net.clone());
             move || {
-                let end = Instant::now() + ground.limits.pac_time;
+                let end = Instant::now() + net.limits.pac_time;
                 let handle = tokio::runtime::Handle::current();
-                let bounds = bounds(&ground.limits);
-                let names: Names = Rc::new(move |name| handle.block_on(look_up(name, &ground, end)));
+                let bounds = bounds(&net.limits);
+                let names: Names = Rc::new(move |name| handle.block_on(look_up(name, &net, end)));
                 engine::run(&script, &url, &name, names, bounds)
             }
         };
-        let bound = ground.limits.pac_time * 2;
+        let bound = net.limits.pac_time * 2;
         let said = timeout(bound, async {
             let _run = self.runs.acquire().await.map_err(|cause| cause.to_string())?;
             tokio::task::spawn_blocking(run).await.map_err(|cause| cause.to_string())?
         });
         let said = said.await.unwrap_or_else(|_| Err(format!("no answer within {bound:?}"))).map_err(|why| failed(&why))?;
         let hops = answer::read(said.as_deref()).map_err(|why| failed(&why))?;
-        hops.into_iter().map(|hop| hop.map(|hop| self.proxy(hop, ground)).transpose()).collect()
+        hops.into_iter().map(|hop| hop.map(|hop| self.proxy(hop, net)).transpose()).collect()
     }
 
     /// A proxy that the script names. The user and the client certificate are for those that the configuration names too:
     /// whoever can change the script must not learn them.
-    fn proxy(&self, (scheme, host, port): (ViaScheme, Host, u16), ground: &Ground) -> Result<Arc<Proxy>, Failure> {
+    fn proxy(&self, (scheme, host, port): (ViaScheme, Host, u16), net: &NetEnv) -> Result<Arc<Proxy>, Failure> {
         let trusted = self.source.proxies.iter().any(|(name, at)| *name == host && at.is_none_or(|at| at == port));
         let mut tls = None;
         if scheme == ViaScheme::Https {
@@ -190,9 +190,8 @@ impl Pac {
         } else {
             Via { username: None, password: None, domain: None, auth: None, ..like }
         };
-        ground
-            .dialer
-            .proxy(Arc::new(via), tls, trusted, ground.limits.tls_sessions)
+        net.dialer
+            .proxy(Arc::new(via), tls, trusted, net.limits.tls_sessions)
             .map_err(|problem| Failure::new(Cause::Route, problem.to_string()))
     }
 
@@ -207,8 +206,8 @@ impl Pac {
     ///
     /// # Errors
     /// There is none yet, and it cannot be fetched.
-    pub async fn script(self: &Arc<Self>, ground: &Arc<Ground>) -> Result<Arc<Script>, Failure> {
-        if let Some(script) = self.renew_if_due(ground) {
+    pub async fn script(self: &Arc<Self>, net: &Arc<NetEnv>) -> Result<Arc<Script>, Failure> {
+        if let Some(script) = self.renew_if_due(net) {
             return Ok(script);
         }
         let _turn = self.fetching.lock().await;
@@ -220,18 +219,18 @@ impl Pac {
                 _ => {}
             }
         }
-        self.renew(ground).await
+        self.renew(net).await
     }
 
     /// The script that there is, which is fetched anew in the background where it is due.
-    pub fn renew_if_due(self: &Arc<Self>, ground: &Arc<Ground>) -> Option<Arc<Script>> {
+    pub fn renew_if_due(self: &Arc<Self>, net: &Arc<NetEnv>) -> Option<Arc<Script>> {
         let held = self.held();
         let script = held.script.clone()?;
         if held.is_due() {
-            let (pac, ground) = (self.clone(), ground.clone());
+            let (pac, net) = (self.clone(), net.clone());
             tokio::spawn(async move {
                 let Ok(_turn) = pac.fetching.try_lock() else { return };
-                if let Err(failure) = pac.renew(&ground).await {
+                if let Err(failure) = pac.renew(&net).await {
                     tracing::warn!(%failure, "the PAC script is not renewed; the last one stays");
                 }
             });
@@ -244,8 +243,8 @@ impl Pac {
         self.generation.load(Ordering::Relaxed)
     }
 
-    async fn renew(&self, ground: &Arc<Ground>) -> Result<Arc<Script>, Failure> {
-        let fetched = self.fetch(ground).await;
+    async fn renew(&self, net: &Arc<NetEnv>) -> Result<Arc<Script>, Failure> {
+        let fetched = self.fetch(net).await;
         let mut held = self.held();
         match fetched {
             Ok(script) => {
@@ -254,8 +253,7 @@ impl Pac {
                     self.answers.clear();
                     self.generation.fetch_add(1, Ordering::Relaxed);
                 }
-                *held =
-                    Held { script: Some(script.clone()), failure: None, due: Some(Instant::now() + ground.limits.pac_refresh) };
+                *held = Held { script: Some(script.clone()), failure: None, due: Some(Instant::now() + net.limits.pac_refresh) };
                 Ok(script)
             }
             Err(failure) => {
@@ -267,12 +265,12 @@ impl Pac {
     }
 
     /// Straight, by no proxy. Boxed, since connecting may ask a script for the way, and its type would hold itself.
-    fn fetch<'a>(&'a self, ground: &'a Arc<Ground>) -> BoxFuture<'a, Result<Arc<Script>, Failure>> {
+    fn fetch<'a>(&'a self, net: &'a Arc<NetEnv>) -> BoxFuture<'a, Result<Arc<Script>, Failure>> {
         Box::pin(async move {
             let PacFrom::Url(url) = &self.source.from else { return Err(no_script("it is a file".to_owned())) };
             let url = Url::parse(url).map_err(|why| no_script(format!("`{url}` is not a URL: {why}")))?;
             let trust = self.tls().map_err(no_script)?.trust;
-            let client = Client::over(ground, UpstreamProxy::None, None, None, trust);
+            let client = Client::over(net, UpstreamProxy::None, None, None, trust);
             let client = client.map_err(|problem| no_script(problem.to_string()))?;
             let sent = client.send("the server of the PAC script", Method::GET, &url, HeaderMap::new(), Bytes::new()).await;
             let fetched = sent.map_err(|failure| no_script(failure.details))?;
@@ -281,7 +279,7 @@ impl Pac {
             }
             let text = String::from_utf8_lossy(&fetched.body);
             let script = Arc::new(Script { name: url.shown(), text: text.trim_start_matches('\u{feff}').into() });
-            let (checked, bounds) = (script.clone(), bounds(&ground.limits));
+            let (checked, bounds) = (script.clone(), bounds(&net.limits));
             let check = tokio::task::spawn_blocking(move || engine::check(&checked, bounds)).await;
             let check = check.unwrap_or_else(|cause| Err(cause.to_string()));
             check.map_err(|why| no_script(format!("the PAC script {}: {why}", script.name)))?;
@@ -330,8 +328,8 @@ fn asked(host: &Host, port: u16, scheme: Scheme) -> (String, String) {
     (format!("{scheme}://{name}{at}/"), name.trim_matches(['[', ']']).to_owned())
 }
 
-async fn look_up(name: &str, ground: &Ground, end: Instant) -> Vec<IpAddr> {
+async fn look_up(name: &str, net: &NetEnv, end: Instant) -> Vec<IpAddr> {
     let Ok(host) = Host::parse(name) else { return Vec::new() };
-    let found = ground.dialer.resolver.find(&host, 0, &ground.resolve, &ground.limits, end, ground.limits.pac_time).await;
+    let found = net.dialer.resolver.find(&host, 0, &net.resolve, &net.limits, end, net.limits.pac_time).await;
     found.map(|found| found.iter().map(|address| address.ip()).collect()).unwrap_or_default()
 }
