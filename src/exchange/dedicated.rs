@@ -14,7 +14,7 @@ use super::{ExchangeCx, Outcome, Session, send};
 use crate::draft::{Body, Draft};
 use crate::failure::Failure;
 use crate::gate::{BoundAuthorizer, Decision};
-use crate::upstream::{Ask, Kept, Lease, OriginPool, Outbound, ResponseBody};
+use crate::upstream::{Ask, Lease, OriginPool, Outbound, ResponseBody, Reuse};
 
 /// The upstream connection of one client connection.
 #[derive(Default)]
@@ -39,7 +39,7 @@ impl DedicatedConnection {
     /// Another connection in place of this one.
     async fn connect(&mut self, decision: &Decision, suppressed: &[usize], trace: &mut ExchangeTrace) -> Result<(), Failure> {
         *self = Self::default();
-        let lease = decision.pool.lease(Ask::Dedicated, Kept::No).await?;
+        let lease = decision.pool.lease(Ask::Dedicated, Reuse::Never).await?;
         trace.leased(&lease);
         self.lease = Some(lease);
         self.pool = Some(decision.pool.clone());

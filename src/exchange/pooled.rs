@@ -11,7 +11,7 @@ use super::{ExchangeCx, Outcome, dedicated, send};
 use crate::draft::{BodyTransformFactory, Draft};
 use crate::failure::{Cause, Failure};
 use crate::upstream::body::Hold;
-use crate::upstream::{Ask, Kept, Lease, Outbound, ResponseBody};
+use crate::upstream::{Ask, Lease, Outbound, ResponseBody, Reuse};
 
 /// A server that lets a connection go may do so again with the next.
 const RESENDINGS: u8 = 3;
@@ -77,8 +77,8 @@ impl Pooled<'_> {
         let activity = &cx.session.activity;
         let h2 = activity.is_multiplexed();
         let ask = Ask::Mirror { h2, prior_knowledge: activity.has_prior_knowledge(), grpc: h2 && send::is_grpc(&draft) };
-        let kept = if send::may_repeat(&draft, payload) { Kept::Any } else { Kept::Sure };
-        let mut lease = pool.lease(ask, kept).await?;
+        let reuse = if send::may_repeat(&draft, payload) { Reuse::Any } else { Reuse::Alive };
+        let mut lease = pool.lease(ask, reuse).await?;
         trace.leased(&lease);
         let spare = spare(&draft, &lease, payload);
         let mut body = send::outbound(payload, &draft, transforms, trace)
@@ -118,7 +118,7 @@ impl Pooled<'_> {
             let Some(again) = again.filter(|_| left > 0) else { return Err(error.into_failure()) };
             left -= 1;
             drop(lease);
-            lease = pool.lease(ask, Kept::No).await?;
+            lease = pool.lease(ask, Reuse::Never).await?;
             lease.hold = hold;
             trace.leased(&lease);
             request = send::reform(again, cx.plan, lease.is_h2());

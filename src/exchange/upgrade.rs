@@ -24,7 +24,7 @@ use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Gate, Plan};
 use crate::moment::random_bytes;
 use crate::origin::Scheme;
-use crate::upstream::{Ask, Kept, Lease, Outbound, ResponseBody};
+use crate::upstream::{Ask, Lease, Outbound, ResponseBody, Reuse};
 
 const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
@@ -199,12 +199,12 @@ impl Transport for Upgrading<'_> {
 async fn connect(upgrade: &Upgrade, decision: &Decision) -> Result<Lease, Failure> {
     if upgrade.is_extended() && !decision.own_connection {
         let ask = Ask::Mirror { h2: true, prior_knowledge: false, grpc: false };
-        let lease = decision.pool.lease(ask, Kept::Sure).await?;
+        let lease = decision.pool.lease(ask, Reuse::Alive).await?;
         if lease.takes_extended_connect() {
             return Ok(lease);
         }
     }
-    decision.pool.lease(Ask::Dedicated, Kept::No).await
+    decision.pool.lease(Ask::Dedicated, Reuse::Never).await
 }
 
 /// The request as the connection wants it. With it: the key that the answer must be computed from.

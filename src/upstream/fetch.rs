@@ -9,7 +9,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 
-use super::{Ask, Deadline, Kept, NetEnv, Outbound, Route, Spec, Upstream};
+use super::{Ask, Deadline, NetEnv, Outbound, Reuse, Route, Spec, Upstream};
 use crate::config::ConnectTo;
 use crate::failure::{Cause, Failure};
 use crate::origin::{Origin, Scheme, parse_authority};
@@ -111,7 +111,7 @@ impl Client {
 
     async fn exchange(&self, method: Method, url: &Url, headers: HeaderMap, body: Bytes) -> Result<Fetched, Failure> {
         let pool = self.upstream.pool(&url.origin);
-        let mut lease = pool.lease(Ask::Dedicated, Kept::No).await?;
+        let mut lease = pool.lease(Ask::Dedicated, Reuse::Never).await?;
         let outbound = if body.is_empty() { Outbound::Empty } else { Outbound::Memory(Some(body)) };
         let mut request = Request::new(outbound);
         *request.method_mut() = method;

@@ -143,7 +143,7 @@ impl Lease {
     async fn move_on(&mut self) -> Result<(), Failure> {
         let pool = self.pool().clone();
         let ask = super::Ask::Mirror { h2: false, prior_knowledge: false, grpc: false };
-        let mut next = pool.lease(ask, super::Kept::No).await?;
+        let mut next = pool.lease(ask, super::Reuse::Never).await?;
         if let (Some(old), Some(new)) = (self.forward.take(), &mut next.forward) {
             old.dialogue.moved()?;
             new.dialogue = old.dialogue;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::kept::Kept;
+use super::short_cache::ShortCache;
 use crate::failure::{Cause, Failure};
 use crate::limits::Limits;
 use crate::origin::Host;
@@ -21,7 +21,7 @@ pub type Fixed = BTreeMap<Host, Vec<IpAddr>>;
 /// The system's answers, shared by all of the process.
 #[derive(Default)]
 pub struct Resolver {
-    answers: Kept<Arc<str>, Arc<[SocketAddr]>, String>,
+    answers: ShortCache<Arc<str>, Arc<[SocketAddr]>, String>,
 }
 
 impl Resolver {

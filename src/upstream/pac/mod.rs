@@ -20,8 +20,8 @@ use tokio::time::{Instant, timeout};
 
 use super::NetEnv;
 use super::fetch::{Client, Url};
-use super::kept::Kept;
 use super::proxy::Proxy;
+use super::short_cache::ShortCache;
 use crate::config::{PacFrom, PacSource, UpstreamProxy, Via, ViaScheme};
 use crate::failure::{Cause, Failure};
 use crate::limits::Limits;
@@ -62,7 +62,7 @@ pub struct Pac {
     fetching: tokio::sync::Mutex<()>,
     generation: AtomicU64,
     runs: Semaphore,
-    answers: Kept<(Scheme, Host, u16), Exits, Failure>,
+    answers: ShortCache<(Scheme, Host, u16), Exits, Failure>,
 }
 
 #[derive(Default)]
@@ -93,7 +93,7 @@ impl Pac {
             fetching: tokio::sync::Mutex::default(),
             generation: AtomicU64::new(0),
             runs: Semaphore::new(RUNS),
-            answers: Kept::default(),
+            answers: ShortCache::default(),
         }
     }
 

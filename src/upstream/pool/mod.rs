@@ -57,13 +57,13 @@ pub enum Ask {
 
 /// Which kept HTTP/1.1 connections will do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kept {
+pub enum Reuse {
     /// Any: should it turn out to be dead, the request is sent again.
     Any,
     /// One that is surely alive, for what cannot be sent twice.
-    Sure,
+    Alive,
     /// None: a new one.
-    No,
+    Never,
 }
 
 enum Sender {
@@ -239,16 +239,16 @@ impl OriginPool {
     ///
     /// # Errors
     /// No connection can be had.
-    pub async fn lease(self: &Arc<Self>, ask: Ask, kept: Kept) -> Result<Lease, Failure> {
+    pub async fn lease(self: &Arc<Self>, ask: Ask, reuse: Reuse) -> Result<Lease, Failure> {
         let alpn = self.alpn(ask);
         if ask == Ask::Dedicated {
             return self.connect_h1(alpn, false).await;
         }
         let h2 = alpn.contains(&Alpn::H2);
         if h2 && !self.speaks_h1.load(Ordering::Relaxed) {
-            return self.lease_h2(alpn, kept, matches!(ask, Ask::Mirror { grpc: true, .. })).await;
+            return self.lease_h2(alpn, reuse, matches!(ask, Ask::Mirror { grpc: true, .. })).await;
         }
-        if let Some(lease) = self.take_idle(kept).await {
+        if let Some(lease) = self.take_idle(reuse).await {
             return Ok(lease);
         }
         let lease = self.connect(alpn).await?;
@@ -296,8 +296,8 @@ impl OriginPool {
         !self.is_http_2_alone()
     }
 
-    async fn take_idle(self: &Arc<Self>, kept: Kept) -> Option<Lease> {
-        let suits = |idle: &Idle| kept == Kept::Any || (kept == Kept::Sure && idle.is_sure());
+    async fn take_idle(self: &Arc<Self>, reuse: Reuse) -> Option<Lease> {
+        let suits = |idle: &Idle| reuse == Reuse::Any || (reuse == Reuse::Alive && idle.is_sure());
         let now = Instant::now();
         loop {
             let idle = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop_if(|idle| suits(idle))?;
@@ -362,7 +362,7 @@ impl OriginPool {
         self.keep(idle);
     }
 
-    async fn lease_h2(self: &Arc<Self>, alpn: &[Alpn], kept: Kept, grpc: bool) -> Result<Lease, Failure> {
+    async fn lease_h2(self: &Arc<Self>, alpn: &[Alpn], reuse: Reuse, grpc: bool) -> Result<Lease, Failure> {
         let mut shared = self.h2.lock().await;
         let route = self.upstream.exit.generation();
         let bound = self.upstream.limits().upstream_idle;
@@ -375,7 +375,7 @@ impl OriginPool {
         }
         if self.speaks_h1.load(Ordering::Relaxed) {
             drop(shared);
-            return match self.take_idle(kept).await {
+            return match self.take_idle(reuse).await {
                 Some(lease) => Ok(lease),
                 None => self.connect(alpn).await,
             };

@@ -9,20 +9,20 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-pub struct Kept<K, V, E> {
+pub struct ShortCache<K, V, E> {
     entries: Mutex<HashMap<K, Arc<Entry<V, E>>>>,
 }
 
 /// Empty while somebody looks for it.
 type Entry<V, E> = OnceCell<(Instant, Result<V, E>)>;
 
-impl<K, V, E> Default for Kept<K, V, E> {
+impl<K, V, E> Default for ShortCache<K, V, E> {
     fn default() -> Self {
         Self { entries: Mutex::default() }
     }
 }
 
-impl<K: Eq + Hash + Clone, V: Clone, E: Clone> Kept<K, V, E> {
+impl<K: Eq + Hash + Clone, V: Clone, E: Clone> ShortCache<K, V, E> {
     fn entries(&self) -> MutexGuard<'_, HashMap<K, Arc<Entry<V, E>>>> {
         self.entries.lock().unwrap_or_else(|e| e.into_inner())
     }
@@ -81,7 +81,7 @@ mod tests {
 
     const KEEP: Duration = Duration::from_secs(5);
 
-    async fn ask(kept: &Kept<u8, usize, usize>, asked: &AtomicUsize, key: u8, fails: bool) -> Result<usize, usize> {
+    async fn ask(kept: &ShortCache<u8, usize, usize>, asked: &AtomicUsize, key: u8, fails: bool) -> Result<usize, usize> {
         let find = async {
             tokio::task::yield_now().await;
             let n = asked.fetch_add(1, Ordering::Relaxed);
@@ -92,7 +92,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_many_ask_at_once_is_looked_for_once_and_again_when_it_is_old() {
-        let (kept, asked) = (Kept::default(), AtomicUsize::new(0));
+        let (kept, asked) = (ShortCache::default(), AtomicUsize::new(0));
         let all = futures_util::future::join_all((0..64).map(|_| ask(&kept, &asked, 1, false))).await;
         assert!(all.iter().all(|answer| *answer == Ok(0)), "{all:?}");
         tokio::time::advance(KEEP - Duration::from_millis(1)).await;
@@ -105,7 +105,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_error_is_told_to_all_who_wait_and_not_kept() {
-        let (kept, asked) = (Kept::default(), AtomicUsize::new(0));
+        let (kept, asked) = (ShortCache::default(), AtomicUsize::new(0));
         let all = futures_util::future::join_all((0..8).map(|_| ask(&kept, &asked, 1, true))).await;
         assert!(all.iter().all(|answer| *answer == Err(0)), "{all:?}");
         assert_eq!(ask(&kept, &asked, 1, false).await, Ok(1));
@@ -113,7 +113,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_more_is_kept_than_was_said_and_one_who_gives_up_keeps_nobody_waiting() {
-        let (kept, asked) = (Kept::default(), AtomicUsize::new(0));
+        let (kept, asked) = (ShortCache::default(), AtomicUsize::new(0));
         for key in 0..9 {
             ask(&kept, &asked, key, false).await.unwrap();
             assert!(kept.entries().len() <= 2);
