@@ -269,7 +269,7 @@ impl<'a> Attempts<'a> {
 /// `on_existing_auth: reject`, and the client brought one.
 fn suppressed(draft: &Draft, decision: &Decision) -> Result<Vec<usize>, Failure> {
     let mut suppressed = Vec::new();
-    if decision.on_existing == OnExisting::Replace {
+    if decision.auth.is_empty() || decision.on_existing == OnExisting::Replace {
         return Ok(suppressed);
     }
     let elsewhere = brought_elsewhere(draft, decision);
