@@ -102,6 +102,10 @@ fn digest(credential: Option<&str>) -> Option<(&'static str, bool)> {
     (!good).then_some(("Basic realm=\"c\", Digest realm=\"c\", nonce=\"n\", qop=\"auth\"", false))
 }
 
+fn stale(_: Option<&str>) -> Option<(&'static str, bool)> {
+    Some(("Digest realm=\"c\", nonce=\"n\", qop=\"auth\", stale=true", false))
+}
+
 const NTLM: &str = "NTLM TlRMTVNTUAACAAAAAAAAADgAAAAVgoniASNFZ4mrze8AAAAAAAAAABAAEAA4AAAACgBhSgAAAA8HAAgAAAAAAAAAAAAAAAAA";
 
 fn ntlm(credential: Option<&str>) -> Option<(&'static str, bool)> {
@@ -207,6 +211,20 @@ async fn what_a_proxy_refuses_names_it_what_it_offers_and_the_mend() {
         }
         assert!(origin.seen().is_empty() && proxy.heads().len() <= 6, "{:?}", proxy.told());
     }
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_content_with_no_answer_is_given_up_after_five_in_clear_as_in_a_tunnel() {
+    let proxy = Proxy::start(stale).await;
+    let (origin, gatepass) = start(&proxy, USER).await;
+    let tunnelled = gatepass.get("a.test", "/").await;
+    assert_eq!(proxy.told().len(), 5, "{:?}", proxy.told());
+    let in_clear = gatepass.ask("GET http://plain.test/ HTTP/1.1\r\nHost: plain.test\r\n\r\n").await;
+    assert_eq!(proxy.told().len(), 10, "{:?}", proxy.told());
+    for answer in [tunnelled, in_clear] {
+        assert!(status(&answer) == 502 && answer.contains("kept asking for the user to be proved"), "{answer}");
+    }
+    assert!(origin.seen().is_empty());
 }
 
 #[tokio::test]

@@ -273,3 +273,40 @@ async fn the_end_of_what_a_client_has_to_say_after_a_switch_is_passed_on_at_once
         assert!(begun.elapsed() < std::time::Duration::from_millis(900), "{:?}", begun.elapsed());
     }
 }
+
+/// Refuses the first request of each connection with this page and a clock of its own, and switches for the next.
+async fn doubting(pki: &Pki, page: &'static str) -> std::net::SocketAddr {
+    raw_origin(pki, move |mut stream| async move {
+        let clock = time::OffsetDateTime::now_utc() + time::Duration::seconds(100);
+        let (weekday, month) = (clock.weekday().to_string(), clock.month().to_string());
+        let (hour, minute, second) = clock.time().as_hms();
+        let (day, year) = (clock.day(), clock.year());
+        let date = format!("{}, {day:02} {} {year} {hour:02}:{minute:02}:{second:02} GMT", &weekday[..3], &month[..3]);
+        head(&mut stream).await;
+        let answer = format!("HTTP/1.1 403 Forbidden\r\nDate: {date}\r\nContent-Length: {}\r\n\r\n{page}", page.len());
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let request = head(&mut stream).await;
+        let Some(key) = field(&request, "sec-websocket-key") else { return };
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {}\r\n\r\n",
+            accept(key)
+        );
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_an_origin_says_in_its_body_is_heard_for_a_websocket_as_for_any_request() {
+    for (page, expected) in [("<Code>RequestTimeTooSkewed</Code>", 101), ("<Code>AccessDenied</Code>", 403)] {
+        let pki = Pki::new();
+        let address = doubting(&pki, page).await;
+        let aws = "aws_sigv4: { access_key: AK, secret_key: sk, region: eu-west-1, service: s }";
+        let yaml = format!("rules:\n{}", rule("a.test", address, aws));
+        let gatepass = Gatepass::start(&yaml, &[("CA", &pki.ca_pem)]).await;
+        let mut stream = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
+        stream.write_all(upgrade("/ws").as_bytes()).await.unwrap();
+        let answer = head(&mut stream).await;
+        assert_eq!(status(&answer), expected, "{answer}");
+    }
+}

@@ -263,3 +263,19 @@ fn io_cause<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e io::
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_shows_nothing_of_the_request_that_did_not_leave() {
+        let mut error =
+            Box::<SendError>::from(Failure::new(Cause::ConnectionTerminated, "it broke").caused_by(io::Error::other("reset")));
+        error.unsent = Request::builder().header("authorization", "Bearer t0k").body(Outbound::Empty).ok();
+        assert!(error.unsent.is_some());
+        let shown = format!("{error} {error:?}");
+        assert!(shown.contains("it broke") && !shown.contains("t0k") && !shown.contains("authorization"), "{shown}");
+        assert_eq!(std::error::Error::source(&*error).map(ToString::to_string).as_deref(), Some("reset"));
+    }
+}

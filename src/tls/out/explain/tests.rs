@@ -77,3 +77,17 @@ fn a_tls_error_is_found_inside_others() {
     assert!(client.late_failure(&wrapped, &host, &Handshake::new()).is_some());
     assert!(find(&io::Error::other("else")).is_none());
 }
+
+#[test]
+fn the_want_of_a_certificate_is_read_from_the_alert_and_not_from_what_is_said() {
+    let failed = |error: Error| {
+        let failure = Failure::new(Cause::ConnectionRefused, "no tunnel");
+        wants_certificate(&failure.caused_by(io::Error::other(error)))
+    };
+    assert!(failed(Error::AlertReceived(AlertDescription::CertificateRequired)));
+    assert!(failed(Error::AlertReceived(AlertDescription::UnknownCA)));
+    assert!(!failed(Error::AlertReceived(AlertDescription::HandshakeFailure)));
+    assert!(!failed(Error::DecryptError));
+    let said = Failure::new(Cause::ConnectionRefused, "received fatal alert: CertificateRequired");
+    assert!(!wants_certificate(&said));
+}
