@@ -91,3 +91,53 @@ impl<T: Clone> Provided<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::failure::Cause;
+
+    /// Gives 1, 2, 3, …, and then nothing more.
+    struct Counter {
+        asked: Arc<AtomicUsize>,
+        last: usize,
+    }
+
+    impl Provider<usize> for Counter {
+        fn fetch(&self) -> Fetching<'_, usize> {
+            Box::pin(async {
+                tokio::task::yield_now().await;
+                let next = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+                match next <= self.last {
+                    true => Ok((next, Duration::from_secs(60))),
+                    false => Err(Failure::new(Cause::Credential, "there are no more")),
+                }
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_it_is_asked_once_for_many_and_anew_for_what_was_refused() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let number = Provided::by(Counter { asked: asked.clone(), last: 2 });
+        let copy = number.clone();
+        assert!(number.cached().is_none() && !number.is_cached() && number.known().is_none());
+        let all = futures_util::future::join_all((0..8).map(|_| copy.get())).await;
+        assert!(all.into_iter().all(|outcome| outcome.ok() == Some(1)));
+        assert_eq!((asked.load(Ordering::SeqCst), number.peek(), number.is_cached()), (1, Some(1), true));
+        assert!(!number.forget(|known| *known == 9) && number.forget(|known| *known == 1));
+        assert_eq!(number.get().await.ok(), Some(2));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(number.forget(|known| *known == 2));
+        assert!(number.get().await.is_err() && !number.is_cached());
+    }
+
+    #[tokio::test]
+    async fn what_is_known_is_asked_of_nobody_and_never_given_up() {
+        let known = Provided::Known(7);
+        assert!(!known.forget(|_| true) && known.is_cached());
+        assert_eq!((known.known(), known.peek(), known.get().await.ok()), (Some(&7), Some(7), Some(7)));
+    }
+}
