@@ -3,6 +3,35 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// A range of addresses, as 10.0.0.0/8.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Cidr {
+    pub address: IpAddr,
+    pub prefix: u8,
+}
+
+impl Cidr {
+    /// IPv4 addresses may be written as IPv6 ones on either side.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let (net, prefix) = match self.address.to_canonical() {
+            IpAddr::V4(net) if self.address.is_ipv4() => (IpAddr::V4(net), self.prefix),
+            IpAddr::V4(net) if self.prefix >= 96 => (IpAddr::V4(net), self.prefix - 96),
+            _ => (self.address, self.prefix),
+        };
+        match (net, ip.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => same_bits(net.to_bits().into(), ip.to_bits().into(), 32, prefix),
+            (IpAddr::V6(net), IpAddr::V6(ip)) => same_bits(net.to_bits(), ip.to_bits(), 128, prefix),
+            _ => false,
+        }
+    }
+}
+
+/// Do the first `prefix` of `width` bits agree?
+fn same_bits(a: u128, b: u128, width: u8, prefix: u8) -> bool {
+    let dropped = u32::from(width.saturating_sub(prefix));
+    dropped >= 128 || (a ^ b) >> dropped == 0
+}
+
 /// Why an address is nothing that a host on the internet, or in an ordinary private network, has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Special {

@@ -13,6 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::failure::Failure;
 use crate::origin::Origin;
+use crate::settings::{Decode, Place};
 
 /// RFC 3986 unreserved characters stay, everything else is percent-encoded.
 pub const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -30,6 +31,32 @@ pub struct Draft {
     pub target: PathAndQuery,
     pub headers: HeaderMap,
     pub body: Body,
+}
+
+/// A header that a rule may touch: not one that frames or routes the message.
+pub fn header_name(decode: &mut Decode<'_>, text: &str, place: Place) -> Option<HeaderName> {
+    const FRAMING: [HeaderName; 9] = [
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::UPGRADE,
+        header::TE,
+        header::TRAILER,
+        header::PROXY_AUTHORIZATION,
+        HeaderName::from_static("keep-alive"),
+    ];
+    match HeaderName::from_bytes(text.as_bytes()) {
+        Ok(name) if FRAMING.contains(&name) => {
+            decode.report.error("header-name", place, format!("`{name}` frames or routes the message and is not for rules"));
+            None
+        }
+        Ok(name) => Some(name),
+        Err(_) => {
+            decode.report.error("header-name", place, "this is not a header name");
+            None
+        }
+    }
 }
 
 /// What is known of the request body while signing.

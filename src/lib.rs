@@ -21,6 +21,9 @@ pub mod exchange;
 /// Everything live in one immutable snapshot: origin, path, method and client to a plan.
 pub mod gate;
 
+/// The configuration: its document to `Config`, or a report of every mistake with its place.
+pub mod config;
+
 /// One file per authentication scheme, and the table of them.
 pub mod auth;
 
@@ -44,9 +47,6 @@ pub mod observe;
 
 /// Answers to challenges: what proves the user to an origin or a proxy.
 pub mod challenge;
-
-/// The configuration: its document to `Config`, or a report of every mistake with its place.
-pub mod config;
 
 // Words that everything above may use. Each uses only the words below it.
 

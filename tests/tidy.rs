@@ -41,6 +41,42 @@ fn code(path: &Path) -> String {
     text[..cut].to_owned()
 }
 
+/// The rooms that a path names behind `crate::`: one, or those of `crate::{a::B, c}`.
+fn heads(path: &str) -> Vec<&str> {
+    let word = |text: &str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let Some(group) = path.strip_prefix('{') else { return vec![&path[..word(path)]] };
+    let (mut depth, mut items, mut begin) = (0_i32, Vec::new(), 0);
+    for (at, c) in group.char_indices() {
+        match c {
+            ',' | '}' if depth == 0 => {
+                let item = group[begin..at].trim();
+                items.push(&item[..word(item)]);
+                begin = at + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    items
+}
+
+#[test]
+fn imports_are_seen_however_they_are_grouped() {
+    assert_eq!(heads("gate::Plan;"), ["gate"]);
+    assert_eq!(heads("{auth::{self, Making}, config,\n    serve};\nuse x::{y};"), ["auth", "config", "serve"]);
+}
+
+#[test]
+fn reading_settings_needs_no_word_of_what_they_are_for() {
+    let rooms = rooms();
+    let at = rooms.iter().position(|room| room == "settings").unwrap();
+    assert_eq!(rooms[at + 1..], ["files", "moment", "secret"]);
+}
+
 #[test]
 fn a_module_uses_only_what_stands_below_it() {
     let rooms = rooms();
@@ -52,9 +88,8 @@ fn a_module_uses_only_what_stands_below_it() {
         let room = relative.components().next().unwrap().as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
         let Some(own) = height.get(room.as_str()) else { continue };
         let text = code(&path);
-        for (n, _) in text.match_indices("crate::") {
-            let used: String = text[n + 7..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            if let Some(other) = height.get(used.as_str())
+        for used in text.match_indices("crate::").flat_map(|(n, _)| heads(&text[n + 7..])) {
+            if let Some(other) = height.get(used)
                 && other < own
             {
                 wrong.push(format!("{} uses {used}, which stands above it", relative.display()));

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 
 use super::oauth2::{Session, Sessions};
-use crate::config;
 use crate::cookie::Jars;
 use crate::provided::SecretRef;
 use crate::secrets;
@@ -54,7 +53,7 @@ impl BuildCx<'_> {
             let name = decode.string(node)?;
             return named(self.identities, "client certificate", &name, node, decode);
         }
-        let source = config::certificate(decode, node, None)?;
+        let source = crate::tls::read::certificate(decode, node, None)?;
         let passphrase = match source.passphrase.clone().map(secrets::reference) {
             None => None,
             Some(SecretRef::Known(secret)) => Some(secret),
@@ -88,7 +87,7 @@ impl BuildCx<'_> {
                 return named(self.bundles, "CA bundle", text, node, decode);
             }
         }
-        let source = config::bundle(decode, node, None)?;
+        let source = crate::tls::read::bundle(decode, node, None)?;
         source.files.iter().filter_map(|(pem, _)| pem.file()).for_each(|file| decode.note_file(file.to_owned()));
         match Trust::load(&source, self.net.limits.file) {
             Ok(loaded) => {

@@ -9,7 +9,6 @@ use super::{
     Answer, Attempt, Authorizer, BuildCx, CredentialLocation, Facts, Locations, Preparation, Round, Scheme, Shape, Signed,
     Verdict, fetched, scheme_fields,
 };
-use crate::config::EXEC_USER;
 use crate::cookie::{self, Jar};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
@@ -20,6 +19,9 @@ use crate::provided::SecretRef;
 use crate::secret::Secret;
 use crate::secrets;
 use crate::settings::{Decode, Node};
+
+/// What `exec` calls its command, where that sends the password of its run. It is the user that gatepass runs as.
+pub const EXEC_USER: &str = "gatepass";
 
 pub static SCHEME: Scheme = Scheme {
     name: "cookies",

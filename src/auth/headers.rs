@@ -29,7 +29,7 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &BuildCx<'_>) -> Option<Arc<dy
         return None;
     }
     for (key, node) in entries {
-        let name = crate::config::header_name(decode, &key.text, key.place);
+        let name = crate::draft::header_name(decode, &key.text, key.place);
         let value = secrets::reference(decode.text(node)?);
         let field = match value.known() {
             None => None,

@@ -110,7 +110,7 @@ fn place(fields: &Fields<'_>, decode: &mut Decode<'_>) -> Option<Where> {
         return Some(Where::Query(name.map_or_else(|| "token".to_owned(), |(name, _)| name)));
     }
     let name = match name {
-        Some((name, place)) => crate::config::header_name(decode, &name, place)?,
+        Some((name, place)) => crate::draft::header_name(decode, &name, place)?,
         None => header::AUTHORIZATION,
     };
     let prefix = match fields.get("prefix") {

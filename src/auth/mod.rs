@@ -5,6 +5,7 @@ mod akamai_edgegrid;
 mod api_key;
 mod asap;
 mod attempt;
+mod auth_type;
 mod aws_sigv4;
 mod basic;
 mod bearer;
@@ -39,11 +40,13 @@ use http::HeaderValue;
 pub use attempt::{
     Answer, Attempt, Authorizer, BodyNeed, CredentialLocation, Facts, Locations, Preparation, Round, Signed, Verdict,
 };
+pub use auth_type::{AuthType, Setting};
 pub use build_cx::BuildCx;
+pub use cookies::EXEC_USER;
+pub use negotiate::NEGOTIATE;
 
 use attempt::fetched;
 
-use crate::config::{AuthType, Setting};
 use crate::draft::Body;
 use crate::failure::{Cause, Failure};
 use crate::provided::SecretRef;
@@ -107,12 +110,6 @@ pub static SCHEMES: &[&Scheme] = &[
 /// The table, as `config` needs it.
 pub fn types() -> Vec<AuthType> {
     SCHEMES.iter().map(|scheme| AuthType::from(*scheme)).collect()
-}
-
-impl From<&Scheme> for AuthType {
-    fn from(scheme: &Scheme) -> Self {
-        Self { name: scheme.name, doc: scheme.doc, short: scheme.short, settings: scheme.settings }
-    }
 }
 
 pub fn scheme(name: &str) -> Option<&'static Scheme> {

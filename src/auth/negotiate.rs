@@ -14,10 +14,12 @@ use super::{
 };
 use crate::challenge;
 use crate::challenge::gss::{self, Context, Service, Wish};
-use crate::config::NEGOTIATE;
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::settings::{Decode, Node};
+
+/// The builds that have Kerberos.
+pub const NEGOTIATE: &str = "the image has it; build with `--features negotiate` to have it";
 
 pub static SCHEME: Scheme = Scheme {
     name: "negotiate",

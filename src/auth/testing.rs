@@ -9,16 +9,16 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::oauth2::{Session, Sessions};
-use super::{Answer, Attempt, Authorizer, BuildCx, Round, Scheme, Signed, Verdict};
-use crate::config::{AuthType, UpstreamProxy};
+use super::{Answer, Attempt, AuthType, Authorizer, BuildCx, Round, Scheme, Signed, Verdict};
 use crate::cookie::Jars;
 use crate::draft::{Body, Draft, Held};
 use crate::failure::Failure;
 use crate::limits::Limits;
 use crate::moment::{Moment, NonceKind};
 use crate::origin::{Origin, Scheme as UrlScheme, parse_authority};
-use crate::settings::{Decode, Report, Scope, yaml};
+use crate::settings::{Decode, Report, Schema, Scope, Shape, yaml};
 use crate::tls::out::trust::Trust;
+use crate::upstream::settings::UpstreamProxy;
 use crate::upstream::{Dialer, NetEnv, Route};
 
 /// The scheme from its settings as YAML (or JSON, which is YAML); else the report of mistakes.
@@ -41,7 +41,12 @@ pub fn build_with(scheme: &Scheme, settings: &str) -> (Option<Arc<dyn Authorizer
 
 /// All that comes of it: the scheme, its session, and the report.
 pub fn built(scheme: &Scheme, settings: &str) -> (Option<Arc<dyn Authorizer>>, Option<Arc<Session>>, String) {
-    let mut report = Report::of(AuthType::from(scheme).alone());
+    let schema = Schema {
+        root: Shape::Defined(scheme.name),
+        definitions: BTreeMap::from([(scheme.name, AuthType::from(scheme).definition())]),
+        naming: &[],
+    };
+    let mut report = Report::of(schema);
     let file = report.add_file("test.yaml".into(), settings.to_owned());
     let document = yaml::parse(settings, file).unwrap_or_else(|wrong| panic!("{settings}: {}", wrong.message));
     let scope = Scope { bases: vec![std::env::current_dir().unwrap()], bound: 1 << 20, ..Scope::default() };

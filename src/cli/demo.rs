@@ -22,7 +22,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Common, Error};
-use crate::config::Alpn;
 use crate::observe::Observe;
 use crate::origin::Host;
 use crate::serve::{self, Running};
@@ -30,6 +29,7 @@ use crate::tls::out::client::Client;
 use crate::tls::out::client_spec::ClientSpec;
 use crate::tls::out::trust::Trust;
 use crate::tls::provider;
+use crate::tls::settings::Alpn;
 
 const TOKEN: &str = "demo-token";
 

@@ -13,13 +13,14 @@ use serde_json::{Value, json};
 
 use super::{Common, Error, Format};
 use crate::auth::CredentialLocation;
-use crate::config::{Action, Ocsp, OnExisting, TlsBackend, Unmatched};
+use crate::config::{Action, OnExisting, Unmatched};
 use crate::failure::{Cause, Failure};
 use crate::gate::{Caller, Decision, Difference, Gate, HeaderText, Near, Reach};
 use crate::initiator::CrossSite;
 use crate::origin::{Host, Origin, Scheme, parse_authority};
 use crate::settings::Report;
 use crate::tls::formats::inspect;
+use crate::tls::settings::{Ocsp, TlsBackend};
 use settings::Setting;
 
 #[derive(Args)]

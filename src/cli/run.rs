@@ -12,7 +12,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, reload};
 
 use super::{Common, Error};
-use crate::config::{self, LogFormat, Mode};
+use crate::config::Mode;
+use crate::observe::LogFormat;
 use crate::observe::{AccessLog, Events, Observe};
 use crate::serve::{self, Running};
 
@@ -47,7 +48,13 @@ pub async fn run(common: &Common, args: &RunArgs) -> Result<ExitCode, Error> {
 }
 
 /// The first lines: where it listens, what it read, what clients must trust.
-fn announce(running: &Running, files: &[std::path::PathBuf], rules: usize, ca: Option<&std::path::Path>, log: &config::Log) {
+fn announce(
+    running: &Running,
+    files: &[std::path::PathBuf],
+    rules: usize,
+    ca: Option<&std::path::Path>,
+    log: &crate::observe::Log,
+) {
     if log.format == LogFormat::Json {
         for (address, mode) in &running.listening {
             let (mode, upstream) = match mode {
@@ -117,7 +124,9 @@ async fn stop(running: Running) -> Result<ExitCode, Error> {
 pub(super) const QUIET: &str = "cryptoki=off,notify=off,mio=off";
 
 /// Diagnostics go to stderr, by way of a thread of their own. With it: how they are set anew.
-fn start_logging(log: &config::Log) -> Result<(impl Fn(&config::Log) + Send + Sync + 'static, WorkerGuard), Error> {
+fn start_logging(
+    log: &crate::observe::Log,
+) -> Result<(impl Fn(&crate::observe::Log) + Send + Sync + 'static, WorkerGuard), Error> {
     let (level, handle) = reload::Layer::new(filter(log)?);
     let (writer, guard) = NonBlockingBuilder::default().finish(std::io::stderr());
     let json = Arc::new(AtomicBool::new(log.format == LogFormat::Json));
@@ -126,7 +135,7 @@ fn start_logging(log: &config::Log) -> Result<(impl Fn(&config::Log) + Send + Sy
         .with_writer(writer)
         .log_internal_errors(false);
     tracing_subscriber::registry().with(level).with(lines).init();
-    let set = move |log: &config::Log| {
+    let set = move |log: &crate::observe::Log| {
         json.store(log.format == LogFormat::Json, Ordering::Relaxed);
         match filter(log) {
             Ok(filter) => drop(handle.reload(filter)),
@@ -136,14 +145,14 @@ fn start_logging(log: &config::Log) -> Result<(impl Fn(&config::Log) + Send + Sy
     Ok((set, guard))
 }
 
-fn filter(log: &config::Log) -> Result<EnvFilter, Error> {
+fn filter(log: &crate::observe::Log) -> Result<EnvFilter, Error> {
     EnvFilter::builder()
         .parse(format!("{QUIET},{}", log.level))
         .map_err(|_| Error::new(format!("`log.level: {}` is no level", log.level)).help("one of error, warn, info, debug, trace"))
 }
 
 /// The access log goes to stdout.
-fn access_log(log: &config::Log, queue: usize) -> (AccessLog, WorkerGuard) {
+fn access_log(log: &crate::observe::Log, queue: usize) -> (AccessLog, WorkerGuard) {
     let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(queue).lossy(true).finish(std::io::stdout());
     let access = AccessLog::new(writer, log.format);
     access.set(log);

@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::schema::*;
+use crate::auth::AuthType;
 use crate::limits::Limits;
 use crate::settings::Shape;
 use crate::settings::shape::SECRET;
+use crate::tls::settings::{BUNDLE, CERTIFICATE, SPIFFE};
 
 /// Blocks that stand in several places, by the name of their definition.
 const SHARED: [(&str, &[Field]); 3] = [("certificate", CERTIFICATE), ("bundle", BUNDLE), ("proxy", PROXY)];

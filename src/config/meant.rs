@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use http::{HeaderName, Method};
 
-use super::spiffe::SpiffeId;
-use super::token::TokenUri;
-pub use super::ways::*;
+use crate::address::Cidr;
 use crate::initiator::CrossSite;
 use crate::limits::Limits;
+use crate::observe::Log;
 use crate::origin::Host;
 use crate::pattern::{HostPattern, PathPattern, Ports};
-use crate::settings::{Node, Pem, Place, Text};
+use crate::settings::{Node, Place, Text};
+use crate::tls::settings::{BundleSource, CaSource, CertificateSource, ListenerTls, TlsSettings};
+use crate::upstream::settings::{ConnectTo, EgressDeny, UpstreamProxy};
 
 pub struct Config {
     pub listeners: Vec<Listener>,
@@ -103,24 +104,6 @@ pub enum Mode {
     Transparent,
 }
 
-#[derive(Clone, PartialEq, Eq)]
-pub struct ListenerTls {
-    pub place: Place,
-    pub cert: PathBuf,
-    pub key: PathBuf,
-    pub client_ca: Option<PathBuf>,
-}
-
-impl ListenerTls {
-    /// What to watch.
-    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
-        [Some(&self.cert), Some(&self.key), self.client_ca.as_ref()].into_iter().flatten().cloned()
-    }
-}
-
-/// What `exec` calls its command, where that sends the password of its run. It is the user that gatepass runs as.
-pub const EXEC_USER: &str = "gatepass";
-
 /// Who may call. Any one of them suffices.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Access {
@@ -130,34 +113,6 @@ pub struct Access {
     pub uids: Vec<u32>,
     /// On this machine, processes of the user that gatepass runs as.
     pub same_user: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Cidr {
-    pub address: IpAddr,
-    pub prefix: u8,
-}
-
-impl Cidr {
-    /// IPv4 addresses may be written as IPv6 ones on either side.
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        let (net, prefix) = match self.address.to_canonical() {
-            IpAddr::V4(net) if self.address.is_ipv4() => (IpAddr::V4(net), self.prefix),
-            IpAddr::V4(net) if self.prefix >= 96 => (IpAddr::V4(net), self.prefix - 96),
-            _ => (self.address, self.prefix),
-        };
-        match (net, ip.to_canonical()) {
-            (IpAddr::V4(net), IpAddr::V4(ip)) => same_bits(net.to_bits().into(), ip.to_bits().into(), 32, prefix),
-            (IpAddr::V6(net), IpAddr::V6(ip)) => same_bits(net.to_bits(), ip.to_bits(), 128, prefix),
-            _ => false,
-        }
-    }
-}
-
-/// Do the first `prefix` of `width` bits agree?
-fn same_bits(a: u128, b: u128, width: u8, prefix: u8) -> bool {
-    let dropped = u32::from(width.saturating_sub(prefix));
-    dropped >= 128 || (a ^ b) >> dropped == 0
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -176,80 +131,6 @@ pub struct Credential {
     pub place: Place,
     pub kind: String,
     pub settings: Node,
-}
-
-/// Where a client certificate comes from.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct CertificateSource {
-    pub name: Option<String>,
-    pub place: Place,
-    pub material: Material,
-    /// Of the key or PFX file; of a token its PIN.
-    pub passphrase: Option<Text>,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub enum Material {
-    /// `key: None`: the key stands in the certificate's file.
-    Pem { cert: Pem, cert_place: Place, key: Option<(Pem, Place)> },
-    Pfx {
-        file: PathBuf,
-        place: Place,
-        /// Which of several keys, by its name in the file.
-        alias: Option<(String, Place)>,
-    },
-    /// A key on a token; the PIN is the source's passphrase.
-    Pkcs11 {
-        uri: TokenUri,
-        place: Place,
-        module: Option<(PathBuf, Place)>,
-        /// `None`: the certificate is on the token too.
-        cert: Option<(Pem, Place)>,
-    },
-    /// From the agent at this socket.
-    Spiffe {
-        socket: PathBuf,
-        /// `None`: the agent's first.
-        spiffe_id: Option<SpiffeId>,
-        place: Place,
-    },
-}
-
-impl CertificateSource {
-    /// The files that are read for it.
-    pub fn files(&self) -> Vec<Pem> {
-        match &self.material {
-            Material::Pem { cert, key, .. } => {
-                [Some(cert), key.as_ref().map(|(key, _)| key)].into_iter().flatten().cloned().collect()
-            }
-            Material::Pfx { file, .. } => vec![Pem::File(file.clone())],
-            Material::Pkcs11 { cert, .. } => cert.iter().map(|(pem, _)| pem.clone()).collect(),
-            Material::Spiffe { .. } => Vec::new(),
-        }
-    }
-
-    /// What else than files and passphrase makes it differ from another.
-    pub fn elsewhere(&self) -> Option<String> {
-        match &self.material {
-            Material::Pem { .. } => None,
-            Material::Pfx { alias, .. } => alias.as_ref().map(|(alias, _)| format!("alias {alias}")),
-            Material::Pkcs11 { uri, module, .. } => Some(format!("{uri} {:?}", module.as_ref().map(|(path, _)| path))),
-            Material::Spiffe { socket, spiffe_id, .. } => Some(format!("{socket:?} {spiffe_id:?}")),
-        }
-    }
-}
-
-/// Whom to believe.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct BundleSource {
-    pub name: Option<String>,
-    pub place: Place,
-    /// PEM files, or folders of them.
-    pub files: Vec<(Pem, Place)>,
-    /// Add the system's roots (true unless said otherwise).
-    pub system_roots: bool,
-    /// Instead of both: the CAs of the agent at this socket.
-    pub spiffe: Option<(PathBuf, Place)>,
 }
 
 pub struct Rule {
@@ -324,105 +205,10 @@ pub enum QueryEdit {
     Remove(String),
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct ConnectTo {
-    pub host: Host,
-    /// `None`: the origin's port.
-    pub port: Option<u16>,
-}
-
-/// `None` everywhere: not said.
-#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
-pub struct TlsSettings {
-    pub server_name: Option<Host>,
-    /// The server is known by one of these instead of its host name.
-    pub spiffe_id: Option<Vec<SpiffeId>>,
-    pub min_version: Option<TlsVersion>,
-    pub max_version: Option<TlsVersion>,
-    /// SHA-256 of a SubjectPublicKeyInfo anywhere in the chain.
-    pub pins: Option<Vec<[u8; 32]>>,
-    pub crl: Option<Vec<(PathBuf, Place)>>,
-    pub resumption: Option<bool>,
-    pub alpn: Option<Vec<Alpn>>,
-    pub backend: Option<TlsBackend>,
-    pub ocsp: Option<Ocsp>,
-    /// The server may end a connection without TLS's word for it.
-    pub lenient_end: Option<bool>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub enum TlsVersion {
-    V1_2,
-    V1_3,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Alpn {
-    H2,
-    Http11,
-}
-
-/// What is made of stapled OCSP responses.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum Ocsp {
-    /// One that says "revoked" refuses the server; one that is missing or proves nothing does not.
-    #[default]
-    Check,
-    /// There must be one, and it must hold.
-    Require,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum TlsBackend {
-    #[default]
-    Rustls,
-    Openssl,
-}
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
     /// Carry it as the rules say (takes an earlier `deny` or `tunnel` away).
     Allow,
     Deny,
     Tunnel,
-}
-
-/// Where the interception CA is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum CaSource {
-    /// Made on first start in this folder, as `ca.pem` and `ca.key`; `constrain`: where it is said that it
-    /// may only issue for the hosts of the rules.
-    Dir {
-        directory: PathBuf,
-        constrain: Option<Place>,
-    },
-    Files {
-        cert: PathBuf,
-        key: PathBuf,
-        place: Place,
-    },
-    /// Made anew and kept nowhere, for the demonstration and tests.
-    Memory,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Log {
-    pub format: LogFormat,
-    /// A level, or directives in the syntax of tracing's `EnvFilter`.
-    pub level: String,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum LogFormat {
-    #[default]
-    Text,
-    Json,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum EgressDeny {
-    Private,
-    LinkLocal,
-    Loopback,
-    Cidr(Cidr),
 }

@@ -5,12 +5,6 @@ mod describe;
 pub mod load;
 pub mod meant;
 pub mod schema;
-pub mod spiffe;
-pub mod token;
-mod ways;
 
-pub use load::{Loaded, NEGOTIATE, Request, bundle, certificate, header_name, load, named_files};
+pub use load::{Loaded, Request, load, named_files};
 pub use meant::*;
-pub use schema::{AuthType, Setting};
-pub use spiffe::SpiffeId;
-pub use token::TokenUri;

@@ -4,22 +4,11 @@
 use std::collections::BTreeMap;
 
 pub use super::describe::{reference, schema};
+use crate::auth::AuthType;
 use crate::limits::Limits;
 use crate::settings::shape::{Definition, Schema, Shape};
 pub use crate::settings::shape::{Field, f, names};
-
-/// One setting of an auth type: name, shape, default or "required", meaning.
-pub type Setting = (&'static str, Shape, &'static str, &'static str);
-
-/// A type of credential, as the schema, the docs and the display of mistakes need it.
-#[derive(Clone, Copy)]
-pub struct AuthType {
-    pub name: &'static str,
-    pub doc: &'static str,
-    /// What may stand directly behind its name, instead of a map of settings.
-    pub short: Option<Shape>,
-    pub settings: &'static [Setting],
-}
+use crate::tls::settings::{BUNDLES, CERTIFICATE, CERTIFICATES};
 
 /// All tables together: what a mistake may show of a configuration with these auth types.
 pub fn tables(types: &[AuthType]) -> Schema {
@@ -39,21 +28,6 @@ pub fn tables(types: &[AuthType]) -> Schema {
     }
 }
 
-impl AuthType {
-    fn definition(&self) -> Definition {
-        Definition { short: self.short, keys: self.settings.iter().map(|(name, shape, ..)| (*name, *shape)).collect() }
-    }
-
-    /// For a text that is the settings of this type and no configuration.
-    pub fn alone(self) -> Schema {
-        Schema { root: Shape::Defined(self.name), ..tables(&[self]) }
-    }
-}
-
-/// A CA bundle where it is named or written: a name, a file, a list of files, or a map.
-pub const BUNDLES: &[Shape] = &[Shape::Many(&Shape::Certificate), Shape::Name, Shape::Block(BUNDLE)];
-/// A client certificate: a name, or a map.
-pub const CERTIFICATES: &[Shape] = &[Shape::Name, Shape::Block(CERTIFICATE)];
 /// `env`, `none`, a URL, or a map.
 pub const PROXIES: &[Shape] = &[Shape::Words(&["env", "none"]), Shape::Url, Shape::Block(PROXY)];
 /// A credential's name, or a map of one type.
@@ -156,44 +130,6 @@ pub const ACCESS: &[Field] = &[
         "Unix user ids that may call over a Unix socket; in `clients:` of a rule they are `uid:N`",
     ),
     f("same_user", Shape::Bool, "processes on this machine that run as the same user as gatepass (Linux)"),
-];
-pub const CERTIFICATE: &[Field] = &[
-    f("cert", Shape::Certificate, "PEM file with the certificate and its chain"),
-    f("key", Shape::Pem, "PEM file with the private key; may be left out when it stands in the `cert` file"),
-    f("pfx", Shape::File, "PFX (PKCS #12) file instead of cert and key"),
-    f(
-        "alias",
-        Shape::Text,
-        "with `pfx`: which of several keys in the file, by its name there (keytool's alias) or its certificate's common name",
-    ),
-    f("passphrase", Shape::Secret, "of the key or PFX file"),
-    f("host", Shape::Many(&Shape::Host), "makes the certificate a rule of its own for this host"),
-    f("port", Shape::Many(&Shape::Port), "with `host`: for this port (443)"),
-    f(
-        "pkcs11",
-        Shape::TokenUri,
-        "RFC 7512 URI of a key on a token (smart card, HSM); with `cert` when the token holds no certificate",
-    ),
-    f("pin", Shape::Secret, "with `pkcs11`: the token's PIN"),
-    f("module", Shape::File, "with `pkcs11`: the token's PKCS#11 library; p11-kit's proxy, else the usual places, when left out"),
-    f(
-        "spiffe",
-        Shape::Block(SPIFFE),
-        "the X509-SVID that a SPIFFE Workload API (SPIRE) gives to gatepass; followed as it is renewed",
-    ),
-];
-pub const SPIFFE: &[Field] = &[
-    f("socket", Shape::File, "unix:PATH of the Workload API; SPIFFE_ENDPOINT_SOCKET when left out"),
-    f("spiffe_id", Shape::Url, "of a client certificate: which of several SVIDs; the agent's first when left out"),
-];
-pub const BUNDLE: &[Field] = &[
-    f("files", Shape::Many(&Shape::Certificate), "PEM or DER files, or folders of them; one file may hold many CAs"),
-    f("system_roots", Shape::Bool, "believe the system's roots too (true)"),
-    f(
-        "spiffe",
-        Shape::Block(SPIFFE),
-        "instead of files and system roots: the CAs of the trust domain of a SPIFFE Workload API, and of those it federates with",
-    ),
 ];
 pub const RULE: &[Field] = &[
     f(

@@ -15,10 +15,7 @@ use super::decision::{BoundAuthorizer, HeaderText, LiveHeader, LiveQuery};
 use super::kept::{BundleKey, IdentityKey, Kept, Recipe};
 use super::{Durable, Gate, LiveAccess, LiveRule, ReverseGuard};
 use crate::auth::{self, BuildCx};
-use crate::config::{
-    BundleSource, CertificateSource, Config, Credential, HeaderEdit, ListenAddress, Listener, Material, Mode, PacSource,
-    QueryEdit, Rule, UpstreamProxy, Via,
-};
+use crate::config::{Config, Credential, HeaderEdit, ListenAddress, Listener, Mode, QueryEdit, Rule};
 use crate::provided::SecretRef;
 use crate::secrets;
 use crate::settings::{Decode, Pem, Place, Report, Scope, Text};
@@ -27,8 +24,10 @@ use crate::tls::out::identity::{self, Identity};
 use crate::tls::out::svid;
 use crate::tls::out::svid_origin::SvidOrigin;
 use crate::tls::out::trust::Trust;
+use crate::tls::settings::{BundleSource, CertificateSource, Material};
 use crate::tls::{self, Loaded, Problem};
 use crate::upstream::pac::Pac;
+use crate::upstream::settings::{PacSource, UpstreamProxy, Via};
 use crate::upstream::{Dialer, Fixed, NetEnv, Route, Spec};
 use crate::workload::Update;
 
@@ -151,7 +150,7 @@ fn reverse_guard(listener: &Listener) -> Option<((ListenAddress, usize), Reverse
 fn net(
     dialer: &Arc<Dialer>,
     limits: crate::limits::Limits,
-    egress: Vec<crate::config::EgressDeny>,
+    egress: Vec<crate::upstream::settings::EgressDeny>,
     resolve: Fixed,
     previous: Option<&Gate>,
 ) -> Arc<NetEnv> {

@@ -7,13 +7,14 @@ use http::{HeaderName, HeaderValue};
 use super::Gate;
 use crate::auth::oauth2::Session;
 use crate::auth::{Authorizer, BodyNeed, CredentialLocation, Facts, Locations};
-use crate::config::{Action, OnExisting, TlsSettings};
+use crate::config::{Action, OnExisting};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::initiator::CrossSite;
 use crate::origin::Origin;
 use crate::provided::SecretRef;
 use crate::tls::out::client_spec::ClientSpec;
+use crate::tls::settings::TlsSettings;
 use crate::upstream::{OriginPool, Spec};
 
 /// An authorizer with what the exchange needs to know of it, computed once.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::decision::BoundAuthorizer;
-use crate::config::{CaSource, Credential, ListenAddress};
+use crate::config::{Credential, ListenAddress};
 use crate::files;
 use crate::provided::SecretRef;
 use crate::settings::{Node, Pem, Scope, Text, Value};
@@ -16,6 +16,7 @@ use crate::tls::formats::crl::Crls;
 use crate::tls::intercept::server::Listening;
 use crate::tls::out::identity::Identity;
 use crate::tls::out::trust::Trust;
+use crate::tls::settings::CaSource;
 
 /// By what is read, not where it is named: 10,000 rules may name one file.
 pub(super) type IdentityKey = (Vec<Pem>, Option<String>, Option<Text>);

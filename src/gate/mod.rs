@@ -24,7 +24,7 @@ pub use inventory::{Held, Kind};
 pub use near::{Difference, Near, unmatched};
 pub use plan::Plan;
 
-use crate::config::{Access, Action, Client, EgressDeny, ListenAddress, Rule, Unmatched};
+use crate::config::{Access, Action, Client, ListenAddress, Rule, Unmatched};
 use crate::initiator::CrossSite;
 use crate::limits::Limits;
 use crate::origin::{Host, Origin, Scheme};
@@ -33,6 +33,7 @@ use crate::provided::SecretRef;
 use crate::secrets;
 use crate::tls::intercept::authority::Authority;
 use crate::upstream::pac::Pac;
+use crate::upstream::settings::EgressDeny;
 use crate::upstream::{NetEnv, Spec, Upstream};
 
 /// One immutable snapshot of all that was configured.
@@ -129,7 +130,7 @@ pub enum Admission<'a> {
 /// The access table of one listener, secrets at hand.
 pub struct LiveAccess {
     pub users: HashMap<String, SecretRef>,
-    pub cidrs: Vec<crate::config::Cidr>,
+    pub cidrs: Vec<crate::address::Cidr>,
     pub uids: Vec<u32>,
     pub same_user: bool,
 }
@@ -184,8 +185,8 @@ impl Gate {
     }
 
     /// Where the interception CA is.
-    pub fn ca_source(&self) -> &crate::config::CaSource {
-        self.kept.ca.as_ref().unwrap_or(&crate::config::CaSource::Memory)
+    pub fn ca_source(&self) -> &crate::tls::settings::CaSource {
+        self.kept.ca.as_ref().unwrap_or(&crate::tls::settings::CaSource::Memory)
     }
 
     /// The limits that the interception CA should have by the rules of now.

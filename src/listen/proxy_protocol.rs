@@ -79,7 +79,7 @@ fn taken(parsed: &HeaderResult<'_>) -> Result<(Option<SocketAddr>, usize), Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Cidr;
+    use crate::address::Cidr;
 
     async fn heard(bytes: &[u8], from: Vec<Cidr>) -> (Result<SocketAddr, String>, Vec<u8>) {
         use tokio::io::AsyncReadExt;

@@ -10,7 +10,7 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking};
 
 use super::line::{Line, timestamp};
 use super::{Kind, Record};
-use crate::config::{Log, LogFormat};
+use crate::observe::{Log, LogFormat};
 
 pub struct AccessLog {
     writer: NonBlocking,

@@ -3,6 +3,7 @@
 mod access;
 mod events;
 mod line;
+mod log;
 mod notices;
 mod seldom;
 
@@ -15,10 +16,10 @@ use http::{Method, StatusCode};
 
 pub use access::AccessLog;
 pub use events::Events;
+pub use log::{Log, LogFormat};
 pub use notices::Notices;
 pub use seldom::Seldom;
 
-use crate::config;
 use crate::failure::Failure;
 use crate::origin::Origin;
 
@@ -126,7 +127,7 @@ pub struct Observe {
     pub counters: Counters,
     pub seldom: Seldom,
     /// Where diagnostics are written, and how that is changed.
-    diagnostics: Option<Box<dyn Fn(&config::Log) + Send + Sync>>,
+    diagnostics: Option<Box<dyn Fn(&Log) + Send + Sync>>,
 }
 
 #[derive(Default)]
@@ -168,13 +169,13 @@ impl Observe {
     }
 
     /// Diagnostics that are set anew by `set` when the configuration's `log` changes.
-    pub fn with_diagnostics(mut self, set: impl Fn(&config::Log) + Send + Sync + 'static) -> Self {
+    pub fn with_diagnostics(mut self, set: impl Fn(&Log) + Send + Sync + 'static) -> Self {
         self.diagnostics = Some(Box::new(set));
         self
     }
 
     /// Logs as this says from now on.
-    pub fn set_log(&self, log: &config::Log) {
+    pub fn set_log(&self, log: &Log) {
         if let Some(access) = &self.access {
             access.set(log);
         }

@@ -42,7 +42,7 @@ pub struct Built {
     pub report: Report,
     pub listeners: Vec<Listener>,
     pub admin: Option<SocketAddr>,
-    pub log: config::Log,
+    pub log: crate::observe::Log,
     pub files: Vec<PathBuf>,
     /// Those of them that nobody includes, as they were named or found.
     pub found: Vec<PathBuf>,

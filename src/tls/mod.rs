@@ -14,9 +14,12 @@ use crate::settings::Place;
 pub mod formats;
 pub mod intercept;
 pub mod out;
+pub mod read;
+pub mod settings;
 
 #[cfg(test)]
 mod testing;
+pub mod token_uri;
 
 /// The one cryptography provider of the process.
 pub fn provider() -> Arc<CryptoProvider> {

@@ -13,7 +13,6 @@ use rustls::{HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::{Alpn, CertificateSource, Material, TlsSettings};
 use crate::failure::Failure;
 use crate::origin::Host;
 use crate::settings::{Pem, Place};
@@ -24,6 +23,7 @@ use crate::tls::out::client_spec::ClientSpec;
 use crate::tls::out::handshake::Asked;
 use crate::tls::out::trust::Trust;
 use crate::tls::provider;
+use crate::tls::settings::{Alpn, CertificateSource, Material, TlsSettings};
 
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
 pub const BOUND: usize = 1024 * 1024;

@@ -17,13 +17,13 @@ use super::pac::Pac;
 use super::proxy::Proxy;
 use super::resolve::Resolver;
 use crate::address::{self, Special};
-use crate::config::{EgressDeny, PacSource, Via};
 use crate::failure::{Cause, Failure, Retry};
 use crate::origin::Host;
 use crate::provided::SecretRef;
 use crate::settings::Text;
 use crate::tls::Problem;
 use crate::tls::out::client_spec::ClientSpec;
+use crate::upstream::settings::{EgressDeny, PacSource, Via};
 
 /// RFC 8305 §5: how long one address may keep the next waiting.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -370,7 +370,7 @@ mod tests {
     fn a_range_holds_for_an_address_however_either_is_written() {
         let covers = |range: &str, ip: &str| {
             let (address, prefix) = range.split_once('/').unwrap();
-            let cidr = crate::config::Cidr { address: address.parse().unwrap(), prefix: prefix.parse().unwrap() };
+            let cidr = crate::address::Cidr { address: address.parse().unwrap(), prefix: prefix.parse().unwrap() };
             Policy { deny: &[EgressDeny::Cidr(cidr)], named: true }.refuses(ip.parse().unwrap()).is_some()
         };
         for (range, ip) in [

@@ -12,10 +12,10 @@ use crate::challenge::digest::{self, DigestSession};
 use crate::challenge::gss;
 use crate::challenge::ntlm::{self, Account, NtlmContext};
 use crate::challenge::{self, Challenge};
-use crate::config::ProxyAuth;
 use crate::draft::Body;
 use crate::failure::{Cause, Failure};
 use crate::moment::{Moment, NonceKind, random_hex};
+use crate::upstream::settings::ProxyAuth;
 
 pub struct Dialogue {
     proxy: Arc<Proxy>,

@@ -10,13 +10,13 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 
 use super::{Ask, Deadline, NetEnv, Outbound, Reuse, Route, Spec, Upstream};
-use crate::config::ConnectTo;
 use crate::failure::{Cause, Failure};
 use crate::origin::{Origin, Scheme, parse_authority};
 use crate::tls::Problem;
 use crate::tls::out::client_spec::ClientSpec;
 use crate::tls::out::identity::Identity;
 use crate::tls::out::trust::Trust;
+use crate::upstream::settings::ConnectTo;
 
 /// An http or https URL without user information and fragment.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -17,6 +17,7 @@ mod proxy;
 pub mod pulse;
 mod resolve;
 mod route;
+pub mod settings;
 mod short_cache;
 mod stream;
 mod tunnel;
@@ -35,12 +36,13 @@ pub use resolve::Fixed;
 pub use route::Route;
 pub use stream::Stream;
 
-use crate::config::{Alpn, ConnectTo, EgressDeny};
 use crate::failure::{Cause, Failure, Retry};
 use crate::limits::Limits;
 use crate::origin::{Host, Origin, Scheme};
 use crate::tls;
 use crate::tls::out::handshake::Handshake;
+use crate::tls::settings::Alpn;
+use crate::upstream::settings::{ConnectTo, EgressDeny};
 
 /// What makes two ways out the same.
 #[derive(Clone, PartialEq, Eq, Hash)]

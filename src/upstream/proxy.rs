@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::{NetEnv, Policy, Stream};
 use crate::challenge::digest::DigestSession;
-use crate::config::{Alpn, ProxyAuth, Via, ViaScheme};
 use crate::failure::{Cause, Failure};
 use crate::provided::SecretRef;
 use crate::secret::Secret;
@@ -14,6 +13,8 @@ use crate::tls::Problem;
 use crate::tls::out::client::Client;
 use crate::tls::out::client_spec::ClientSpec;
 use crate::tls::out::explain;
+use crate::tls::settings::Alpn;
+use crate::upstream::settings::{ProxyAuth, Via, ViaScheme};
 
 /// Rounds of one dialogue with a proxy: NTLM needs three, a stale nonce one more.
 pub const ROUNDS: u8 = 5;

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use super::pac::{Exits, Pac};
 use super::proxy::Proxy;
 use super::{Dialer, NetEnv};
-use crate::config::{Cidr, UpstreamProxy, Via, ViaScheme};
+use crate::address::Cidr;
 use crate::failure::Failure;
 use crate::origin::{Host, Scheme, parse_authority};
 use crate::tls::Problem;
 use crate::tls::out::client_spec::ClientSpec;
 use crate::tls::out::trust::Trust;
+use crate::upstream::settings::{UpstreamProxy, Via, ViaScheme};
 
 /// What makes two routes the same.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]

@@ -11,9 +11,9 @@ use tokio::time::timeout;
 use super::dialogue::Dialogue;
 use super::proxy::{Proxy, ROUNDS};
 use super::{NetEnv, Stream};
-use crate::config::ViaScheme;
 use crate::failure::{Cause, Failure};
 use crate::origin::Host;
+use crate::upstream::settings::ViaScheme;
 
 /// Has the proxy at the other end of `stream` open a tunnel to `host:port`.
 ///

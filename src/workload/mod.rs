@@ -5,6 +5,7 @@
 //! just what one call needs, on hyper's HTTP/2.
 
 mod agent;
+mod spiffe_id;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 pub use agent::{Agent, AgentError, Event, Follower};
+pub use spiffe_id::SpiffeId;
 
 /// All that an agent has for this process, as it was sent at once.
 #[derive(PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use gatepass::config::Alpn;
+use gatepass::tls::settings::Alpn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::*;

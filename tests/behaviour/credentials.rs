@@ -114,7 +114,7 @@ async fn a_401_in_place_of_100_continue_is_answered_since_nothing_of_the_body_ha
         let gatepass = Gatepass::start(&yaml, &[("CA", &pki.ca_pem)]).await;
         credentials.lock().unwrap().clear();
         let begun = Instant::now();
-        let mut stream = gatepass.tls("a.test:443", "a.test", &[gatepass::config::Alpn::Http11]).await;
+        let mut stream = gatepass.tls("a.test:443", "a.test", &[gatepass::tls::settings::Alpn::Http11]).await;
         let request =
             "PUT / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 1000000\r\nConnection: close\r\n\r\n";
         stream.write_all(request.as_bytes()).await.unwrap();

@@ -1,7 +1,7 @@
 //! A credential goes only where its rule points.
 
 use bytes::Bytes;
-use gatepass::config::Alpn;
+use gatepass::tls::settings::Alpn;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 

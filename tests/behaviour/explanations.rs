@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gatepass::config::LogFormat;
+use gatepass::observe::LogFormat;
 use gatepass::observe::{AccessLog, Observe};
 use gatepass::serve;
 use serde_json::Value;

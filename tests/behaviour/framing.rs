@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use gatepass::config::Alpn;
+use gatepass::tls::settings::Alpn;
 use http::{HeaderMap, Method, Request, Version};
 use http_body::Frame;
 use http_body_util::combinators::BoxBody;

@@ -1,6 +1,6 @@
 //! Each way out keeps to its own: connections and TLS sessions are never shared between identities.
 
-use gatepass::config::Alpn;
+use gatepass::tls::settings::Alpn;
 
 use crate::support::*;
 

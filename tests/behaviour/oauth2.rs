@@ -160,7 +160,7 @@ async fn a_client_that_leaves_does_not_lose_a_rotated_refresh_token() {
     .await;
     let api = api(&pki, &["t1"]).await;
     let gate = gatepass(&pki, &api, &token, home.path(), "grant: refresh_token, client_id: leaver, refresh_token: r1").await;
-    let mut stream = gate.tls("a.test:443", "a.test", &[gatepass::config::Alpn::Http11]).await;
+    let mut stream = gate.tls("a.test:443", "a.test", &[gatepass::tls::settings::Alpn::Http11]).await;
     tokio::io::AsyncWriteExt::write_all(&mut stream, b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await.unwrap();
     let started = Instant::now();
     while token.seen().is_empty() {

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
-use gatepass::config::Alpn;
 use gatepass::serve;
+use gatepass::tls::settings::Alpn;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::*;

@@ -92,7 +92,7 @@ impl Setting {
         let target = format!("{host}:{}", self.origin.address.port());
         let (answer, stream) = gatepass.connect(&target).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        let mut stream = tls(stream, host, &[gatepass::config::Alpn::Http11], gatepass.ca()).await.unwrap();
+        let mut stream = tls(stream, host, &[gatepass::tls::settings::Alpn::Http11], gatepass.ca()).await.unwrap();
         ask(&mut stream, &format!("GET / HTTP/1.1\r\nHost: {target}\r\nConnection: close\r\n\r\n")).await
     }
 }

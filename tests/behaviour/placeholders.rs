@@ -102,7 +102,7 @@ async fn streamed_bodies_are_swapped_across_the_borders_of_pieces_both_ways() {
     let pki = Pki::new();
     let origin = echo(&pki).await;
     let gatepass = gatepass(&pki, &origin, "").await;
-    let mut stream = gatepass.tls("a.test:443", "a.test", &[gatepass::config::Alpn::Http11]).await;
+    let mut stream = gatepass.tls("a.test:443", "a.test", &[gatepass::tls::settings::Alpn::Http11]).await;
     let head = "POST / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\nContent-Type: text/plain\r\nX-Slow: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     for piece in ["be", "fore gp-du", "mmy-", "1", "23 gp-dummy-12", " after gp-dummy-123"] {

@@ -4,8 +4,9 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gatepass::config::{Alpn, LogFormat};
+use gatepass::observe::LogFormat;
 use gatepass::observe::{AccessLog, Observe};
+use gatepass::tls::settings::Alpn;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use serde_json::Value;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use gatepass::config::Alpn;
+use gatepass::tls::settings::Alpn;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Empty};
 use hyper::ext::Protocol;

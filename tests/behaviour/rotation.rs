@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gatepass::config::Alpn;
 use gatepass::tls::out::client::Client;
 use gatepass::tls::out::client_spec::ClientSpec;
 use gatepass::tls::out::trust::Trust;
+use gatepass::tls::settings::Alpn;
 
 use crate::support::*;
 

@@ -1,6 +1,6 @@
 //! What a client writes as its target arrives, and what cannot be a request is refused with a reason and a record.
 
-use gatepass::config::Alpn;
+use gatepass::tls::settings::Alpn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::*;

@@ -1,7 +1,7 @@
 //! WebSockets pass, over HTTP/1.1 and HTTP/2, and whatever else an origin switches to; nobody else gets a connection handed over.
 
 use base64::Engine;
-use gatepass::config::Alpn;
+use gatepass::tls::settings::Alpn;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Empty};
 use hyper::ext::Protocol;

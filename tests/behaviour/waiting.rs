@@ -47,7 +47,7 @@ async fn a_silent_tunnel_a_stalled_client_hello_and_a_stalled_preface_are_cut() 
 #[tokio::test]
 async fn an_idle_client_connection_ends_and_a_busy_one_does_not() {
     let gatepass = start().await;
-    let mut stream = gatepass.tls("a.test:443", "a.test", &[gatepass::config::Alpn::Http11]).await;
+    let mut stream = gatepass.tls("a.test:443", "a.test", &[gatepass::tls::settings::Alpn::Http11]).await;
     // Longer in all than the bound, each pause far below it.
     for _ in 0..4 {
         assert_eq!(status(&ask(&mut stream, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await), 200);

@@ -1,7 +1,7 @@
 //! Every way in leads to the same rules: SOCKS 5, TLS to gatepass itself, Unix sockets, reverse listeners,
 //! load balancers; and each asks who calls.
 
-use gatepass::config::Alpn;
+use gatepass::tls::settings::Alpn;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};

@@ -1,7 +1,7 @@
 //! A web page of another site gets nothing of the user's: it makes the user's browser ask, and the browser sends along
 //! what it has without being asked.
 
-use gatepass::config::Alpn;
+use gatepass::tls::settings::Alpn;
 use http_body_util::{BodyExt, Empty};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

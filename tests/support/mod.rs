@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gatepass::config::{Alpn, Request as ConfigRequest};
+use gatepass::config::Request as ConfigRequest;
 use gatepass::observe::Observe;
 use gatepass::origin::Host;
 use gatepass::serve::{self, Running};
@@ -18,6 +18,7 @@ use gatepass::tls::out::client::Client as TlsClient;
 use gatepass::tls::out::client_spec::ClientSpec;
 use gatepass::tls::out::trust::Trust;
 use gatepass::tls::provider;
+use gatepass::tls::settings::Alpn;
 use http::{HeaderMap, Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};

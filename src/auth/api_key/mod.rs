@@ -52,7 +52,7 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &BuildCx<'_>) -> Option<Arc<dy
     let value = secrets::reference(decode.text(value_node)?);
     let at = match place? {
         0 => {
-            let header = crate::config::header_name(decode, &name, name_node.place)?;
+            let header = crate::draft::header_name(decode, &name, name_node.place)?;
             let field = match value.known() {
                 None => None,
                 Some(secret) => Some(super::checked_header(decode, secret.expose(), value_node.place, "value")?),

@@ -8,12 +8,12 @@ use super::network::{self, Container, Role, Token, is_near};
 use super::profile::{self, Profiles, Way};
 use crate::auth::BuildCx;
 use crate::auth::fetch::{Client, Url};
-use crate::config::UpstreamProxy;
 use crate::files;
 use crate::secret::Secret;
 use crate::secrets;
 use crate::settings::{Decode, Fields, Place};
 use crate::upstream::Route;
+use crate::upstream::settings::UpstreamProxy;
 
 /// What the settings say of credentials, and the region that goes with them.
 pub fn build(fields: &Fields<'_>, decode: &mut Decode<'_>, cx: &BuildCx<'_>) -> Option<(Source, Option<String>)> {

@@ -535,7 +535,7 @@ fn built(yaml: &str, env: &[(&str, &str)]) -> (Option<Arc<dyn Authorizer>>, Stri
         identities: &HashMap::new(),
         bundles: &HashMap::new(),
         trust: &crate::tls::out::trust::Trust::system().ok().unwrap(),
-        via: &crate::upstream::Route::from(crate::config::UpstreamProxy::None),
+        via: &crate::upstream::Route::from(crate::upstream::settings::UpstreamProxy::None),
         net: &net,
         state: std::path::Path::new("."),
         jars: &Default::default(),

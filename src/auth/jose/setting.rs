@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::key::base64;
 use super::{Key, Refused, Signer, Words};
-use crate::config::Setting;
+use crate::auth::Setting;
 use crate::failure::Failure;
 use crate::provided::SecretRef;
 use crate::secret::Secret;

@@ -1,9 +1,9 @@
 //! The table of `oauth2`'s settings.
 
 use super::settings::Grant;
-use crate::config::Setting;
-use crate::config::schema::{BUNDLES, CERTIFICATES};
+use crate::auth::Setting;
 use crate::settings::Shape;
+use crate::tls::settings::{BUNDLES, CERTIFICATES};
 
 pub const FIELDS: [Setting; 37] = [
     (

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::{Common, Error};
-use crate::config::CaSource;
 use crate::tls::formats::inspect::{self, Details};
+use crate::tls::settings::CaSource;
 use stores::{Kind, StoreArgs};
 
 #[derive(Subcommand)]

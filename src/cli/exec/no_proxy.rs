@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::config::Cidr;
+use crate::address::Cidr;
 use crate::gate::Gate;
 use crate::origin::Host;
 use crate::pattern::HostPattern;

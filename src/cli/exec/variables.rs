@@ -13,7 +13,7 @@ use crate::secret::Secret;
 pub const TRUSTSTORE_PASSWORD: &str = "changeit";
 
 /// The user name beside the password of a run.
-pub use crate::config::EXEC_USER as USER;
+pub use crate::auth::EXEC_USER as USER;
 
 /// Clients that need more than the usual variables.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

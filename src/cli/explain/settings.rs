@@ -2,12 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::config::{
-    Action, Alpn, HeaderEdit, Ocsp, OnExisting, QueryEdit, Rule, TlsBackend, TlsSettings, TlsVersion, UpstreamProxy, Via,
-    ViaScheme,
-};
+use crate::config::{Action, HeaderEdit, OnExisting, QueryEdit, Rule};
 use crate::gate::LiveRule;
 use crate::settings::Text;
+use crate::tls::settings::{Alpn, Ocsp, TlsBackend, TlsSettings, TlsVersion};
+use crate::upstream::settings::{UpstreamProxy, Via, ViaScheme};
 
 /// One key of a rule, as `tls.min_version` or `headers.x-team`. The later rule that has the same key wins.
 pub struct Setting {

@@ -11,6 +11,8 @@ use super::parts::{self, cidr};
 use crate::initiator::CrossSite;
 use crate::origin::{Host, Origin, Scheme, parse_authority};
 use crate::settings::{Decode, Fields, Node, Place, Shape, Value, nearest, quoted};
+use crate::tls::settings::ListenerTls;
+use crate::upstream::settings::{UpstreamProxy, Via};
 
 pub fn listeners(decode: &mut Decode<'_>, top: &Fields<'_>, request: &Request) -> Vec<Listener> {
     let forward = |place, address| Listener::forward(place, address);

@@ -5,18 +5,15 @@ mod listeners;
 mod pac;
 mod parts;
 mod rules;
-mod sources;
 #[cfg(test)]
 mod tests;
-
-pub use parts::{NEGOTIATE, bundle, certificate};
-pub use rules::header_name;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::meant::{Config, Listener};
-use super::schema::{self, AuthType, TOP};
+use super::schema::{self, TOP};
+use crate::auth::AuthType;
 use crate::files;
 use crate::limits::{Limits, Unit};
 use crate::settings::shown::quoted_key;

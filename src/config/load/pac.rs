@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::parts::{Names, proxy_settings};
-use crate::config::{PacFrom, PacSource, UpstreamProxy, Via, ViaScheme};
 use crate::limits::Limits;
 use crate::origin::{Host, parse_authority};
 use crate::settings::{Decode, Fields, Node, Shape, quoted};
+use crate::upstream::settings::{PacFrom, PacSource, UpstreamProxy, Via, ViaScheme};
 
 /// The builds that have it.
 const PAC: &str = "the image has it; build with `--features pac`, or name the proxy itself: `url: http://HOST:PORT`";

@@ -6,14 +6,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::super::meant::*;
-use super::super::schema::{self, ADMIN, BUNDLE, CA, CERTIFICATE, EGRESS, LOG, PROXY};
+use super::super::schema::{self, ADMIN, CA, EGRESS, LOG, PROXY};
 use super::listeners::listen_address;
 use super::rules::{self, new_rule};
-use super::sources;
+use crate::address::Cidr;
+use crate::auth::NEGOTIATE;
 use crate::initiator::{CrossSite, PageOrigin};
+use crate::observe::{Log, LogFormat};
 use crate::origin::{Host, parse_authority};
 use crate::settings::shown::{forms, quoted_key};
 use crate::settings::{Decode, Fields, Node, Place, Shape, nearest, quoted};
+use crate::tls::read;
+use crate::tls::settings::{BundleSource, CaSource, CertificateSource};
+use crate::upstream::settings::{ConnectTo, EgressDeny, ProxyAuth, UpstreamProxy, Via, ViaScheme};
 
 /// What names stand for, and inline forms of the same things.
 pub struct Names {
@@ -46,7 +51,7 @@ impl Names {
             }
         }
         for (name, node) in entries(decode, top, "client_certificates") {
-            let Some(certificate) = certificate(decode, node, Some(name)) else {
+            let Some(certificate) = read::certificate(decode, node, Some(name)) else {
                 names.broken.push(("client certificate", name.to_owned()));
                 continue;
             };
@@ -56,7 +61,7 @@ impl Names {
             names.certificates.insert(name.to_owned(), certificate);
         }
         for (name, node) in entries(decode, top, "ca_bundles") {
-            match bundle(decode, node, Some(name)) {
+            match read::bundle(decode, node, Some(name)) {
                 Some(bundle) => {
                     names.bundles.insert(name.to_owned(), bundle);
                 }
@@ -129,80 +134,6 @@ fn entries<'n>(decode: &mut Decode<'_>, top: &Fields<'n>, key: &str) -> Vec<(&'n
     entries.iter().map(|(key, node)| (key.text.as_str(), node)).collect()
 }
 
-pub fn certificate(decode: &mut Decode<'_>, node: &Node, name: Option<&str>) -> Option<Arc<CertificateSource>> {
-    let fields = decode.fields(node, "client certificate", &schema::names(CERTIFICATE))?;
-    let mut passphrase = fields.get("passphrase").and_then(|node| decode.text(node));
-    let forms: Vec<&str> = ["cert", "pfx", "pkcs11", "spiffe"].into_iter().filter(|form| fields.get(form).is_some()).collect();
-    sources::token_keys(decode, &fields);
-    let material = match forms[..] {
-        ["cert"] => {
-            let cert = fields.get("cert")?;
-            let key = match fields.get("key") {
-                Some(node) => Some((decode.pem(node)?, node.place)),
-                None => None,
-            };
-            Material::Pem { cert: decode.pem(cert)?, cert_place: cert.place, key }
-        }
-        ["pfx"] => {
-            let file = fields.get("pfx")?;
-            let alias = match fields.get("alias") {
-                Some(node) => Some((decode.string(node)?, node.place)),
-                None => None,
-            };
-            Material::Pfx { file: decode.trusted_path(file)?, place: file.place, alias }
-        }
-        ["pkcs11"] | ["cert", "pkcs11"] => {
-            let (material, pin) = sources::token(decode, &fields)?;
-            passphrase = pin;
-            material
-        }
-        ["spiffe"] => {
-            let (socket, spiffe_id, place) = sources::spiffe(decode, fields.get("spiffe")?)?;
-            Material::Spiffe { socket, spiffe_id, place }
-        }
-        [] => {
-            let help = if fields.get("key").is_some() {
-                "add `cert: FILE`, the certificate that the key belongs to"
-            } else {
-                "add `cert: FILE` and `key: FILE`, or `pfx: FILE`"
-            };
-            decode.report.error("missing-key", fields.place, "this client certificate names no file").help(help);
-            return None;
-        }
-        _ => {
-            decode
-                .report
-                .error(
-                    "two-forms",
-                    fields.place,
-                    format!("this client certificate is given twice, as `{}` and `{}`", forms[0], forms[1]),
-                )
-                .help("keep one of them");
-            return None;
-        }
-    };
-    Some(Arc::new(CertificateSource { name: name.map(str::to_owned), place: node.place, material, passphrase }))
-}
-
-/// A file, a list of files, or a map of `files` and `system_roots`.
-pub fn bundle(decode: &mut Decode<'_>, node: &Node, name: Option<&str>) -> Option<Arc<BundleSource>> {
-    let (list, system_roots) = match node.as_map() {
-        Some(_) => {
-            let fields = decode.fields(node, "CA bundle", &schema::names(BUNDLE))?;
-            if let Some(spiffe) = fields.get("spiffe") {
-                return sources::spiffe_bundle(decode, &fields, spiffe, name).map(Arc::new);
-            }
-            let files = decode.required(&fields, "a CA bundle", "files")?;
-            (files, fields.get("system_roots").map_or(Some(true), |node| decode.boolean(node))?)
-        }
-        None => (node, true),
-    };
-    let items = decode.list(list);
-    let files: Vec<_> = items.iter().map(|item| decode.pem(item).map(|pem| (pem, item.place))).collect();
-    let files = files.into_iter().collect::<Option<Vec<_>>>()?;
-    Some(Arc::new(BundleSource { name: name.map(str::to_owned), place: node.place, files, system_roots, spiffe: None }))
-}
-
 pub fn unmatched(decode: &mut Decode<'_>, top: &Fields<'_>) -> Unmatched {
     let words = [("tunnel", Unmatched::Tunnel), ("deny", Unmatched::Deny), ("intercept", Unmatched::Intercept)];
     top.get("unmatched").and_then(|node| decode.choice(node, "word for `unmatched`", &words)).unwrap_or_default()
@@ -233,9 +164,6 @@ pub fn proxy(decode: &mut Decode<'_>, node: &Node, names: &Names) -> Option<Upst
         url => via(decode, url, node.place).map(|via| UpstreamProxy::To(Arc::new(via))),
     }
 }
-
-/// The builds that have Kerberos.
-pub const NEGOTIATE: &str = "the image has it; build with `--features negotiate` to have it";
 
 /// The user and how it is proved to the proxy, TLS toward it, and exceptions.
 pub fn proxy_settings(decode: &mut Decode<'_>, fields: &Fields<'_>, via: &mut Via, names: &Names) -> Option<()> {

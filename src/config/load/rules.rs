@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method};
 
 use super::super::meant::*;
 use super::super::schema::{self, DANGER, HEADERS, QUERY, RULE, TLS};
 use super::hosts;
 use super::parts::{self, Names};
+use crate::draft::header_name;
 use crate::origin::Host;
 use crate::pattern::{HostPattern, PathPattern, Ports};
 use crate::settings::shown::forms;
 use crate::settings::{Decode, Fields, Node, Place, Shape, Text, Value, nearest, quoted};
+use crate::tls::read;
+use crate::tls::settings::{Alpn, BundleSource, CertificateSource, Ocsp, TlsBackend, TlsSettings, TlsVersion};
 
 pub fn new_rule(place: Place, index: usize) -> Rule {
     Rule {
@@ -266,7 +269,7 @@ pub fn certificates(decode: &mut Decode<'_>, node: &Node, names: &Names) -> Opti
     let mut all = Vec::new();
     for item in items {
         all.push(match item.as_map() {
-            Some(_) => parts::certificate(decode, item, None),
+            Some(_) => read::certificate(decode, item, None),
             None => {
                 let name = decode.string(item)?;
                 named(decode, names, &names.certificates, "client certificate", &name, item.place)
@@ -283,7 +286,7 @@ pub fn bundle(decode: &mut Decode<'_>, node: &Node, names: &Names) -> Option<Arc
             named(decode, names, &names.bundles, "CA bundle", text, node.place)
         }
         Some(text) if names.bundles.contains_key(text) => names.bundles.get(text).cloned(),
-        _ => parts::bundle(decode, node, None),
+        _ => read::bundle(decode, node, None),
     }
 }
 
@@ -317,32 +320,6 @@ fn headers(decode: &mut Decode<'_>, node: &Node) -> Vec<HeaderEdit> {
     edits
 }
 
-/// A header that a rule may touch: not one that frames or routes the message.
-pub fn header_name(decode: &mut Decode<'_>, text: &str, place: Place) -> Option<HeaderName> {
-    const FRAMING: [HeaderName; 9] = [
-        header::HOST,
-        header::CONTENT_LENGTH,
-        header::TRANSFER_ENCODING,
-        header::CONNECTION,
-        header::UPGRADE,
-        header::TE,
-        header::TRAILER,
-        header::PROXY_AUTHORIZATION,
-        HeaderName::from_static("keep-alive"),
-    ];
-    match HeaderName::from_bytes(text.as_bytes()) {
-        Ok(name) if FRAMING.contains(&name) => {
-            decode.report.error("header-name", place, format!("`{name}` frames or routes the message and is not for rules"));
-            None
-        }
-        Ok(name) => Some(name),
-        Err(_) => {
-            decode.report.error("header-name", place, "this is not a header name");
-            None
-        }
-    }
-}
-
 fn query(decode: &mut Decode<'_>, node: &Node) -> Vec<QueryEdit> {
     let mut edits = Vec::new();
     let Some(fields) = decode.fields(node, "query", &schema::names(QUERY)) else { return edits };
@@ -370,7 +347,7 @@ fn tls(decode: &mut Decode<'_>, node: &Node) -> TlsSettings {
             }
         }
     }
-    settings.spiffe_id = fields.get("spiffe_id").and_then(|node| super::sources::spiffe_ids(decode, node));
+    settings.spiffe_id = fields.get("spiffe_id").and_then(|node| read::spiffe_ids(decode, node));
     let versions = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
     settings.min_version = fields.get("min_version").and_then(|node| decode.choice(node, "TLS version", &versions));
     settings.max_version = fields.get("max_version").and_then(|node| decode.choice(node, "TLS version", &versions));

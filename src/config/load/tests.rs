@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::config::{Action, HeaderEdit, Material, Mode, UpstreamProxy};
+use crate::config::{Action, HeaderEdit, Mode};
 use crate::origin::{Host, Scheme};
 use crate::settings::Text;
+use crate::tls::settings::Material;
+use crate::upstream::settings::UpstreamProxy;
 
 fn request(yaml: &str, env: &[(&str, &str)]) -> Request {
     Request {

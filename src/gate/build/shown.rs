@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::{Builder, tell_error, tell_warning};
-use crate::config::{Action, CaSource, Listener, Mode};
+use crate::config::{Action, Listener, Mode};
 use crate::gate::{Gate, LiveRule};
 use crate::pattern::HostPattern;
 use crate::settings::Place;
 use crate::tls::intercept::authority::Authority;
 use crate::tls::intercept::constraints::Constraints;
+use crate::tls::settings::CaSource;
 use crate::tls::{self, Problem};
 
 impl Builder<'_> {

@@ -1,6 +1,6 @@
 //! The names that protocols have in a handshake.
 
-use crate::config::Alpn;
+use crate::tls::settings::Alpn;
 
 /// Protocol identifiers of RFC 7301 §6.
 pub fn protocol_id(alpn: Alpn) -> &'static [u8] {

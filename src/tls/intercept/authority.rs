@@ -19,11 +19,11 @@ use zeroize::Zeroizing;
 
 use super::constraints::Constraints;
 use super::leaves::{BACKDATE, Leaves, Signer, serial};
-use crate::config::CaSource;
 use crate::failure::{Cause, Failure};
 use crate::files;
 use crate::limits::Limits;
 use crate::settings::Place;
+use crate::tls::settings::CaSource;
 
 use crate::origin::Host;
 use crate::tls::Problem;

@@ -17,12 +17,12 @@ use rustls::server::{ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::config::Alpn;
 use crate::failure::{Cause, Failure};
 use crate::moment;
 use crate::origin::Host;
 use crate::tls::formats::alpn::protocol_id;
 use crate::tls::provider;
+use crate::tls::settings::Alpn;
 
 /// Certificates begin in the past, for clients (containers, phones) whose clock is behind.
 pub(super) const BACKDATE: Duration = Duration::from_secs(48 * 3600);

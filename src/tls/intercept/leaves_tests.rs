@@ -3,10 +3,10 @@ use std::sync::Barrier;
 use rustls::HandshakeKind;
 
 use super::*;
-use crate::config::TlsVersion;
 use crate::tls::intercept::authority::Authority;
 use crate::tls::out::client::Client;
 use crate::tls::out::trust::Trust;
+use crate::tls::settings::TlsVersion;
 use crate::tls::testing::{DAY, client, host, meet, spec};
 
 fn leaves(bound: usize) -> Leaves {

@@ -15,9 +15,9 @@ use crate::tls::out::trust::Trust;
 use crate::tls::{Loaded, Problem, provider};
 use rustls::pki_types::{CertificateDer, ServerName};
 
-use crate::config::{Alpn, BundleSource, ListenerTls};
 use crate::origin::Host;
 use crate::settings::{Pem, Place};
+use crate::tls::settings::{Alpn, BundleSource, ListenerTls};
 
 /// How a listener speaks TLS. Equal when certificate, key and client CA are.
 pub struct Listening {

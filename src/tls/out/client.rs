@@ -24,11 +24,11 @@ use super::openssl;
 use super::p521;
 use super::stream::TlsStream;
 use super::verify::Verifier;
-use crate::config::{Alpn, Ocsp, TlsBackend, TlsSettings, TlsVersion};
 use crate::failure::{Cause, Failure};
 use crate::origin::Host;
 use crate::tls::Problem;
 use crate::tls::formats::alpn::protocol_id;
+use crate::tls::settings::{Alpn, Ocsp, TlsBackend, TlsSettings, TlsVersion};
 
 /// What is made from a spec.
 pub struct Client {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::identity::Identity;
 use super::trust::Trust;
-use crate::config::TlsSettings;
 use crate::origin::Host;
 use crate::tls::formats::crl::Crls;
+use crate::tls::settings::TlsSettings;
 
 /// All that makes one client differ from another.
 #[derive(Clone, PartialEq, Eq, Hash)]

@@ -6,9 +6,9 @@ use crate::tls::out::trust::Trust;
 use crate::tls::testing::*;
 use std::time::SystemTime;
 
-use crate::config::BundleSource;
 use crate::settings::Place;
 use crate::tls::formats::pem;
+use crate::tls::settings::BundleSource;
 
 const BOTH: &[Alpn] = &[Alpn::H2, Alpn::Http11];
 const H1: &[Alpn] = &[Alpn::Http11];

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::config::Alpn;
 use crate::tls::formats::alpn::protocol;
+use crate::tls::settings::Alpn;
 
 pub enum TlsStream<IO> {
     Rustls(Box<tokio_rustls::client::TlsStream<IO>>),

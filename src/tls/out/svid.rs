@@ -11,11 +11,11 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use super::identity::{self, Identity, Parts};
 use super::svid_origin::SvidOrigin;
 use super::trust::Trust;
-use crate::config::SpiffeId;
 use crate::tls::formats::inspect::Details;
 use crate::tls::formats::key::Key;
 use crate::tls::formats::pem;
 use crate::tls::{Loaded, Problem};
+use crate::workload::SpiffeId;
 use crate::workload::{Svid, Update};
 
 /// The identity that was asked for.

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::config::SpiffeId;
 use crate::settings::Place;
+use crate::workload::SpiffeId;
 
 /// From which agent something came, and what was asked of it: enough to make it anew.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

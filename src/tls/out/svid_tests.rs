@@ -4,9 +4,9 @@ use rcgen::{ExtendedKeyUsagePurpose, SanType};
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::config::{Alpn, TlsSettings};
 use crate::settings::Place;
 use crate::tls::out::client_spec::ClientSpec;
+use crate::tls::settings::{Alpn, TlsSettings};
 use crate::tls::testing::{Ca, Issued, client, meet, params, refusal, server, spec};
 
 fn workload(ca: &Ca, id: &str) -> Issued {

@@ -11,11 +11,11 @@ use rustls::pki_types::{CertificateDer, TrustAnchor};
 
 use super::expiry;
 use super::svid_origin::SvidOrigin;
-use crate::config::BundleSource;
 use crate::files;
 use crate::settings::{Pem, Place};
 use crate::tls::formats::inspect::{self, Details};
 use crate::tls::formats::{ber, pfx};
+use crate::tls::settings::BundleSource;
 use crate::tls::{Loaded, Problem, sha256};
 
 /// Trust anchors and single trusted certificates. Equal when their contents are.

@@ -17,11 +17,12 @@ use rustls::{
 
 use super::trust::Trust;
 use super::{handshake, raw_key, svid};
-use crate::config::{SpiffeId, TlsSettings};
 use crate::tls::formats::crl::{Crls, PlainCrl};
 use crate::tls::formats::inspect::Details;
 use crate::tls::formats::ocsp::{self, Staple};
+use crate::tls::settings::TlsSettings;
 use crate::tls::{Problem, provider};
+use crate::workload::SpiffeId;
 
 /// The chain is right, but `tls: { ocsp: require }` is not met; what is wrong with the response.
 #[derive(Debug)]

@@ -8,12 +8,12 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
-use crate::config::{Alpn, BundleSource, TlsSettings};
 use crate::settings::{Pem, Place};
 use crate::tls::formats::crl::Crls;
 use crate::tls::out::client::Client;
 use crate::tls::out::client_spec::ClientSpec;
 use crate::tls::out::trust::Trust;
+use crate::tls::settings::{Alpn, BundleSource, TlsSettings};
 use crate::tls::testing::*;
 
 /// Made by OpenSSL: a CA, and certificates that it signed. `leaf` is X.509 version 1, `odd` has an unknown critical

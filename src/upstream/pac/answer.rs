@@ -1,7 +1,7 @@
 //! What `FindProxyForURL` answers: `PROXY a:8080; SOCKS5 b; DIRECT`.
 
-use crate::config::ViaScheme;
 use crate::origin::{Host, parse_authority};
+use crate::upstream::settings::ViaScheme;
 
 /// One way of several; `None`: straight.
 pub type Hop = Option<(ViaScheme, Host, u16)>;

@@ -22,12 +22,12 @@ use super::NetEnv;
 use super::fetch::{Client, Url};
 use super::proxy::Proxy;
 use super::short_cache::ShortCache;
-use crate::config::{PacFrom, PacSource, UpstreamProxy, Via, ViaScheme};
 use crate::failure::{Cause, Failure};
 use crate::limits::Limits;
 use crate::origin::{Host, Scheme};
 use crate::tls::out::client_spec::ClientSpec;
 use crate::tls::out::trust::Trust;
+use crate::upstream::settings::{PacFrom, PacSource, UpstreamProxy, Via, ViaScheme};
 
 /// The text of a script, and what it is called in messages.
 pub struct Script {

@@ -21,10 +21,10 @@ use super::body::{BodyProgress, Hold};
 use super::forward::Forward;
 use super::interim::Listener;
 use super::{Deadline, Opened, Outbound, Timing, Upstream};
-use crate::config::Alpn;
 use crate::failure::{Cause, Failure};
 use crate::origin::{Origin, Scheme};
 use crate::tls::out::handshake::Handshake;
+use crate::tls::settings::Alpn;
 
 /// How long an origin that asked for HTTP/1.1 is given it. It may ask for some of its paths only, and HTTP/2 serves the
 /// others better.

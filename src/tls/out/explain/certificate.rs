@@ -3,11 +3,11 @@
 use rustls::CertificateError;
 
 use super::{Scene, spaced};
-use crate::config::SpiffeId;
 use crate::failure::{Cause, Failure};
 use crate::origin::Host;
 use crate::tls::formats::inspect::{Details, day};
 use crate::tls::out::verify::{NoStaple, NotPinned, OtherSpiffeId};
+use crate::workload::SpiffeId;
 
 /// What aws-lc-rs verifies with.
 const SMALLEST_RSA: usize = 2048;

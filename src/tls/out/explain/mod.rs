@@ -11,11 +11,11 @@ use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible};
 use super::client_spec::ClientSpec;
 use super::handshake::{Asked, Handshake};
 use super::token::NotSigned;
-use crate::config::TlsBackend;
 #[cfg(feature = "openssl")]
 use crate::failure::Retry;
 use crate::failure::{Cause, Failure};
 use crate::origin::Host;
+use crate::tls::settings::TlsBackend;
 
 /// The TLS error inside another one (of hyper, of the socket), if there is one.
 pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {

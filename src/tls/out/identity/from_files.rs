@@ -6,7 +6,6 @@ use rustls::pki_types::PrivateKeyDer;
 
 use super::Identity;
 use super::chain::{Site, assemble, name, public_keys_agree, wrong_purpose};
-use crate::config::{CertificateSource, Material};
 use crate::files;
 use crate::secret::Secret;
 use crate::settings::{Pem, Place};
@@ -14,6 +13,7 @@ use crate::tls::formats::inspect::{self, Details};
 use crate::tls::formats::key::{self, Key};
 use crate::tls::formats::key_error::KeyError;
 use crate::tls::formats::{pem, pfx};
+use crate::tls::settings::{CertificateSource, Material};
 use crate::tls::{Loaded, Problem};
 
 /// Reads a client certificate with its key from files; [`token`](crate::tls::out::token) and a workload's agent have the others.

@@ -19,10 +19,10 @@ pub(super) use from_files::certificates_of;
 pub use from_files::{load, load_pair};
 
 use super::svid_origin::SvidOrigin;
-use crate::config::TlsBackend;
 use crate::settings::Place;
 use crate::tls::formats::inspect::Details;
 use crate::tls::formats::key::Key;
+use crate::tls::settings::TlsBackend;
 use crate::tls::{Problem, sha256};
 
 /// A certificate chain with its key. Equal when chain and public key are.

@@ -1,11 +1,11 @@
 use std::path::Path;
 
 use super::*;
-use crate::config::{CertificateSource, Material};
 use crate::files;
 use crate::secret::Secret;
 use crate::tls::Loaded;
 use crate::tls::formats::{inspect, pem};
+use crate::tls::settings::{CertificateSource, Material};
 use crate::tls::testing::*;
 
 fn secret(text: &str) -> Secret {

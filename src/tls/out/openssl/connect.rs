@@ -16,10 +16,10 @@ use tokio_openssl::SslStream;
 
 use super::heard::{Flight, Tap};
 use super::{Card, Connector, Preferred, Verifier, errors};
-use crate::config::Alpn;
 use crate::tls::formats::alpn::{protocol, protocol_id};
 use crate::tls::out::handshake::{Asked, Handshake, note_asked};
 use crate::tls::out::identity::choose;
+use crate::tls::settings::Alpn;
 
 /// More renegotiations on one connection than any server needs; each costs us signatures.
 const RENEGOTIATIONS: u32 = 100;

@@ -28,8 +28,8 @@ pub use connect::{AGAIN, Stream};
 use super::client_spec::ClientSpec;
 use super::identity::Identity;
 use super::verify::Verifier;
-use crate::config::{Alpn, TlsSettings, TlsVersion};
 use crate::tls::Problem;
+use crate::tls::settings::{Alpn, TlsSettings, TlsVersion};
 
 /// What makes connections of one way out.
 pub struct Connector {

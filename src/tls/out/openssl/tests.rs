@@ -6,11 +6,11 @@ use rustls::{HandshakeKind, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::{Alpn, TlsBackend, TlsVersion};
 use crate::tls::formats::inspect;
 use crate::tls::out::client::Client;
 use crate::tls::out::client_spec::ClientSpec;
 use crate::tls::out::handshake::Asked;
+use crate::tls::settings::{Alpn, TlsBackend, TlsVersion};
 use crate::tls::testing::*;
 
 const BOTH: &[Alpn] = &[Alpn::H2, Alpn::Http11];

@@ -126,8 +126,8 @@ mod tests {
     use cryptoki::context::Function;
 
     use super::*;
-    use crate::config::TokenUri;
     use crate::settings::Place;
+    use crate::tls::token_uri::TokenUri;
 
     #[test]
     fn a_wrong_pin_is_told_apart_from_a_locked_and_an_expired_one() {

@@ -22,10 +22,11 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 use super::identity::{self, Identity, Parts};
-use crate::config::{CertificateSource, Material, TokenUri};
 use crate::secret::Secret;
 use crate::settings::{Pem, Place};
 use crate::tls::formats::key::Key;
+use crate::tls::settings::{CertificateSource, Material};
+use crate::tls::token_uri::TokenUri;
 use crate::tls::{Loaded, Problem, sha256};
 use errors::{is_gone, words};
 use session::{Found, Open};

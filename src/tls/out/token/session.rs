@@ -13,10 +13,10 @@ use super::errors::words;
 use super::module::{self, Module};
 use super::sign::{self, TRIAL, Trial};
 use super::{Wanted, login};
-use crate::config::TokenUri;
-use crate::config::token::id_text;
 use crate::tls::Problem;
 use crate::tls::formats::inspect::Details;
+use crate::tls::token_uri::TokenUri;
+use crate::tls::token_uri::id_text;
 
 /// Objects of one kind that are looked at on one token.
 const OBJECTS: usize = 256;

@@ -1,12 +1,13 @@
-//! Ways on: upstream proxies, and the scripts that name them.
+//! What is configured of the ways on: upstream proxies, the scripts that name them, other addresses, and those never dialled.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::meant::{BundleSource, CertificateSource};
+use crate::address::Cidr;
 use crate::origin::{Host, parse_authority};
 use crate::secret::Secret;
 use crate::settings::{Place, Text};
+use crate::tls::settings::{BundleSource, CertificateSource};
 
 /// `upstream_proxy:` and a rule's `via:`.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
@@ -122,4 +123,19 @@ pub enum ViaScheme {
     Http,
     Https,
     Socks5,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ConnectTo {
+    pub host: Host,
+    /// `None`: the origin's port.
+    pub port: Option<u16>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum EgressDeny {
+    Private,
+    LinkLocal,
+    Loopback,
+    Cidr(Cidr),
 }

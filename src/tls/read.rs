@@ -1,16 +1,93 @@
-//! Certificates that are no files: keys on tokens, and what a SPIFFE agent hands out.
+//! Client certificates and CA bundles as they are written, in a rule or in a scheme's settings: files, keys on tokens, and
+//! what a SPIFFE agent hands out.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::super::meant::{BundleSource, Material};
-use super::super::schema::{self, SPIFFE};
-use super::super::spiffe::SpiffeId;
-use super::super::token::{Parsed, TokenUri};
+use super::settings::{BUNDLE, BundleSource, CERTIFICATE, CertificateSource, Material, SPIFFE};
+use super::token_uri::{Parsed, TokenUri};
 use crate::secret::Secret;
+use crate::settings::shape::names;
 use crate::settings::{Decode, Fields, Node, Place, Shape, Text, quoted};
+use crate::workload::SpiffeId;
+
+/// A map of the forms that a client certificate has.
+pub fn certificate(decode: &mut Decode<'_>, node: &Node, name: Option<&str>) -> Option<Arc<CertificateSource>> {
+    let fields = decode.fields(node, "client certificate", &names(CERTIFICATE))?;
+    let mut passphrase = fields.get("passphrase").and_then(|node| decode.text(node));
+    let forms: Vec<&str> = ["cert", "pfx", "pkcs11", "spiffe"].into_iter().filter(|form| fields.get(form).is_some()).collect();
+    token_keys(decode, &fields);
+    let material = match forms[..] {
+        ["cert"] => {
+            let cert = fields.get("cert")?;
+            let key = match fields.get("key") {
+                Some(node) => Some((decode.pem(node)?, node.place)),
+                None => None,
+            };
+            Material::Pem { cert: decode.pem(cert)?, cert_place: cert.place, key }
+        }
+        ["pfx"] => {
+            let file = fields.get("pfx")?;
+            let alias = match fields.get("alias") {
+                Some(node) => Some((decode.string(node)?, node.place)),
+                None => None,
+            };
+            Material::Pfx { file: decode.trusted_path(file)?, place: file.place, alias }
+        }
+        ["pkcs11"] | ["cert", "pkcs11"] => {
+            let (material, pin) = token(decode, &fields)?;
+            passphrase = pin;
+            material
+        }
+        ["spiffe"] => {
+            let (socket, spiffe_id, place) = spiffe(decode, fields.get("spiffe")?)?;
+            Material::Spiffe { socket, spiffe_id, place }
+        }
+        [] => {
+            let help = if fields.get("key").is_some() {
+                "add `cert: FILE`, the certificate that the key belongs to"
+            } else {
+                "add `cert: FILE` and `key: FILE`, or `pfx: FILE`"
+            };
+            decode.report.error("missing-key", fields.place, "this client certificate names no file").help(help);
+            return None;
+        }
+        _ => {
+            decode
+                .report
+                .error(
+                    "two-forms",
+                    fields.place,
+                    format!("this client certificate is given twice, as `{}` and `{}`", forms[0], forms[1]),
+                )
+                .help("keep one of them");
+            return None;
+        }
+    };
+    Some(Arc::new(CertificateSource { name: name.map(str::to_owned), place: node.place, material, passphrase }))
+}
+
+/// A file, a list of files, or a map of `files` and `system_roots`.
+pub fn bundle(decode: &mut Decode<'_>, node: &Node, name: Option<&str>) -> Option<Arc<BundleSource>> {
+    let (list, system_roots) = match node.as_map() {
+        Some(_) => {
+            let fields = decode.fields(node, "CA bundle", &names(BUNDLE))?;
+            if let Some(spiffe) = fields.get("spiffe") {
+                return spiffe_bundle(decode, &fields, spiffe, name).map(Arc::new);
+            }
+            let files = decode.required(&fields, "a CA bundle", "files")?;
+            (files, fields.get("system_roots").map_or(Some(true), |node| decode.boolean(node))?)
+        }
+        None => (node, true),
+    };
+    let items = decode.list(list);
+    let files: Vec<_> = items.iter().map(|item| decode.pem(item).map(|pem| (pem, item.place))).collect();
+    let files = files.into_iter().collect::<Option<Vec<_>>>()?;
+    Some(Arc::new(BundleSource { name: name.map(str::to_owned), place: node.place, files, system_roots, spiffe: None }))
+}
 
 /// `pkcs11:` and what belongs to it; the PIN beside it.
-pub fn token(decode: &mut Decode<'_>, fields: &Fields<'_>) -> Option<(Material, Option<Text>)> {
+fn token(decode: &mut Decode<'_>, fields: &Fields<'_>) -> Option<(Material, Option<Text>)> {
     let node = fields.get("pkcs11")?;
     let text = decode.string(node)?;
     let Parsed { uri, pin, pin_file } = match TokenUri::parse(&text) {
@@ -46,7 +123,7 @@ pub fn token(decode: &mut Decode<'_>, fields: &Fields<'_>) -> Option<(Material, 
 }
 
 /// Keys that go with `pkcs11` only, and those that do not go with it.
-pub fn token_keys(decode: &mut Decode<'_>, fields: &Fields<'_>) {
+fn token_keys(decode: &mut Decode<'_>, fields: &Fields<'_>) {
     let token = fields.get("pkcs11").is_some();
     let wrong: [(&str, &str, &str); 2] = match token {
         true => [
@@ -68,8 +145,8 @@ pub fn token_keys(decode: &mut Decode<'_>, fields: &Fields<'_>) {
 }
 
 /// Socket and, where one is said, ID.
-pub fn spiffe(decode: &mut Decode<'_>, node: &Node) -> Option<(PathBuf, Option<SpiffeId>, Place)> {
-    let fields = decode.fields(node, "spiffe", &schema::names(SPIFFE))?;
+fn spiffe(decode: &mut Decode<'_>, node: &Node) -> Option<(PathBuf, Option<SpiffeId>, Place)> {
+    let fields = decode.fields(node, "spiffe", &names(SPIFFE))?;
     let id = match fields.get("spiffe_id") {
         Some(node) => {
             let text = decode.string(node)?;
@@ -104,7 +181,7 @@ pub fn spiffe(decode: &mut Decode<'_>, node: &Node) -> Option<(PathBuf, Option<S
 }
 
 /// `ca_bundles: NAME: { spiffe: … }`.
-pub fn spiffe_bundle(decode: &mut Decode<'_>, fields: &Fields<'_>, node: &Node, name: Option<&str>) -> Option<BundleSource> {
+fn spiffe_bundle(decode: &mut Decode<'_>, fields: &Fields<'_>, node: &Node, name: Option<&str>) -> Option<BundleSource> {
     for key in ["files", "system_roots"] {
         if let Some(node) = fields.get(key) {
             decode
