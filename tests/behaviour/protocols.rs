@@ -214,7 +214,7 @@ async fn an_origin_that_allows_no_request_yet_is_waited_for_and_not_for_ever() {
     let gatepass = start(later, "connect: 10s").await;
     assert_eq!(status_of(&gatepass).await.0, 200);
     let never = raw_origin_speaking(&pki, &["h2"], |mut stream| async move { allows(&mut stream, 0, None).await }).await;
-    let gatepass = start(never, "connect: 500ms").await;
+    let gatepass = start(never, "connect: 2s").await;
     let (status, told) = tokio::time::timeout(PATIENCE, status_of(&gatepass)).await.unwrap();
     assert!(status == 503 && told.contains("destination_unavailable") && told.contains("allowed no request"), "{told}");
 }
