@@ -11,6 +11,7 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 use crate::support::*;
 
@@ -278,26 +279,42 @@ async fn a_quiet_tunnel_has_the_grace_period_and_one_that_is_left_is_counted() {
 /// More than the kernel's buffers take in on the way.
 const UNREADABLE: usize = 24_000_000;
 
-/// An origin whose `/large` is [`UNREADABLE`], and a gatepass before it.
-async fn before_a_large_answer(stall: &str) -> Gatepass {
+/// An origin whose `/large` is [`UNREADABLE`], and a gatepass before it. Told: somebody gave the large answer up.
+async fn before_a_large_answer(stall: &str) -> (Gatepass, Arc<Notify>) {
     let pki = Pki::new();
-    let origin = Origin::answering(&pki, OriginOptions::default(), |seen| {
-        text(if seen.line.contains("/large") { vec![b'x'; UNREADABLE] } else { b"small".to_vec() })
+    let given_up: Arc<Notify> = Arc::default();
+    let told = given_up.clone();
+    let origin = raw_origin(&pki, move |mut stream| {
+        let told = told.clone();
+        async move {
+            loop {
+                let request = head(&mut stream).await;
+                let body = match request.split(' ').nth(1) {
+                    Some("/large") => vec![b'x'; UNREADABLE],
+                    Some(_) => b"small".to_vec(),
+                    None => return,
+                };
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                if stream.write_all(&[answer.as_bytes(), &body].concat()).await.is_err() || stream.flush().await.is_err() {
+                    return told.notify_one();
+                }
+            }
+        }
     })
     .await;
-    let yaml = format!("limits: {{ stall: {stall} }}\nrules:\n{}", rule("a.test", origin.address, "bearer: t"));
-    Gatepass::start(&yaml, &[("CA", &pki.ca_pem)]).await
+    let yaml = format!("limits: {{ stall: {stall} }}\nrules:\n{}", rule("a.test", origin, "bearer: t"));
+    (Gatepass::start(&yaml, &[("CA", &pki.ca_pem)]).await, given_up)
 }
 
 const LARGE_PLEASE: &[u8] = b"GET /large HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
 
 #[tokio::test]
 async fn an_answer_that_is_left_unread_ends_its_stream_alone() {
-    let gatepass = before_a_large_answer("700ms").await;
+    let (gatepass, given_up) = before_a_large_answer("700ms").await;
     let mut client = gatepass.h2("a.test").await;
     let get = |path: &str| Request::get(format!("https://a.test{path}")).body(Full::new(Bytes::new()).boxed()).unwrap();
     let mut unread = client.send_request(get("/large")).await.unwrap().into_body();
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    tokio::time::timeout(PATIENCE, given_up.notified()).await.expect("nobody waits for ever");
     let small = client.send_request(get("/small")).await.unwrap();
     assert_eq!(small.into_body().collect().await.unwrap().to_bytes(), "small");
     let cut = loop {
@@ -311,7 +328,7 @@ async fn an_answer_that_is_left_unread_ends_its_stream_alone() {
     // Over HTTP/1.1 the connection is the stream.
     let mut client = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
     client.write_all(LARGE_PLEASE).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    tokio::time::timeout(PATIENCE, given_up.notified()).await.expect("nobody waits for ever");
     let mut rest = Vec::new();
     let _ = tokio::time::timeout(SOON, client.read_to_end(&mut rest)).await.expect("it is closed");
     assert!(rest.len() < UNREADABLE);
@@ -322,7 +339,7 @@ async fn an_answer_that_is_read_slowly_arrives_whole_though_it_takes_longer_than
     // A client's reading shows only when the kernel has room for a good part of its buffer again; the pauses are far
     // shorter than the bound, so that a loaded machine does not make it a client that does not read.
     let stall = Duration::from_secs(3);
-    let gatepass = before_a_large_answer("3s").await;
+    let (gatepass, _) = before_a_large_answer("3s").await;
     let mut client = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
     client.write_all(LARGE_PLEASE).await.unwrap();
     let begun = Instant::now();
