@@ -134,7 +134,7 @@ fn the_confined_things_stay_where_they_are_confined() {
                 "settings/shown/mod.rs",
                 "config/load/rules.rs",
                 "gate/build.rs",
-                "exchange/draft.rs",
+                "exchange/prepare.rs",
                 "listen/access.rs",
                 "secrets",
                 "upstream/dialogue.rs",

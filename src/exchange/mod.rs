@@ -7,7 +7,6 @@ mod answer;
 mod attempts;
 mod context;
 mod dedicated;
-mod draft;
 mod framing;
 mod headers;
 mod hold;
@@ -17,6 +16,7 @@ mod malformed;
 mod masked;
 mod peeked;
 mod pooled;
+mod prepare;
 mod refusal;
 pub mod relay;
 pub mod rounds;
@@ -37,8 +37,8 @@ use hyper::body::Incoming;
 pub use answer::Reply;
 pub use attempts::Attempts;
 pub use context::{Activity, Busy, Context, LAST_CALL, Overdue, count_cut};
-pub use draft::{apply, begin};
 pub use malformed::malformed;
+pub use prepare::{apply, begin};
 pub use refusal::refusal;
 pub use stall::{Waits, note, observed};
 pub use transport::Transport;
@@ -184,11 +184,11 @@ impl Session {
         }
 
         let upgrade = upgrade::wanted(&mut parts)?;
-        let mut draft = draft::begin(parts, &plan)?;
+        let mut draft = prepare::begin(parts, &plan)?;
         token_endpoint::make_room(&mut draft, gate, &decision);
         let need = decision.body_need(&draft);
         let mut payload = hold::take(&mut draft, body, need, &gate.limits, trace).await?;
-        draft::apply(&mut draft, gate, &decision).await?;
+        prepare::apply(&mut draft, gate, &decision).await?;
         let cx = ExchangeCx { session: self, gate, plan: &plan, decision: &decision };
         let mut outcome = match upgrade {
             Some(upgrade) => upgrade::carry(&cx, upgrade, draft, &mut payload, trace).await?,
