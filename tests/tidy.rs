@@ -127,7 +127,7 @@ fn the_confined_things_stay_where_they_are_confined() {
             ".expose()",
             &[
                 "secret.rs",
-                "cli/exec/variables.rs",
+                "cli/exec/proxy.rs",
                 "auth",
                 "cookie",
                 "settings/decode",

@@ -16,6 +16,7 @@ use crate::settings::{Decode, Node, Pem, nearest};
 use crate::tls::Problem;
 use crate::tls::out::identity::{self, Identity};
 use crate::tls::out::trust::Trust;
+use crate::upstream::fetch::Client;
 use crate::upstream::{NetEnv, Route};
 
 pub struct BuildCx<'a> {
@@ -41,6 +42,16 @@ pub struct BuildCx<'a> {
 }
 
 impl BuildCx<'_> {
+    /// What speaks to servers that give credentials, a token endpoint say: by the upstream proxy, and with the trust of
+    /// all requests where the credential names none of its own.
+    ///
+    /// # Errors
+    /// The certificate and trust cannot be made into a TLS configuration.
+    pub fn client(&self, identity: Option<Arc<Identity>>, trust: Option<Arc<Trust>>) -> Result<Client, Problem> {
+        let trust = trust.unwrap_or_else(|| self.trust.clone());
+        Client::over(self.net, self.via.clone(), None, identity, trust)
+    }
+
     /// A file of the credential's own in the state folder: `KIND/NAME.json`. Without a name, it is called by the
     /// requests that its rule speaks of.
     pub fn state_file(&self, kind: &str) -> PathBuf {

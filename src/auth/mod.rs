@@ -13,7 +13,6 @@ mod build_cx;
 mod cookies;
 mod digest;
 mod exec;
-pub mod fetch;
 mod hawk;
 mod headers;
 mod http_signature;
@@ -25,6 +24,7 @@ mod ntlm;
 mod oauth1;
 pub mod oauth2;
 mod placeholder;
+mod printed;
 pub mod stand_in;
 #[cfg(test)]
 mod table_tests;

@@ -1,6 +1,5 @@
 //! CONNECT (RFC 9110 §9.3.6): refuse, relay, or take TLS off.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -11,6 +10,7 @@ use hyper_util::rt::TokioIo;
 
 use super::intercept;
 use super::stream::Prefixed;
+use super::tunnel::Tunnel;
 use super::watched::Watched;
 use crate::config::Action;
 use crate::exchange::relay;
@@ -20,18 +20,6 @@ use crate::gate::{self, Caller, Reach};
 use crate::observe::{Client, Counters, Kind, Record, Start};
 use crate::origin::{Host, Origin, Scheme, parse_authority};
 use crate::upstream::{Stream, Upstream};
-
-/// Where a tunnel goes and who asked for it.
-pub struct Tunnel {
-    pub started: Start,
-    pub context: Arc<Context>,
-    pub host: Host,
-    pub port: u16,
-    pub client: Client,
-    pub caller: Caller,
-    /// The address that the client itself dialled, where a firewall redirected it.
-    pub at: Option<IpAddr>,
-}
 
 /// What becomes of a tunnel that may be.
 pub enum Passage {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use rustls::server::Acceptor;
 use tokio_rustls::LazyConfigAcceptor;
 
-use super::connect::Tunnel;
 use super::serve_http;
 use super::sniff::{self, Spoken};
 use super::stream::Prefixed;
+use super::tunnel::Tunnel;
 use crate::config::Unmatched;
 use crate::exchange::{Activity, Session, Transport};
 use crate::failure::{Cause, Failure};

@@ -20,6 +20,7 @@ mod socks5;
 mod stream;
 mod streams;
 mod transparent;
+mod tunnel;
 mod visit;
 mod watched;
 

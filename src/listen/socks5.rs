@@ -8,8 +8,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use super::access::{Credentials, Visitor};
-use super::connect::{Passage, Tunnel};
+use super::connect::Passage;
 use super::stream::Prefixed;
+use super::tunnel::Tunnel;
 use super::{Entrance, intercept};
 use crate::exchange::Transport;
 use crate::failure::{Cause, Failure};

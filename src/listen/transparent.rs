@@ -11,9 +11,10 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::access::Visitor;
-use super::connect::{Passage, Tunnel};
+use super::connect::Passage;
 use super::sniff::{self, Spoken};
 use super::stream::Prefixed;
+use super::tunnel::Tunnel;
 use super::{Entrance, intercept};
 use crate::failure::{Cause, Failure};
 use crate::gate::Reach;

@@ -2,6 +2,7 @@
 
 mod admin;
 mod bind;
+mod contents;
 pub mod control;
 mod expiry;
 mod fixed;

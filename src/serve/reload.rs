@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
+use super::contents::contents;
 use super::fixed::Fixed;
-use super::{Built, build_over, watch};
+use super::{Built, build_over};
 use crate::config::Request;
 use crate::exchange::Context;
 use crate::settings::Report;
@@ -117,11 +118,11 @@ impl Reloader {
         let current = self.context.gate();
         let mut tries = 0;
         loop {
-            let before = watch::contents(&self.files(), current.limits.file);
+            let before = contents(&self.files(), current.limits.file);
             let built = build_over(&self.request, current.durable(), Some(&current)).await;
             let emptied = built.as_ref().map_or_else(|_| Vec::new(), |built| self.emptied(built));
             tries += 1;
-            let whole = before == watch::contents(&self.files(), current.limits.file) && emptied.is_empty();
+            let whole = before == contents(&self.files(), current.limits.file) && emptied.is_empty();
             if whole || tries == SETTLE_TRIES {
                 return built.and_then(|built| if emptied.is_empty() { Ok(built) } else { Err(refused(built.report, &emptied)) });
             }

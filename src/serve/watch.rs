@@ -2,16 +2,16 @@
 //! Kubernetes replace a file by renaming over it or by swapping a link, and a watch on the file itself
 //! would see that once and never again.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_lc_rs::digest;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 
+use super::contents::contents;
 use super::reload::Reloader;
 use crate::files;
 
@@ -136,21 +136,6 @@ fn follow(watcher: &mut RecommendedWatcher, folders: &mut BTreeSet<PathBuf>, nam
             }
         }
     }
-}
-
-/// What the files hold, so that an event without a change reloads nothing.
-pub fn contents(paths: &[PathBuf], bound: usize) -> HashMap<PathBuf, Option<Vec<u8>>> {
-    let hash = |path: &Path| files::read(path, bound).ok().map(|bytes| digest::digest(&digest::SHA256, &bytes).as_ref().to_vec());
-    let mut found = HashMap::new();
-    for path in paths {
-        match files::list(path) {
-            Ok(inside) => found.extend(inside.into_iter().map(|file| (file.clone(), hash(&file)))),
-            Err(_) => {
-                found.insert(path.clone(), hash(path));
-            }
-        }
-    }
-    found
 }
 
 #[cfg(test)]

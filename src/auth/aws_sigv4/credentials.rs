@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value as Json};
 
-use crate::auth::exec::formats;
+use crate::auth::printed;
 use crate::failure::Failure;
 use crate::moment::Moment;
 use crate::provided::{Fetching, Provided, Provider, SecretRef};
@@ -109,7 +109,7 @@ pub fn life(end: Option<SystemTime>, ttl: Option<Duration>, now: SystemTime) -> 
 /// # Errors
 /// What is missing; nothing of the output but the names of its members.
 pub fn read(output: &str, now: SystemTime) -> Result<(Credentials, Option<SystemTime>), String> {
-    let mut object = formats::object(output)?;
+    let mut object = printed::object(output)?;
     if let Some(Json::Object(inner)) = object.get_mut("Credentials").map(Json::take) {
         object = inner;
     }
@@ -125,5 +125,5 @@ pub fn read(output: &str, now: SystemTime) -> Result<(Credentials, Option<System
         secret_key: Secret::new(needed("SecretAccessKey")?),
         session_token: text(&object, "SessionToken").or_else(|| text(&object, "Token")).map(Secret::new),
     };
-    Ok((credentials, formats::expiry(&object, now)?))
+    Ok((credentials, printed::expiry(&object, now)?))
 }

@@ -12,7 +12,6 @@ use zeroize::Zeroizing;
 
 use super::credentials::{Credentials, Source, life, read};
 use super::{AwsSigv4, Settings};
-use crate::auth::fetch::{Client, Fetched, Url};
 use crate::draft::{Body, Draft, Held, UNRESERVED};
 use crate::failure::{Cause, Failure};
 use crate::files;
@@ -20,6 +19,7 @@ use crate::moment::Moment;
 use crate::origin::{Host, Scheme};
 use crate::provided::{Fetching, Provider};
 use crate::secret::Secret;
+use crate::upstream::fetch::{Client, Fetched, Url};
 
 /// `sts:AssumeRole`, or with the token of a web identity.
 pub struct Role {

@@ -7,12 +7,12 @@ use super::credentials::{self, Command, DEFAULT_TIMEOUT, Source};
 use super::network::{self, Container, Role, Token, is_near};
 use super::profile::{self, Profiles, Way};
 use crate::auth::BuildCx;
-use crate::auth::fetch::{Client, Url};
 use crate::files;
 use crate::secret::Secret;
 use crate::secrets;
 use crate::settings::{Decode, Fields, Place};
 use crate::upstream::Route;
+use crate::upstream::fetch::{Client, Url};
 use crate::upstream::settings::UpstreamProxy;
 
 /// What the settings say of credentials, and the region that goes with them.

@@ -8,9 +8,9 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::header;
 use serde_json::{Map, Value as Json};
 
-use crate::auth::fetch::Fetched;
 use crate::moment::Moment;
 use crate::secret::Secret;
+use crate::upstream::fetch::Fetched;
 
 /// A token, as it was issued.
 #[derive(Clone)]

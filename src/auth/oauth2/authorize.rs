@@ -7,11 +7,11 @@ use super::answer::{Token, clean, pairs};
 use super::request::{self, encode};
 use super::session::Session;
 use super::settings::Settings;
-use crate::auth::fetch::Url;
 use crate::auth::jose::base64url;
 use crate::failure::{Cause, Failure};
 use crate::moment::{Moment, NonceKind, random_bytes};
 use crate::secret::Secret;
+use crate::upstream::fetch::Url;
 
 /// One sign-in that has been begun.
 pub struct Authorization {

@@ -1,6 +1,6 @@
 //! The table of `oauth2`'s settings.
 
-use super::settings::Grant;
+use super::grant::Grant;
 use crate::auth::Setting;
 use crate::settings::Shape;
 use crate::tls::settings::{BUNDLES, CERTIFICATES};

@@ -5,7 +5,9 @@ pub mod authorize;
 pub mod device;
 pub mod discovery;
 mod dpop;
+mod endpoints;
 mod fields;
+mod grant;
 mod request;
 pub mod session;
 pub mod settings;
@@ -18,7 +20,7 @@ use http::{HeaderValue, StatusCode, header};
 use self::answer::Wrong;
 use self::dpop::{PROOF, Proven};
 use self::settings::Settings;
-use super::fetch::Client;
+
 use super::{
     Answer, Attempt, Authorizer, BodyNeed, BuildCx, CredentialLocation, Facts, Locations, Preparation, Round, Scheme, Signed,
     Verdict, header_value,
@@ -30,8 +32,8 @@ use crate::secret::Secret;
 use crate::settings::{Decode, Node};
 
 pub use self::answer::Token;
+pub use self::grant::Grant;
 pub use self::session::{Session, Sessions};
-pub use self::settings::Grant;
 
 pub static SCHEME: Scheme = Scheme {
     name: "oauth2",
@@ -51,7 +53,7 @@ fn patience(cx: &BuildCx<'_>) -> std::time::Duration {
 
 fn build(node: &Node, decode: &mut Decode<'_>, cx: &BuildCx<'_>) -> Option<Arc<dyn Authorizer>> {
     let settings = Settings::read(node, decode, cx)?;
-    let client = match Client::new(cx, settings.identity.clone(), settings.trust.clone()) {
+    let client = match cx.client(settings.identity.clone(), settings.trust.clone()) {
         Ok(client) => client,
         Err(problem) => {
             decode.report.error(problem.code, node.place, problem.message).help = problem.help;

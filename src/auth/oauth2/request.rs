@@ -9,7 +9,8 @@ use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, Value as Json};
 use zeroize::Zeroizing;
 
-use super::settings::{Claim, ClientAuth, Grant, Settings};
+use super::grant::Grant;
+use super::settings::{Claim, ClientAuth, Settings};
 use crate::auth::header_value;
 use crate::auth::jose::Signer;
 use crate::failure::{Cause, Failure};

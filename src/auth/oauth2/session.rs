@@ -9,12 +9,12 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::answer::{self, Asked, Token, Wrong};
-use super::discovery::Endpoints;
 use super::dpop::{Bound, Nonces, PROOF, Proven};
+use super::endpoints::Endpoints;
+use super::grant::Grant;
 use super::request::{self, AtHand, Form};
-use super::settings::{Claim, Grant, Settings};
+use super::settings::{Claim, Settings};
 use super::store::{Kept, Store};
-use crate::auth::fetch::{Client, Fetched, Url};
 use crate::auth::header_value;
 use crate::cached::Cached;
 use crate::failure::{Cause, Failure};
@@ -24,6 +24,7 @@ use crate::provided::{Fetching, Provider, SecretRef};
 use crate::secret::Secret;
 use crate::secrets;
 use crate::settings::Text;
+use crate::upstream::fetch::{Client, Fetched, Url};
 
 /// Settings with what they need to reach the network.
 pub struct Session {

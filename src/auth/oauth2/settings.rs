@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use super::SCHEME;
 use super::fields::{OF_GRANTS, SECRETS};
-use crate::auth::fetch::Url;
+use super::grant::Grant;
 use crate::auth::jose::{Algorithm, Key, Signer};
 use crate::auth::{BuildCx, scheme_fields};
 use crate::origin::{Host, Scheme};
@@ -16,53 +16,7 @@ use crate::secret::Secret;
 use crate::settings::{Command, Decode, Fields, Node, Place, Text, Value as Written};
 use crate::tls::out::identity::Identity;
 use crate::tls::out::trust::Trust;
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Grant {
-    ClientCredentials,
-    Password,
-    AuthorizationCode,
-    DeviceCode,
-    RefreshToken,
-    /// RFC 7523 §2.1.
-    JwtBearer,
-    /// RFC 8693.
-    TokenExchange,
-}
-
-impl Grant {
-    pub const WORDS: [(&'static str, Grant); 7] = [
-        ("client_credentials", Grant::ClientCredentials),
-        ("password", Grant::Password),
-        ("authorization_code", Grant::AuthorizationCode),
-        ("device_code", Grant::DeviceCode),
-        ("refresh_token", Grant::RefreshToken),
-        ("jwt_bearer", Grant::JwtBearer),
-        ("token_exchange", Grant::TokenExchange),
-    ];
-
-    pub fn word(self) -> &'static str {
-        Self::WORDS.iter().find(|(_, grant)| *grant == self).map_or("", |(word, _)| word)
-    }
-
-    /// The `grant_type` of the token request.
-    pub fn kind(self) -> &'static str {
-        match self {
-            Grant::ClientCredentials => "client_credentials",
-            Grant::Password => "password",
-            Grant::AuthorizationCode => "authorization_code",
-            Grant::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
-            Grant::RefreshToken => "refresh_token",
-            Grant::JwtBearer => "urn:ietf:params:oauth:grant-type:jwt-bearer",
-            Grant::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
-        }
-    }
-
-    /// A person signs in; the tokens are kept in a file.
-    pub fn is_sign_in(self) -> bool {
-        matches!(self, Grant::AuthorizationCode | Grant::DeviceCode)
-    }
-}
+use crate::upstream::fetch::Url;
 
 /// How the client says who it is at the token endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

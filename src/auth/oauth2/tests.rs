@@ -13,11 +13,11 @@ use super::authorize::{Authorization, Returned, challenge};
 use super::device::Device;
 use super::request::{AtHand, Form};
 use super::*;
-use crate::auth::fetch::Fetched;
 use crate::auth::jose::thumbprint;
 use crate::auth::testing::{Alone as _, answered, at, build, build_session, build_with, draft};
 use crate::moment::{Moment, NonceKind};
 use crate::settings::Text;
+use crate::upstream::fetch::Fetched;
 
 const VECTORS: &str = include_str!("../../../tests/vectors/oauth2.json");
 const PROOFS: &str = include_str!("../../../tests/vectors/dpop.json");
@@ -398,7 +398,7 @@ fn published_proofs_are_what_ours_are_made_like() {
         assert_eq!(thumbprint(jwk), vector["expected_jkt"].as_str().unwrap(), "{id}");
         assert!(verifies(proof), "{id}");
         let (claims, key) = (&vector["claims"], dpop::Bound::read(&Secret::new(KEY), false).unwrap());
-        let url = crate::auth::fetch::Url::parse(&format!("{}?query=1", claims["htu"].as_str().unwrap())).unwrap();
+        let url = crate::upstream::fetch::Url::parse(&format!("{}?query=1", claims["htu"].as_str().unwrap())).unwrap();
         let token = vector["access_token"].as_str().map(Secret::new);
         let method: Method = claims["htm"].as_str().unwrap().parse().unwrap();
         let proven = Proven { method: &method, origin: &url.origin, target: &url.target, token: token.as_ref() };

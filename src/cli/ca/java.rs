@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::stores::{Ca, Step, Store, find, output};
+use super::store::{Ca, Step, Store, find, output};
 use crate::files;
 
 const PASSWORD: &str = "changeit";

@@ -2,6 +2,7 @@
 
 mod java;
 mod nss;
+mod store;
 mod stores;
 mod system;
 
@@ -71,13 +72,13 @@ pub async fn run(common: &Common, command: &CaCommand) -> Result<ExitCode, Error
             print!("\n{}", authority.certificate_pem());
         }
         CaCommand::Install(args) => {
-            let ca = stores::Ca::of(authority.certificate_pem(), authority.path(), authority.details());
+            let ca = store::Ca::of(authority.certificate_pem(), authority.path(), authority.details());
             return stores::run(&ca, args, Kind::Install);
         }
         CaCommand::Uninstall { stores, fingerprint } => {
             let ca = match fingerprint {
-                Some(text) => stores::Ca::by_fingerprint(text)?,
-                None => stores::Ca::of(authority.certificate_pem(), authority.path(), authority.details()),
+                Some(text) => store::Ca::by_fingerprint(text)?,
+                None => store::Ca::of(authority.certificate_pem(), authority.path(), authority.details()),
             };
             return stores::run(&ca, stores, Kind::Uninstall);
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::stores::{Ca, Step, Store, find};
+use super::store::{Ca, Step, Store, find};
 use crate::files;
 
 struct Layout {
@@ -68,7 +68,7 @@ fn holds(ca: &Ca, path: &Path) -> bool {
 /// Not tried out on a Mac; the commands are those of security(1).
 fn macos(ca: &Ca) -> Store {
     const KEYCHAIN: &str = "/Library/Keychains/System.keychain";
-    let found = super::stores::output(&["security", "find-certificate", "-a", "-Z", KEYCHAIN].map(str::to_owned));
+    let found = super::store::output(&["security", "find-certificate", "-a", "-Z", KEYCHAIN].map(str::to_owned));
     let fingerprint = ca.fingerprint.to_ascii_uppercase();
     let file = ca.file.display().to_string();
     Store {

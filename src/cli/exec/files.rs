@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::super::Error;
-use super::variables::Proxy;
+use super::proxy::Proxy;
 use crate::files;
 use crate::moment::random_hex;
 use crate::tls::out::trust;
@@ -25,6 +25,9 @@ pub struct Kit {
     /// A folder for CURL_HOME, where the user's own `.curlrc` names a proxy.
     pub curl: Option<PathBuf>,
 }
+
+/// Java opens no PKCS #12 trust store without a password; this one is Java's customary one and guards nothing.
+pub const TRUSTSTORE_PASSWORD: &str = "changeit";
 
 /// A bundle is never larger.
 const BOUND: usize = 16 * 1024 * 1024;
@@ -187,5 +190,5 @@ fn java_truststore(ca_pem: &str) -> Option<Vec<u8>> {
             store.add_entry(&format!("system{n}"), KeyStoreEntry::Certificate(certificate));
         }
     }
-    store.writer(super::variables::TRUSTSTORE_PASSWORD).write().ok()
+    store.writer(TRUSTSTORE_PASSWORD).write().ok()
 }

@@ -4,6 +4,7 @@
 mod files;
 mod no_proxy;
 mod print;
+mod proxy;
 mod quick;
 mod variables;
 pub mod withheld;
@@ -84,7 +85,7 @@ pub async fn run(common: &Common, args: &ExecArgs) -> Result<ExitCode, Error> {
             (Some(running), address)
         }
     };
-    let proxy = variables::Proxy { address, token };
+    let proxy = proxy::Proxy { address, token };
     let kit = Kit::write(&pem, &proxy, &env, keep)?;
     let variables = variables::table(&proxy, &kit, &env, &args.without);
     if let Some(form) = args.print_env {
@@ -103,7 +104,7 @@ pub async fn run(common: &Common, args: &ExecArgs) -> Result<ExitCode, Error> {
 /// On a free port of this machine, for whoever has this run's password; and for processes of the same user, some of
 /// which cannot send one (Java). Other users of the machine are to borrow nothing.
 fn listener(token: Option<Secret>) -> Listener {
-    let users = token.into_iter().map(|token| (variables::USER.to_owned(), Text::Known(token))).collect::<BTreeMap<_, _>>();
+    let users = token.into_iter().map(|token| (proxy::USER.to_owned(), Text::Known(token))).collect::<BTreeMap<_, _>>();
     let told_apart = !users.is_empty() || cfg!(target_os = "linux");
     let access = told_apart.then(|| Access { users, same_user: true, ..Access::default() });
     let address = ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));

@@ -5,15 +5,9 @@ use std::net::SocketAddr;
 
 use clap::ValueEnum;
 
-use super::files::Kit;
+use super::files::{Kit, TRUSTSTORE_PASSWORD};
 use super::no_proxy::is_list;
-use crate::secret::Secret;
-
-/// Java opens no PKCS #12 trust store without a password; this one is Java's customary one and guards nothing.
-pub const TRUSTSTORE_PASSWORD: &str = "changeit";
-
-/// The user name beside the password of a run.
-pub use crate::auth::EXEC_USER as USER;
+use super::proxy::Proxy;
 
 /// Clients that need more than the usual variables.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -25,21 +19,6 @@ pub enum Family {
     Wget,
     Apt,
     Git,
-}
-
-/// Where the proxy is, and what lets a client in.
-pub struct Proxy {
-    pub address: SocketAddr,
-    pub token: Option<Secret>,
-}
-
-impl Proxy {
-    pub fn url(&self) -> String {
-        match &self.token {
-            Some(token) => format!("http://{USER}:{}@{}", token.expose(), self.address),
-            None => format!("http://{}", self.address),
-        }
-    }
 }
 
 /// Variables that replace what a client believes: they name the merged bundle.
@@ -213,6 +192,7 @@ fn non_proxy_hosts(no_proxy: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secret;
 
     fn kit() -> Kit {
         Kit::at("/kit".into(), true)
