@@ -64,8 +64,6 @@ pub enum Cause {
     UpgradeFailed,
     /// A bound of gatepass's own is reached.
     Overload,
-    /// gatepass is stopping.
-    Stopping,
     /// A fault in gatepass.
     Internal,
 }
@@ -105,7 +103,6 @@ impl Cause {
             TransferCoding => (StatusCode::BAD_GATEWAY, "http_response_transfer_coding"),
             UpgradeFailed => (StatusCode::BAD_GATEWAY, "http_upgrade_failed"),
             Overload => (StatusCode::SERVICE_UNAVAILABLE, "connection_limit_reached"),
-            Stopping => (StatusCode::SERVICE_UNAVAILABLE, "destination_unavailable"),
             Internal => (StatusCode::INTERNAL_SERVER_ERROR, "proxy_internal_error"),
         }
     }
@@ -131,7 +128,7 @@ impl Cause {
         match self {
             Denied | ProxyAuthentication | Misdirected | RequestTimeout | BadRequest | MethodNotAllowed | BodyTooLarge
             | HeadTooLarge | TargetTooLong | NotFound | ExistingCredential | AddressProhibited | Loop => Blame::Client,
-            Credential | Route | Overload | Stopping | Internal => Blame::Gatepass,
+            Credential | Route | Overload | Internal => Blame::Gatepass,
             _ => Blame::Upstream,
         }
     }
