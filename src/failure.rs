@@ -234,3 +234,67 @@ impl Error for Failure {
         self.source.as_deref().map(|cause| cause as &(dyn Error + 'static))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Name, status and `error` of every cause, as `row` has them.
+    fn causes() -> BTreeSet<(String, u16, String)> {
+        let status = |constant: &str| {
+            (100..1000).filter_map(|code| StatusCode::from_u16(code).ok()).find(|status| {
+                status.canonical_reason().is_some_and(|reason| reason.to_uppercase().replace(' ', "_") == constant)
+            })
+        };
+        let row = |line: &str| {
+            let (name, rest) = line.trim().strip_suffix("\"),")?.split_once(" => (StatusCode::")?;
+            let (constant, error) = rest.split_once(", \"")?;
+            Some((name.to_owned(), status(constant)?.as_u16(), error.to_owned()))
+        };
+        include_str!("failure.rs").lines().filter_map(row).collect()
+    }
+
+    /// The same as the table of the page has them.
+    fn tabled(page: &str) -> Vec<(String, u16, String)> {
+        let mut found = Vec::new();
+        for line in page.lines() {
+            let Some((status, rest)) = line.strip_prefix("| ").and_then(|line| line.split_once(" | `")) else { continue };
+            let (Ok(status), Some((error, names))) = (status.parse(), rest.split_once("` | ")) else { continue };
+            for link in names.trim_end_matches(" |").split(", ") {
+                let (name, anchor) = link.trim_start_matches('[').split_once("](#").unwrap_or_default();
+                assert_eq!(anchor.trim_end_matches(')'), name.to_lowercase(), "the link of {name}");
+                found.push((name.to_owned(), status, error.to_owned()));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn the_page_of_errors_has_every_cause_and_only_those() {
+        let page = include_str!("../docs/errors.md");
+        let causes = causes();
+        assert!(causes.len() > 25, "{causes:?}");
+        let tabled = tabled(page);
+        assert_eq!(tabled.iter().cloned().collect::<BTreeSet<_>>(), causes, "the table of docs/errors.md");
+        assert_eq!(tabled.len(), causes.len(), "a cause stands twice in the table of docs/errors.md");
+        let mut sections = BTreeSet::new();
+        for section in page.split("\n### ").skip(1) {
+            let (name, text) = section.split_once('\n').unwrap();
+            assert!(sections.insert(name), "{name} has two sections");
+            assert!(text.contains("\n**Do:** ") && text.contains("\n    "), "{name} lacks what to do, or an example");
+        }
+        assert_eq!(sections, causes.iter().map(|(name, ..)| name.as_str()).collect(), "the sections of docs/errors.md");
+    }
+
+    #[test]
+    fn every_variant_has_a_row_that_the_page_is_compared_with() {
+        let text = include_str!("failure.rs");
+        let from = text.find("pub enum Cause {").unwrap();
+        let body = &text[from..from + text[from..].find("\n}\n").unwrap()];
+        let variants = body.lines().filter_map(|line| line.trim().strip_suffix(',')).filter(|line| !line.starts_with('/'));
+        let rows: BTreeSet<String> = causes().into_iter().map(|(name, ..)| name).collect();
+        assert_eq!(variants.map(str::to_owned).collect::<BTreeSet<_>>(), rows);
+    }
+}
