@@ -1,5 +1,54 @@
 //! gatepass: a local forward proxy that adds client certificates and credentials by host.
 //!
+//! Most people run it as a program (`README.md`). Inside another program, it is [`Gatepass`], made by a [`Builder`]; the
+//! [`Handle`] of one that serves has its addresses and its CA, and stops it:
+//!
+//! ```
+//! use gatepass::Gatepass;
+//! use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+//! use tokio::net::{TcpListener, TcpStream};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // A server that answers with the `Authorization` it was sent.
+//! let server = TcpListener::bind("127.0.0.1:0").await?;
+//! let address = server.local_addr()?;
+//! tokio::spawn(async move {
+//!     let (stream, _) = server.accept().await?;
+//!     let (mut stream, mut sent) = (BufReader::new(stream), String::new());
+//!     while !sent.ends_with("\r\n\r\n") {
+//!         stream.read_line(&mut sent).await?;
+//!     }
+//!     let seen = sent.lines().find(|line| line.starts_with("authorization")).unwrap_or("nothing");
+//!     let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{seen}", seen.len());
+//!     stream.write_all(answer.as_bytes()).await
+//! });
+//!
+//! let yaml = format!(
+//!     "rules:
+//!       - host: api.test
+//!         scheme: http
+//!         connect_to: {address}
+//!         bearer: ${{API_TOKEN}}
+//!     "
+//! );
+//! let gatepass = Gatepass::from_yaml(yaml).listen("127.0.0.1:0").env("API_TOKEN", "t0k").build().await?;
+//! let handle = gatepass.start().await?;
+//!
+//! // The client knows no token.
+//! let mut client = TcpStream::connect(handle.addresses()[0]).await?;
+//! client.write_all(b"GET http://api.test/ HTTP/1.1\r\nHost: api.test\r\nConnection: close\r\n\r\n").await?;
+//! let mut answer = String::new();
+//! client.read_to_string(&mut answer).await?;
+//! assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("authorization: Bearer t0k"));
+//!
+//! handle.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The other modules are public for the tests, the benchmarks and the fuzz targets, and change without notice.
+//!
 //! This file is the map. Modules stand in the order in which a request meets them, and a module
 //! uses only what stands below it; `tests/tidy.rs` reads the `use` lines and holds that. The
 //! journey of one request through these rooms is told in `docs/architecture.md`.
@@ -8,6 +57,9 @@
 
 /// Commands; the only place that prints.
 pub mod cli;
+
+/// gatepass inside another program.
+pub mod embed;
 
 /// Bind, run, reload, drain; the only place that starts long-lived tasks.
 pub mod serve;
@@ -91,3 +143,5 @@ pub mod moment;
 
 /// Text that is never printed.
 pub mod secret;
+
+pub use embed::{Builder, Gatepass, Handle};

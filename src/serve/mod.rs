@@ -12,6 +12,7 @@ mod reload;
 mod watch;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,6 +37,25 @@ pub enum StartError {
     /// One sentence, and the mend.
     Other { message: String, help: Option<String> },
 }
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Report(report) => f.write_str(&report.render(false)),
+            StartError::Other { message, help: None } => f.write_str(message),
+            StartError::Other { message, help: Some(help) } => write!(f, "{message}; {help}"),
+        }
+    }
+}
+
+/// What a `main` that returns it prints: the same as `Display`.
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for StartError {}
 
 /// A configuration made live but not yet serving: what `check` and `explain` look at.
 pub struct Built {
