@@ -222,3 +222,44 @@ async fn every_setting_of_an_auth_type_is_read_and_nonsense_in_it_is_told() {
     }
     assert_eq!(unread, [""; 0]);
 }
+
+/// A page of the repository is what the program prints; where it is not, the first line that differs is told.
+fn is_printed(page: &str, printed: &str, command: &str) {
+    let file = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+    let differs = file.lines().map(Some).chain([None]).zip(printed.lines().map(Some).chain([None])).position(|(a, b)| a != b);
+    let Some(line) = differs else { return assert_eq!(file.ends_with('\n'), printed.ends_with('\n'), "the end of {page}") };
+    panic!("{page} is not what is printed, from line {} on; `cargo run -q -- {command} > {page}` writes it", line + 1);
+}
+
+#[test]
+fn the_generated_documents_are_what_the_program_prints() {
+    let types = auth::types();
+    is_printed("docs/config.md", &schema::reference(&types), "schema --format markdown");
+    let json = format!("{}\n", serde_json::to_string_pretty(&schema::schema(&types)).unwrap());
+    is_printed("docs/config.schema.json", &json, "schema");
+}
+
+/// The words in back-ticks of the first column of the table under a heading.
+fn first_column(page: &str, heading: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+    let (_, below) = text.split_once(heading).unwrap_or_else(|| panic!("{page} has no `{heading}`"));
+    let table = below.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let cells = table.skip(2).map(|row| row.split('|').nth(1).unwrap());
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned)).collect()
+}
+
+#[test]
+fn the_tables_of_auth_types_have_every_type_and_only_those() {
+    let mut types: Vec<String> = auth::types().iter().map(|kind| kind.name.to_owned()).collect();
+    types.sort();
+    assert!(types.len() > 15, "{types:?}");
+    // `api_key` is in the row of `bearer`; `headers` and `none` add what is written, and nothing: there is nothing to check.
+    let checked = types.iter().filter(|name| !matches!(name.as_str(), "api_key" | "headers" | "none")).cloned();
+    for (page, heading, expected) in
+        [("README.md", "## Authentication types", types.clone()), ("docs/auth.md", "# Authentication types", checked.collect())]
+    {
+        let mut named = first_column(page, heading);
+        named.sort();
+        assert_eq!(named, expected, "the table of types in {page}");
+    }
+}
