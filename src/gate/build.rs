@@ -36,6 +36,7 @@ use crate::workload::Update;
 /// With a `previous` gate, what did not change is taken over from it; and a certificate, bundle or
 /// list whose files do not work at this moment (a key is written before its certificate) stays as it
 /// was, with a warning: one broken pair must not hold up the renewal of the others.
+#[allow(clippy::too_many_lines)]
 pub async fn build(
     config: Config,
     listeners: &[Listener],

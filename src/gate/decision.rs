@@ -113,6 +113,7 @@ pub(super) fn merge(gate: &Gate, origin: &Arc<Origin>, rules: &[usize]) -> Resul
     merge_for(gate, origin, rules, Gives::All)
 }
 
+#[allow(clippy::too_many_lines)]
 fn merge_for(gate: &Gate, origin: &Arc<Origin>, rules: &[usize], gives: Gives) -> Result<Arc<Decision>, Failure> {
     let mut spec = gate.default_spec().clone();
     let mut action = None;

@@ -149,7 +149,7 @@ mod tests {
             rule: "good".into(),
             auth: "-".into(),
             certificate: text.clone(),
-            near: Some(text.clone()),
+            near: Some(text),
             upstream: None,
             status: Some(StatusCode::OK),
             bytes_in: 1,

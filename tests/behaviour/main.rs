@@ -1,4 +1,5 @@
 //! Promises, one module each; the names of the tests are the promises.
+#![allow(clippy::unwrap_used)]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -14,6 +14,7 @@
 //!
 //! `-- --nocapture` shows what was counted; `GATEPASS_KEEP=FOLDER` writes each case that differs there. What differs is
 //! made as small as it gets and printed as a text; such a text, put into `kept/`, is played first from then on.
+#![allow(clippy::unwrap_used)]
 
 #[path = "../support/mod.rs"]
 mod support;

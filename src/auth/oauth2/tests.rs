@@ -75,6 +75,7 @@ fn of_grant(session: &Session) -> Form {
 const CLIENT: &str = "s6BhdRkqt3";
 
 #[test]
+#[allow(clippy::too_many_lines)]
 fn every_published_message_is_reproduced_or_understood() {
     let file: Json = serde_json::from_str(VECTORS).unwrap();
     let vectors = file["vectors"].as_array().unwrap();

@@ -349,7 +349,7 @@ fn bundles_are_read_as_people_have_them() {
     let (root, sub) = (read("ca.crt"), read("sub.crt"));
     let many = [b"# comment\r\n".as_slice(), &root, b"\xe9 junk", &sub].concat();
     for (text, count) in [
-        (many.clone(), 2),
+        (many, 2),
         ([b"\xef\xbb\xbf".as_slice(), &root].concat(), 1),
         (String::from_utf8(root.clone()).unwrap().replace('\n', "\r\n").into_bytes(), 1),
         (read("trusted.pem"), 1),

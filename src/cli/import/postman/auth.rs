@@ -60,6 +60,7 @@ macro_rules! rows {
 }
 
 /// The type's name here, and its rows.
+#[allow(clippy::too_many_lines)] // a table
 pub fn rows(kind: &str) -> Option<(&'static str, &'static [Row])> {
     Some(match kind {
         "apikey" => ("api_key", rows! { "key" => "name"; "value" => "value"; "in" => "in", PLACE; }),
