@@ -120,6 +120,8 @@ limits! {
     body_hold: Size = 1024 * 1024;
     /// Beyond `body_hold` it goes to an unlinked temporary file up to this size, then 413.
     body_spill: Size = 256 * 1024 * 1024;
+    /// The end of a piece of an answer that may be the beginning of a credential which the answer repeats (`echo: mask`) waits this long for the next piece.
+    echo_hold: Time = Duration::from_millis(250);
     /// Minted leaves kept.
     leaves: Count = 4_096;
     /// Plans kept, one per origin and caller.

@@ -1,7 +1,11 @@
 //! Known texts swapped for others in what streams by: across the borders of pieces, in memory no larger
 //! than the longest of them. And how a text is written in bodies of each kind.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use memchr::memmem;
 use percent_encoding::utf8_percent_encode;
 use zeroize::Zeroizing;
 
@@ -79,24 +83,68 @@ pub fn spellings(text: &str) -> Vec<String> {
     all
 }
 
+/// Shorter texts stand in answers by accident.
+const SHORTEST: usize = 8;
+
+/// Asterisks for a secret text, in as many characters as it has, wherever and however it is written.
+pub fn masking(secret: &str) -> Vec<Replacement> {
+    let spelled = if secret.len() < SHORTEST { Vec::new() } else { spellings(secret) };
+    spelled.into_iter().map(|text| Replacement::new(&*text, vec![b'*'; text.len()])).collect()
+}
+
 /// What follows a `%`, its two digits in lower case.
 fn lower_hex(part: &str) -> String {
     let (digits, rest) = part.split_at(part.len().min(2));
     format!("%{}{rest}", digits.to_ascii_lowercase())
 }
 
+/// What is looked for together, in as many streams as there are.
+#[derive(Default)]
+pub struct Replacements {
+    /// Longest first: of two that begin alike, the longer is meant.
+    all: Vec<Replacement>,
+    /// None of it may get through, in whatever coding or pace it comes.
+    pub strict: bool,
+}
+
+impl Replacements {
+    pub fn new(mut all: Vec<Replacement>) -> Self {
+        all.retain(|pair| !pair.from.is_empty());
+        all.sort_by_key(|pair| std::cmp::Reverse(pair.from.len()));
+        Self { all, strict: false }
+    }
+
+    pub fn strictly(mut self, strict: bool) -> Self {
+        self.strict = strict;
+        self
+    }
+
+    /// The length of the shortest text that is looked for.
+    pub fn shortest(&self) -> usize {
+        self.all.last().map_or(usize::MAX, |pair| pair.from.len())
+    }
+}
+
+impl std::ops::Deref for Replacements {
+    type Target = [Replacement];
+    fn deref(&self) -> &[Replacement] {
+        &self.all
+    }
+}
+
 /// Swaps in one stream.
 pub struct Replacer {
-    /// Longest first: of two that begin alike, the longer is meant.
-    pairs: Vec<Replacement>,
+    pairs: Arc<Replacements>,
     /// The end of what came, while it may be the beginning of one of them.
     kept: Vec<u8>,
 }
 
 impl Replacer {
-    pub fn new(mut pairs: Vec<Replacement>) -> Self {
-        pairs.retain(|pair| !pair.from.is_empty());
-        pairs.sort_by_key(|pair| std::cmp::Reverse(pair.from.len()));
+    pub fn new(pairs: Vec<Replacement>) -> Self {
+        Self::of(Arc::new(Replacements::new(pairs)))
+    }
+
+    pub fn of(pairs: Arc<Replacements>) -> Self {
         Self { pairs, kept: Vec::new() }
     }
 
@@ -105,10 +153,20 @@ impl Replacer {
         self.pairs.iter().all(|pair| pair.from.len() == pair.to.len())
     }
 
+    /// How much is kept back.
+    pub fn waiting(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// What is kept back, which nothing more is waited for to come.
+    pub fn release(&mut self) -> Bytes {
+        std::mem::take(&mut self.kept).into()
+    }
+
     /// What leaves for the next piece; its end is kept back only while it may be the beginning of a text looked for.
     pub fn feed(&mut self, piece: Bytes) -> Bytes {
         if self.kept.is_empty() {
-            let whole = self.first(&piece, 0).is_none() && self.tail(&piece) == piece.len();
+            let whole = !self.holds(&piece) && self.tail(&piece) == piece.len();
             if whole {
                 return piece;
             }
@@ -126,17 +184,39 @@ impl Replacer {
 
     /// A text that is here as a whole; `None` when nothing of it is swapped.
     pub fn all(&mut self, text: &[u8]) -> Option<Bytes> {
-        self.first(text, 0)?;
-        Some(self.swap(text, true))
+        self.holds(text).then(|| self.swap(text, true))
+    }
+
+    /// In the value of every field.
+    pub fn fields(&mut self, headers: &mut HeaderMap) {
+        let shortest = self.pairs.shortest();
+        for value in headers.values_mut().filter(|value| value.len() >= shortest) {
+            if let Some(swapped) = self.all(value.as_bytes())
+                && let Ok(swapped) = HeaderValue::from_maybe_shared(swapped)
+            {
+                *value = swapped;
+            }
+        }
     }
 
     fn swap(&mut self, text: &[u8], ended: bool) -> Bytes {
         let mut made = Vec::with_capacity(text.len());
         let mut at = 0;
+        // Where each stands next: looked for again only behind that.
+        let find = |pair: &Replacement, from: usize| memmem::find(&text[from..], &pair.from).map(|at| from + at);
+        let pairs = self.pairs.clone();
+        let mut next: Vec<Option<usize>> = pairs.iter().map(|pair| find(pair, 0)).collect();
         loop {
             // What may yet become a text looked for goes before what already is one behind it.
             let end = if ended { text.len() } else { at + self.tail(&text[at..]) };
-            let Some((start, pair)) = self.first(text, at).filter(|(start, _)| *start < end) else {
+            for (pair, next) in pairs.iter().zip(&mut next) {
+                if next.is_some_and(|next| next < at) {
+                    *next = find(pair, at);
+                }
+            }
+            let first = next.iter().zip(pairs.iter()).filter_map(|(next, pair)| next.map(|next| (next, pair)));
+            // Of several that begin there, the first in the list is the longest.
+            let Some((start, pair)) = first.min_by_key(|(start, _)| *start).filter(|(start, _)| *start < end) else {
                 made.extend_from_slice(&text[at..end]);
                 self.kept = text[end..].to_vec();
                 return made.into();
@@ -147,12 +227,9 @@ impl Replacer {
         }
     }
 
-    /// The first text that stands in here as a whole.
-    fn first(&self, text: &[u8], from: usize) -> Option<(usize, &Replacement)> {
-        let starts = |byte: u8| self.pairs.iter().any(|pair| pair.from[0] == byte);
-        (from..text.len())
-            .filter(|at| starts(text[*at]))
-            .find_map(|at| self.pairs.iter().find(|pair| text[at..].starts_with(&pair.from)).map(|pair| (at, pair)))
+    /// Is one of them in here as a whole?
+    fn holds(&self, text: &[u8]) -> bool {
+        self.pairs.iter().any(|pair| memmem::find(text, &pair.from).is_some())
     }
 
     /// Where the end begins that may be the beginning of a text looked for.

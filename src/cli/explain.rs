@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{Common, Error, Format};
 use crate::auth::CredentialLocation;
-use crate::config::{Action, OnExisting, Unmatched};
+use crate::config::{Action, Echo, OnExisting, Unmatched};
 use crate::failure::{Cause, Failure};
 use crate::gate::{Caller, Decision, Difference, Gate, HeaderText, Near, Reach};
 use crate::initiator::CrossSite;
@@ -342,6 +342,9 @@ impl Told<'_> {
                 CrossSite::Allow => "for web pages of every site (cross_site: allow)".to_owned(),
                 origins => format!("of web pages of other sites, only for those of {origins} (cross_site)"),
             });
+        }
+        if self.decision.gives && self.decision.echo == Echo::Pass {
+            lines.push("and leaves it where the answer repeats it (echo: pass)".to_owned());
         }
         if !self.decision.auth.is_empty() && self.decision.on_existing != OnExisting::Replace {
             lines.push(

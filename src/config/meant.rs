@@ -161,6 +161,7 @@ pub struct Rule {
     pub via: Option<UpstreamProxy>,
     pub action: Option<Action>,
     pub cross_site: Option<CrossSite>,
+    pub echo: Option<Echo>,
 }
 
 impl Rule {
@@ -185,6 +186,14 @@ pub enum Client {
     Cidr(Cidr),
 }
 
+/// What becomes of a credential of ours that an answer repeats.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Echo {
+    #[default]
+    Mask,
+    Pass,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum OnExisting {
     #[default]
@@ -195,13 +204,15 @@ pub enum OnExisting {
 
 #[derive(Clone, PartialEq, Eq)]
 pub enum HeaderEdit {
-    Set(HeaderName, Text, Place),
+    /// `true`: it may be secret, by its name or since the text does not stand in the configuration.
+    Set(HeaderName, Text, Place, bool),
     Remove(HeaderName),
 }
 
 #[derive(Clone, PartialEq, Eq)]
 pub enum QueryEdit {
-    Set(String, Text),
+    /// `true`: as for [`HeaderEdit::Set`].
+    Set(String, Text, bool),
     Remove(String),
 }
 

@@ -175,6 +175,11 @@ pub const RULE: &[Field] = &[
         Shape::OneOf(CROSS_SITE),
         "requests of web pages of other sites: refuse (the default) sends them without credentials, but for pages of loopback origins; allow, or the origins of pages that get them",
     ),
+    f(
+        "echo",
+        Shape::Words(&["mask", "pass"]),
+        "what gatepass added to the request, coming back in the answer: mask (the default) puts asterisks there, in fields, trailers and text bodies; pass leaves the answer as it is",
+    ),
 ];
 pub const HEADERS: &[Field] =
     &[f("set", Shape::Fields(&Shape::Secret), "names to values"), f("remove", Shape::Many(&Shape::Field), "names")];

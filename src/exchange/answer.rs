@@ -38,7 +38,7 @@ impl ExchangeTrace {
         }
         self.status = Some(response.status());
         self.client = Some(client.clone());
-        masked::mask_fields(response.headers_mut(), &self.masks);
+        masked::mask_fields(response.headers_mut(), self.masks.as_ref());
         self.tell_withheld(response.headers_mut());
         response.body_mut().on_end = Some(Box::new(OnEnd { lease: None, trace: self, patience: Patience::default() }));
         response
@@ -64,7 +64,10 @@ impl ExchangeTrace {
         self.status = Some(parts.status);
         self.client = Some(client.clone());
         let mut ahead = peeked.0;
-        let inner = masked::mask(&mut parts, body, &mut ahead, std::mem::take(&mut self.masks));
+        let inner = match self.masks.take() {
+            Some(masks) => masked::mask(&mut parts, body, &mut ahead, masks, self.context.gate().limits.echo_hold),
+            None => Inner::Origin(body),
+        };
         if self.downstream == "h1.0" {
             self.busy.activity().end_by_close(!parts.headers.contains_key(header::CONTENT_LENGTH));
         }
@@ -266,7 +269,7 @@ impl Body for Reply {
                 let ahead: u64 = self.ahead.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
                 body.size_hint().exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + ahead))
             }
-            Inner::Masked(_) => SizeHint::default(),
+            Inner::Masked(body) => body.size_hint(),
         }
     }
 }

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
+use super::echo::Added;
 use super::peeked::Peeked;
 use crate::auth::{Answer, Attempt, CredentialLocation, Round, Verdict};
-use crate::config::OnExisting;
+use crate::config::{Echo, OnExisting};
 use crate::draft::{BodyTransformFactory, Draft};
 use crate::failure::{Cause, Failure};
 use crate::gate::{BoundAuthorizer, Caller, Decision};
 use crate::moment::Moment;
-use crate::replace::Replacement;
+use crate::replace::Replacements;
 use crate::upstream::ResponseBody;
 
 /// Attempts by a scheme that answers challenges: NTLM needs three, a stale nonce one more.
@@ -63,6 +64,10 @@ impl Memory {
 /// The attempts of one exchange to have its request accepted.
 pub struct Attempts<'a> {
     auth: &'a [Arc<BoundAuthorizer>],
+    /// What they belong to.
+    decision: Option<&'a Decision>,
+    /// The client's own cookies.
+    cookies: Vec<HeaderValue>,
     /// Positions in the decision's authorizers of those that add nothing, since the client brought its own credential.
     suppressed: Vec<usize>,
     memory: Memory,
@@ -104,12 +109,15 @@ impl<'a> Attempts<'a> {
     pub fn new(decision: &'a Decision, draft: &Draft, caller: &'a Caller, moment: Moment) -> Result<Self, Failure> {
         let suppressed = suppressed(draft, decision)?;
         let (user, peer) = (caller.user.as_deref(), caller.address);
-        Ok(Self::of(&decision.auth, suppressed, Now { user, peer, moment, attempt: 0, channel_binding: None }))
+        let cookies = draft.headers.get_all(header::COOKIE).iter().cloned().collect();
+        let now = Now { user, peer, moment, attempt: 0, channel_binding: None };
+        Ok(Self { decision: Some(decision), cookies, ..Self::of(&decision.auth, suppressed, now) })
     }
 
     fn of(auth: &'a [Arc<BoundAuthorizer>], suppressed: Vec<usize>, now: Now<'a>) -> Self {
         let memory = Memory::begin(auth, &suppressed);
-        Self { auth, suppressed, memory, now, withholds_body: false, explained: None }
+        let (decision, cookies) = (None, Vec::new());
+        Self { auth, decision, cookies, suppressed, memory, now, withholds_body: false, explained: None }
     }
 
     /// Does any of them want to see the answer, or is there something to say of one that is suppressed?
@@ -182,12 +190,24 @@ impl<'a> Attempts<'a> {
     ///
     /// # Errors
     /// A credential cannot be had; the request must not leave then.
-    pub fn masks(&self, draft: &Draft) -> Result<Vec<Replacement>, Failure> {
-        let mut pairs = Vec::new();
-        for (_, attempt) in self.active() {
-            pairs.extend(attempt.masks(draft)?);
+    pub fn masks(&self, draft: &Draft) -> Result<Option<Arc<Replacements>>, Failure> {
+        let masking = self.decision.filter(|decision| decision.echo == Echo::Mask);
+        let mut more = Vec::new();
+        let mut strict = false;
+        for (bound, attempt) in self.active() {
+            let placeholder = bound.locations.writes.iter().any(|spot| matches!(spot, CredentialLocation::Placeholder(_)));
+            if placeholder || masking.is_some() {
+                more.extend(attempt.masks(draft)?);
+            }
+            strict |= placeholder;
         }
-        Ok(pairs)
+        let added = |decision| Added { draft, decision, suppressed: &self.suppressed, cookies: &self.cookies };
+        let sought = masking.and_then(|decision| added(decision).sought());
+        if more.is_empty() {
+            return Ok(sought);
+        }
+        more.extend(sought.iter().flat_map(|sought| sought.iter().cloned()));
+        Ok(Some(Arc::new(Replacements::new(more).strictly(strict))))
     }
 
     /// Does this attempt leave without its body, since it is only there to be challenged?

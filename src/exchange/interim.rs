@@ -12,6 +12,7 @@ use http::{HeaderMap, Request, StatusCode, Version};
 
 use super::context::Activity;
 use super::headers;
+use crate::replace::Replacements;
 use crate::upstream::interim::{Hears, Listener};
 
 /// The field by which a request of HTTP/2 says on which stream it came. It is put in on the client's connection, after
@@ -125,12 +126,12 @@ impl Telling {
     }
 
     /// Who hears of those of an origin. `None`: its client can be sent none.
-    pub fn listener(&self, activity: &Arc<Activity>) -> Option<Listener> {
+    pub fn listener(&self, activity: &Arc<Activity>, masks: Option<&Arc<Replacements>>) -> Option<Listener> {
         let stream = match self.form? {
             Form::Text => None,
             Form::Frame(stream) => Some(stream),
         };
-        Some(Listener { client: activity.clone(), stream })
+        Some(Listener { client: activity.clone(), stream, masks: masks.cloned() })
     }
 
     /// Asks for the body of a client that waits to be asked, where hyper does not: on HTTP/2 (RFC 9110 §10.1.1).

@@ -3,17 +3,20 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, header};
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use hyper::ext::ReasonPhrase;
+use tokio::time::Sleep;
 
 use super::answer::Inner;
 use crate::failure::{Cause, Failure};
-use crate::replace::{Coding, Replacement, Replacer};
+use crate::replace::{Coding, Replacements, Replacer};
 use crate::upstream::{BodyError, ResponseBody};
 
 /// An origin's body, texts in it swapped.
@@ -27,11 +30,36 @@ pub struct Masked {
     /// They come after what was kept back.
     trailers: Option<HeaderMap>,
     ended: bool,
+    /// How long what may be the beginning of something is kept back; `None`: until it is known.
+    patience: Option<Duration>,
+    waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl Masked {
-    fn new(body: ResponseBody, ahead: VecDeque<Frame<Bytes>>, replacer: Replacer, text: bool) -> Self {
-        Self { body, ahead, replacer, text, trailers: None, ended: false }
+    fn new(
+        body: ResponseBody,
+        ahead: VecDeque<Frame<Bytes>>,
+        replacer: Replacer,
+        text: bool,
+        patience: Option<Duration>,
+    ) -> Self {
+        Self { body, ahead, replacer, text, trailers: None, ended: false, patience, waiting: None }
+    }
+
+    /// What is left of a body whose length does not change.
+    pub fn size_hint(&self) -> SizeHint {
+        let ahead: u64 = self.ahead.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
+        let left = self.body.size_hint().exact().filter(|_| !self.text || self.replacer.keeps_length());
+        left.map_or_else(SizeHint::default, |left| SizeHint::with_exact(left + ahead + self.replacer.waiting() as u64))
+    }
+
+    /// What was kept back for too long: whoever waits for it may be waited for.
+    fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        let Some(patience) = self.patience.filter(|_| self.replacer.waiting() > 0) else { return Poll::Pending };
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        std::task::ready!(waiting.as_mut().poll(cx));
+        self.waiting = None;
+        Poll::Ready(self.replacer.release())
     }
 
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -41,8 +69,12 @@ impl Masked {
             }
             let frame = match self.ahead.pop_front() {
                 Some(frame) => Some(Ok(frame)),
-                None => std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)),
+                None => match Pin::new(&mut self.body).poll_frame(cx) {
+                    Poll::Ready(frame) => frame,
+                    Poll::Pending => return self.poll_release(cx).map(|piece| Some(Ok(Frame::data(piece)))),
+                },
             };
+            self.waiting = None;
             let piece = match frame {
                 Some(Err(cause)) => return Poll::Ready(Some(Err(cause))),
                 Some(Ok(frame)) => match frame.into_data() {
@@ -62,7 +94,7 @@ impl Masked {
         self.ended = true;
         let rest = self.replacer.finish();
         self.trailers = trailers.map(|mut trailers| {
-            swap_fields(&mut trailers, &mut self.replacer);
+            self.replacer.fields(&mut trailers);
             trailers
         });
         rest
@@ -70,7 +102,8 @@ impl Masked {
 
     /// Did everything come that the origin had to send?
     pub fn is_end_stream(&self) -> bool {
-        self.ended && self.trailers.is_none()
+        let read = self.ended || self.ahead.is_empty() && self.body.is_end_stream();
+        read && self.replacer.waiting() == 0 && self.trailers.is_none()
     }
 }
 
@@ -82,31 +115,25 @@ pub fn is_text(headers: &HeaderMap) -> bool {
 }
 
 /// Texts swapped in every field.
-pub fn mask_fields(headers: &mut HeaderMap, pairs: &[Replacement]) {
-    if pairs.is_empty() {
-        return;
-    }
-    swap_fields(headers, &mut Replacer::new(pairs.to_vec()));
-}
-
-fn swap_fields(headers: &mut HeaderMap, replacer: &mut Replacer) {
-    for value in headers.values_mut() {
-        if let Some(masked) = replacer.all(value.as_bytes())
-            && let Ok(masked) = HeaderValue::from_maybe_shared(masked)
-        {
-            *value = masked;
-        }
+pub fn mask_fields(headers: &mut HeaderMap, pairs: Option<&Arc<Replacements>>) {
+    if let Some(pairs) = pairs {
+        Replacer::of(pairs.clone()).fields(headers);
     }
 }
 
 /// The answer's reason phrase, fields, body and trailers as the client may see them.
-/// `ahead`: what was read of it already.
-pub fn mask(parts: &mut Parts, body: ResponseBody, ahead: &mut VecDeque<Frame<Bytes>>, pairs: Vec<Replacement>) -> Inner {
-    if pairs.is_empty() {
-        return Inner::Origin(body);
-    }
-    let mut replacer = Replacer::new(pairs);
-    swap_fields(&mut parts.headers, &mut replacer);
+/// `ahead`: what was read of it already. `hold`: how long what may be the beginning of something is kept back where that
+/// does not have to be known.
+pub fn mask(
+    parts: &mut Parts,
+    body: ResponseBody,
+    ahead: &mut VecDeque<Frame<Bytes>>,
+    pairs: Arc<Replacements>,
+    hold: Duration,
+) -> Inner {
+    let patience = (!pairs.strict).then_some(hold);
+    let mut replacer = Replacer::of(pairs);
+    replacer.fields(&mut parts.headers);
     if let Some(reason) = parts.extensions.get::<ReasonPhrase>()
         && let Some(masked) = replacer.all(reason.as_bytes())
     {
@@ -118,11 +145,18 @@ pub fn mask(parts: &mut Parts, body: ResponseBody, ahead: &mut VecDeque<Frame<By
     if ahead.is_empty() && body.is_end_stream() {
         return Inner::Origin(body);
     }
-    let masked = Masked::new(body, std::mem::take(ahead), replacer, is_text(&parts.headers));
+    let text = is_text(&parts.headers) && !is_coded(&parts.headers);
+    let masked = Masked::new(body, std::mem::take(ahead), replacer, text, patience);
     if masked.text && !masked.replacer.keeps_length() {
         parts.headers.remove(header::CONTENT_LENGTH);
     }
     Inner::Masked(Box::new(masked))
+}
+
+/// Is it compressed? What is in it then cannot be seen.
+fn is_coded(fields: &HeaderMap) -> bool {
+    let plain = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    fields.get_all(header::CONTENT_ENCODING).iter().any(|value| !plain(value))
 }
 
 /// An answer whose text cannot be looked into is not passed on.
@@ -130,9 +164,7 @@ pub fn mask(parts: &mut Parts, body: ResponseBody, ahead: &mut VecDeque<Frame<By
 /// # Errors
 /// The origin coded it, though it was asked not to.
 pub fn readable(fields: &HeaderMap) -> Result<(), Failure> {
-    let plain = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
-    let coded = fields.get_all(header::CONTENT_ENCODING).iter().any(|value| !plain(value));
-    if !coded || !is_text(fields) {
+    if !is_coded(fields) || !is_text(fields) {
         return Ok(());
     }
     Err(Failure::new(

@@ -7,6 +7,7 @@ mod answer;
 mod attempts;
 mod context;
 mod dedicated;
+mod echo;
 mod framing;
 mod headers;
 mod hold;

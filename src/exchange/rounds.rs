@@ -2,6 +2,7 @@
 //! for every way that a request may go.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use http::{Response, StatusCode};
 
@@ -10,7 +11,7 @@ use super::peeked::Peeked;
 use crate::auth::Answer;
 use crate::draft::{BodyTransformFactory, Draft};
 use crate::failure::{Cause, Failure};
-use crate::replace::Replacement;
+use crate::replace::Replacements;
 use crate::upstream::ResponseBody;
 
 /// What an attempt leaves by.
@@ -56,7 +57,7 @@ pub struct SignedRequest {
     /// How its body is changed on its way out.
     pub transforms: Vec<BodyTransformFactory>,
     /// What the client must not see in the answer.
-    pub masks: Vec<Replacement>,
+    pub masks: Option<Arc<Replacements>>,
     /// It leaves without its body, since it is only there to be challenged.
     pub withholds_body: bool,
 }

@@ -18,7 +18,7 @@ use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Plan};
 use crate::observe::{Client, Counters};
 use crate::origin::Origin;
-use crate::replace::Replacement;
+use crate::replace::Replacements;
 use crate::upstream::body::{BodyProgress, BodyTally};
 use crate::upstream::interim::Listener;
 use crate::upstream::{Lease, ResponseBody};
@@ -57,7 +57,7 @@ pub struct ExchangeTrace {
     pub(super) note: Option<String>,
     pub(super) client: Option<Client>,
     /// What the client must not see in the answer.
-    pub(super) masks: Vec<Replacement>,
+    pub(super) masks: Option<Arc<Replacements>>,
     pub(super) telling: Telling,
     /// The body was not asked for: what the client sends next on HTTP/1 may be that, or another request.
     pub(super) unasked: bool,
@@ -93,7 +93,7 @@ impl ExchangeTrace {
             withheld: None,
             note: None,
             client: None,
-            masks: Vec::new(),
+            masks: None,
             telling: Telling::default(),
             unasked: false,
             busy,
@@ -128,7 +128,7 @@ impl ExchangeTrace {
 
     /// Who is told of the origin's interim answers.
     pub fn listener(&self) -> Option<Listener> {
-        self.telling.listener(self.busy.activity())
+        self.telling.listener(self.busy.activity(), self.masks.as_ref())
     }
 
     /// Asks for the body of a client that waits to be asked, where that is ours to do.
@@ -215,7 +215,7 @@ impl ExchangeTrace {
     }
 
     /// What the client must not see in the answer to the request as it now leaves.
-    pub fn mask(&mut self, pairs: Vec<Replacement>) {
+    pub fn mask(&mut self, pairs: Option<Arc<Replacements>>) {
         self.masks = pairs;
     }
 
@@ -225,7 +225,8 @@ impl ExchangeTrace {
     /// It is coded in a way that cannot be looked into.
     pub fn readable(&self, response: &Response<ResponseBody>, peeked: &Peeked) -> Result<(), Failure> {
         let is_empty = peeked.0.is_empty() && response.body().is_end_stream();
-        if self.masks.is_empty() || is_empty { Ok(()) } else { masked::readable(response.headers()) }
+        let strict = self.masks.as_ref().is_some_and(|masks| masks.strict);
+        if !strict || is_empty { Ok(()) } else { masked::readable(response.headers()) }
     }
 }
 

@@ -476,9 +476,9 @@ impl Builder<'_> {
     }
 
     fn header(&mut self, edit: &HeaderEdit) -> Option<LiveHeader> {
-        let (name, text, place) = match edit {
-            HeaderEdit::Remove(name) => return Some(LiveHeader { name: name.clone(), value: None }),
-            HeaderEdit::Set(name, text, place) => (name.clone(), text, *place),
+        let (name, text, place, secret) = match edit {
+            HeaderEdit::Remove(name) => return Some(LiveHeader { name: name.clone(), value: None, secret: false }),
+            HeaderEdit::Set(name, text, place, secret) => (name.clone(), text, *place, *secret),
         };
         let value = match text {
             Text::Known(secret) => match HeaderValue::from_str(secret.expose()) {
@@ -494,13 +494,15 @@ impl Builder<'_> {
             },
             Text::Command(_) => HeaderText::Live(self.value(text)),
         };
-        Some(LiveHeader { name, value: Some(value) })
+        Some(LiveHeader { name, value: Some(value), secret })
     }
 
     fn query(&mut self, edit: &QueryEdit) -> LiveQuery {
         match edit {
-            QueryEdit::Remove(name) => LiveQuery { name: name.clone(), value: None },
-            QueryEdit::Set(name, text) => LiveQuery { name: name.clone(), value: Some(self.value(text)) },
+            QueryEdit::Remove(name) => LiveQuery { name: name.clone(), value: None, secret: false },
+            QueryEdit::Set(name, text, secret) => {
+                LiveQuery { name: name.clone(), value: Some(self.value(text)), secret: *secret }
+            }
         }
     }
 }

@@ -2,17 +2,20 @@
 
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue};
+use zeroize::Zeroizing;
 
 use super::Gate;
 use crate::auth::oauth2::Session;
 use crate::auth::{Authorizer, BodyNeed, CredentialLocation, Facts, Locations};
-use crate::config::{Action, OnExisting};
+use crate::config::{Action, Echo, OnExisting};
 use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::initiator::CrossSite;
 use crate::origin::Origin;
 use crate::provided::SecretRef;
+use crate::replace::Replacements;
 use crate::tls::out::client_spec::ClientSpec;
 use crate::tls::settings::TlsSettings;
 use crate::upstream::{OriginPool, Spec};
@@ -34,6 +37,8 @@ pub struct LiveHeader {
     pub name: HeaderName,
     /// `None`: remove.
     pub value: Option<HeaderText>,
+    /// It may be secret.
+    pub secret: bool,
 }
 
 #[derive(Clone)]
@@ -47,6 +52,14 @@ pub struct LiveQuery {
     pub name: String,
     /// `None`: remove.
     pub value: Option<SecretRef>,
+    /// It may be secret.
+    pub secret: bool,
+}
+
+/// Texts that were added to a request, and how they are looked for in its answer.
+pub struct Echoes {
+    pub added: Vec<Zeroizing<Vec<u8>>>,
+    pub sought: Arc<Replacements>,
 }
 
 /// What to do with a request, all rules heard.
@@ -75,6 +88,13 @@ pub struct Decision {
     pub sets_query: Vec<String>,
     /// Do pages of other sites get what it gives?
     pub cross_site: CrossSite,
+    /// What becomes of what it adds where the answer repeats it.
+    pub echo: Echo,
+    /// Fields and query parameters that rules set and that may be secret.
+    pub secret_fields: Vec<HeaderName>,
+    pub secret_query: Vec<String>,
+    /// What was looked for in the last answer, for the next one to a request with the same credentials.
+    pub echoes: ArcSwapOption<Echoes>,
     /// Does it give anything that is the user's: a credential, a certificate, a header or parameter?
     pub gives: bool,
     /// The same without all that; made when first asked for.
@@ -121,6 +141,7 @@ fn merge_for(gate: &Gate, origin: &Arc<Origin>, rules: &[usize], gives: Gives) -
     let mut token_endpoint = None;
     let mut auth: &[Arc<BoundAuthorizer>] = &[];
     let mut cross_site = &CrossSite::Refuse;
+    let mut echo = None;
     let mut headers: Vec<(usize, usize)> = Vec::new();
     let mut query: Vec<(usize, usize)> = Vec::new();
     for at in rules {
@@ -130,6 +151,7 @@ fn merge_for(gate: &Gate, origin: &Arc<Origin>, rules: &[usize], gives: Gives) -
         token_endpoint = live.rule.token_endpoint.clone().or(token_endpoint);
         auth = live.auth.as_deref().unwrap_or(auth);
         cross_site = live.rule.cross_site.as_ref().unwrap_or(cross_site);
+        echo = live.rule.echo.or(echo);
         for (n, header) in live.headers.iter().enumerate() {
             headers.retain(|(r, h)| gate.rules[*r].headers[*h].name != header.name);
             headers.push((*at, n));
@@ -181,6 +203,20 @@ fn merge_for(gate: &Gate, origin: &Arc<Origin>, rules: &[usize], gives: Gives) -
             .map(|set| set.name.clone())
             .collect(),
         auth: auth.to_vec(),
+        echo: echo.unwrap_or_default(),
+        secret_fields: headers
+            .iter()
+            .map(|(r, h)| &gate.rules[*r].headers[*h])
+            .filter(|set| set.secret)
+            .map(|set| set.name.clone())
+            .collect(),
+        secret_query: query
+            .iter()
+            .map(|(r, q)| &gate.rules[*r].query[*q])
+            .filter(|set| set.secret)
+            .map(|set| set.name.clone())
+            .collect(),
+        echoes: ArcSwapOption::empty(),
         headers,
         query,
         pool: upstream.pool(origin),

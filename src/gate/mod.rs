@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use http::Method;
 
 pub use build::build;
-pub use decision::{BoundAuthorizer, Decision, HeaderText, LiveHeader, LiveQuery};
+pub use decision::{BoundAuthorizer, Decision, Echoes, HeaderText, LiveHeader, LiveQuery};
 pub use durable::Durable;
 pub use inventory::{Held, Kind};
 pub use near::{Difference, Near, unmatched};

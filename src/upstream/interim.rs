@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::body::Hold;
+use crate::replace::{Replacements, Replacer};
 
 /// A client's connection, which is told of them.
 pub trait Hears: Send + Sync {
@@ -19,6 +20,17 @@ pub trait Hears: Send + Sync {
 pub struct Listener {
     pub client: Arc<dyn Hears>,
     pub stream: Option<u32>,
+    /// What the client must not see.
+    pub masks: Option<Arc<Replacements>>,
+}
+
+impl Listener {
+    fn hear(&self, status: StatusCode, fields: &HeaderMap) {
+        let Some(masks) = &self.masks else { return self.client.hear(self.stream, status, fields) };
+        let mut fields = fields.clone();
+        Replacer::of(masks.clone()).fields(&mut fields);
+        self.client.hear(self.stream, status, &fields);
+    }
 }
 
 /// Whom interim answers on a connection concern.
@@ -58,7 +70,7 @@ impl Hearing {
         match &*concerned {
             // The client is asked when its body is.
             Concerned { hold, .. } if status == StatusCode::CONTINUE => hold.iter().for_each(|hold| hold.open()),
-            Concerned { listener: Some(listener), .. } => listener.client.hear(listener.stream, status, fields),
+            Concerned { listener: Some(listener), .. } => listener.hear(status, fields),
             _ => {}
         }
     }
@@ -194,7 +206,7 @@ mod tests {
         let (hearing, mut lookout) = (Hearing::default(), Lookout::default());
         let hints = b"HTTP/1.1 103 Early Hints\r\n\r\n";
         lookout.see(hints, &hearing);
-        let heard = hearing.listen(Some(Listener { client: client.clone(), stream: None }), None);
+        let heard = hearing.listen(Some(Listener { client: client.clone(), stream: None, masks: None }), None);
         lookout.see(hints, &hearing);
         lookout.see(&hints[..20], &hearing);
         drop(heard);

@@ -72,6 +72,7 @@ fn samples() -> Vec<(&'static str, String, Vec<&'static str>)> {
         ("via", "http://user:s3cret@127.0.0.1:3128".to_owned(), vec!["via"]),
         ("action", "allow".to_owned(), vec!["action"]),
         ("cross_site", "allow".to_owned(), vec!["cross_site"]),
+        ("echo", "pass".to_owned(), vec!["echo"]),
     ]
 }
 

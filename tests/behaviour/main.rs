@@ -9,6 +9,7 @@ mod connections;
 mod cookies;
 mod credentials;
 mod destinations;
+mod echoes;
 mod endings;
 mod explanations;
 mod framing;

@@ -228,7 +228,7 @@ fn claims(seen: &Seen) -> Value {
 /// The API wants a real token by `auth: api`; login.test's token requests are answered by gatepass.
 fn sdk(api: &Origin, login: &Origin, existing: &str) -> String {
     let endpoint = rule("login.test", login.address, "path: /oauth/token\ntoken_endpoint: api");
-    let real = rule("a.test", api.address, &format!("auth: api\non_existing_auth: {existing}"));
+    let real = rule("a.test", api.address, &format!("auth: api\non_existing_auth: {existing}\necho: pass"));
     format!("credentials:\n  api: {{ bearer: real-token }}\nrules:\n{endpoint}{real}")
 }
 

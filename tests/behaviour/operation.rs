@@ -196,7 +196,7 @@ async fn callers_with_a_password_get_their_own_rules_and_others_get_407() {
     let origin = Origin::start(&pki, OriginOptions::default()).await;
     let yaml = format!(
         "listeners:\n  - listen: 127.0.0.1:0\n    access: {{ users: {{ ann: pw1, bob: pw2 }} }}\nrules:\n{}  - host: a.test\n    clients: [bob]\n    bearer: bobs\n",
-        rule("a.test", origin.address, "bearer: everyones")
+        rule("a.test", origin.address, "bearer: everyones\necho: pass")
     );
     let gatepass = Gatepass::from(request(&yaml, &[("CA", &pki.ca_pem)])).await;
     let (answer, _) = gatepass.connect("a.test:443").await;

@@ -14,6 +14,7 @@ use super::{
 use crate::draft::{Body, Draft};
 use crate::failure::{Cause, Failure};
 use crate::provided::SecretRef;
+use crate::replace::{Replacement, masking};
 use crate::secrets;
 use crate::settings::{Decode, Node};
 
@@ -104,6 +105,9 @@ impl Attempt for Arc<ApiKey> {
     fn prepare<'a>(&'a mut self, _: &'a Draft, _: &'a Round<'a>) -> Option<Preparation<'a>> {
         fetched([&self.value])
     }
+    fn masks(&self, _: &Draft) -> Result<Vec<Replacement>, Failure> {
+        self.echo()
+    }
     fn sign(&mut self, draft: &mut Draft, _: &Round<'_>) -> Result<Signed, Failure> {
         if let Where::Header(name, Some(field)) = &self.at {
             draft.headers.insert(name, field.clone());
@@ -133,6 +137,12 @@ impl Attempt for Arc<ApiKey> {
 }
 
 impl ApiKey {
+    /// The rest of its places can be read in the draft.
+    fn echo(&self) -> Result<Vec<Replacement>, Failure> {
+        let Where::Body = self.at else { return Ok(Vec::new()) };
+        Ok(masking(super::prepared(&self.value)?.expose()))
+    }
+
     fn rewrite(&self, draft: &Draft, value: &str) -> Result<Bytes, Failure> {
         let kind = draft.content_type().unwrap_or_default();
         let refused =

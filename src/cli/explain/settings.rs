@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::config::{Action, HeaderEdit, OnExisting, QueryEdit, Rule};
+use crate::config::{Action, Echo, HeaderEdit, OnExisting, QueryEdit, Rule};
 use crate::gate::LiveRule;
 use crate::settings::Text;
 use crate::tls::settings::{Alpn, Ocsp, TlsBackend, TlsSettings, TlsVersion};
@@ -38,6 +38,7 @@ pub fn of(live: &LiveRule) -> Vec<Setting> {
         via,
         action,
         cross_site,
+        echo,
     } = &*live.rule;
     let mut all = Vec::new();
     let mut set = |key: &str, value: Option<Value>| all.extend(value.map(|value| Setting { key: key.to_owned(), value }));
@@ -66,17 +67,18 @@ pub fn of(live: &LiveRule) -> Vec<Setting> {
     );
     set("via", via.as_ref().map(|via| json!(proxy(via))));
     set("cross_site", cross_site.as_ref().map(|said| json!(said.to_string())));
+    set("echo", echo.map(|word| json!(if word == Echo::Pass { "pass" } else { "mask" })));
     set("danger.accept_invalid_certs", accept_invalid_certs.map(Value::from));
     for edit in headers {
         let (name, value) = match edit {
-            HeaderEdit::Set(name, text, _) => (name, masked(text)),
+            HeaderEdit::Set(name, text, ..) => (name, masked(text)),
             HeaderEdit::Remove(name) => (name, Value::Null),
         };
         set(&format!("headers.{name}"), Some(value));
     }
     for edit in query {
         let (name, value) = match edit {
-            QueryEdit::Set(name, text) => (name, masked(text)),
+            QueryEdit::Set(name, text, _) => (name, masked(text)),
             QueryEdit::Remove(name) => (name, Value::Null),
         };
         set(&format!("query.{name}"), Some(value));

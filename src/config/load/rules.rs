@@ -41,6 +41,7 @@ pub fn new_rule(place: Place, index: usize) -> Rule {
         via: None,
         action: None,
         cross_site: None,
+        echo: None,
     }
 }
 
@@ -109,6 +110,8 @@ fn rule(decode: &mut Decode<'_>, node: &Node, names: &Names, known: &[&str], ind
             rule.schemes = Schemes::Any;
         }
     }
+    let words = [("mask", Echo::Mask), ("pass", Echo::Pass)];
+    rule.echo = fields.get("echo").and_then(|node| decode.choice(node, "word for `echo`", &words));
     rule.cross_site = fields.get("cross_site").and_then(|node| parts::cross_site(decode, node));
     if rule.action == Some(Action::Tunnel) && (!rule.paths.is_empty() || !rule.methods.is_empty()) {
         decode
@@ -314,10 +317,17 @@ fn headers(decode: &mut Decode<'_>, node: &Node) -> Vec<HeaderEdit> {
                     .help("take out line breaks and control characters");
                 continue;
             }
-            edits.push(HeaderEdit::Set(name, text, node.place));
+            let secret = decode.is_from_elsewhere(node) || names_secret(name.as_str());
+            edits.push(HeaderEdit::Set(name, text, node.place, secret));
         }
     }
     edits
+}
+
+/// Is it the name of something that is secret wherever it stands?
+fn names_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["auth", "key", "token", "secret", "password", "cookie", "session"].iter().any(|word| name.contains(word))
 }
 
 fn query(decode: &mut Decode<'_>, node: &Node) -> Vec<QueryEdit> {
@@ -328,7 +338,8 @@ fn query(decode: &mut Decode<'_>, node: &Node) -> Vec<QueryEdit> {
     }
     if let Some(node) = fields.get("set") {
         for (key, node) in decode.map(node, "`set`").unwrap_or_default() {
-            edits.extend(decode.text(node).map(|text| QueryEdit::Set(key.text.clone(), text)));
+            let secret = decode.is_from_elsewhere(node) || names_secret(&key.text);
+            edits.extend(decode.text(node).map(|text| QueryEdit::Set(key.text.clone(), text, secret)));
         }
     }
     edits
@@ -492,6 +503,7 @@ fn outdoes(over: &Rule, under: &Rule) -> bool {
         && covers(under.connect_to.is_some(), over.connect_to.is_some())
         && covers(under.via.is_some(), over.via.is_some())
         && covers(under.cross_site.is_some(), over.cross_site.is_some())
+        && covers(under.echo.is_some(), over.echo.is_some())
         && covers(under.on_existing_auth.is_some(), over.on_existing_auth.is_some())
         && covers(under.token_endpoint.is_some(), over.token_endpoint.is_some())
         && covers(under.accept_invalid_certs.is_some(), over.accept_invalid_certs.is_some())

@@ -231,8 +231,8 @@ fn secrets_come_in_every_form_that_is_documented() {
         .headers
         .iter()
         .map(|edit| match edit {
-            HeaderEdit::Set(_, Text::Known(secret), _) => secret.expose().to_owned(),
-            HeaderEdit::Set(_, Text::Command(command), _) => command.argv.join(" "),
+            HeaderEdit::Set(_, Text::Known(secret), ..) => secret.expose().to_owned(),
+            HeaderEdit::Set(_, Text::Command(command), ..) => command.argv.join(" "),
             HeaderEdit::Remove(_) => unreachable!(),
         })
         .collect();
@@ -256,7 +256,7 @@ fn references_nest() {
         .headers
         .iter()
         .map(|edit| match edit {
-            HeaderEdit::Set(_, Text::Known(secret), _) => secret.expose().to_owned(),
+            HeaderEdit::Set(_, Text::Known(secret), ..) => secret.expose().to_owned(),
             _ => unreachable!(),
         })
         .collect();

@@ -22,7 +22,7 @@ impl ExchangeTrace {
     /// The connection speaks another protocol from here on. The head of the answer leaves; the record waits for the end.
     pub fn switch(&mut self, response: &mut Response<Reply>) {
         self.status = Some(response.status());
-        masked::mask_fields(response.headers_mut(), &self.masks);
+        masked::mask_fields(response.headers_mut(), self.masks.as_ref());
     }
 
     /// What was carried after [`ExchangeTrace::switch`]; `None`: the client did not take it up.

@@ -120,6 +120,30 @@ impl Decode<'_> {
         Some(value.map(|value| self.withheld(&value, &format!("${{{name}}}"))))
     }
 
+    /// Is this value, or a part of it, not in the configuration but in a variable of the environment, a file, or what a program
+    /// prints?
+    pub fn is_from_elsewhere(&self, node: &Node) -> bool {
+        node.as_text().is_none_or(|text| self.names_elsewhere(text, 0))
+    }
+
+    fn names_elsewhere(&self, text: &str, depth: usize) -> bool {
+        let mut rest = text;
+        while let Some(at) = rest.find("${").into_iter().chain(rest.find("{{")).min() {
+            let Some((inner, after)) = enclosed(&rest[at..]) else { return false };
+            let name = inner.split(':').next().unwrap_or(inner).trim();
+            let escaped = rest[..at].ends_with('$') && rest[at..].starts_with("${");
+            let found = match self.scope.vars.get(name) {
+                Some((text, _)) => depth <= VAR_DEPTH && self.names_elsewhere(text, depth + 1),
+                None => rest[at..].starts_with("${"),
+            };
+            if found && !escaped {
+                return true;
+            }
+            rest = after;
+        }
+        false
+    }
+
     fn took(&self, name: &str) {
         if !self.plain {
             self.scope.withheld.add(name);
