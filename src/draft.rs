@@ -3,7 +3,8 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -68,12 +69,63 @@ pub enum Body {
     Held(Held),
 }
 
+/// Room on disk that bodies take together.
+#[derive(Clone, Default)]
+pub struct Room(Arc<AtomicU64>);
+
+impl Room {
+    /// Takes more of it, if it is there.
+    fn take(&self, more: u64, bound: u64) -> bool {
+        let within = |taken: u64| taken.checked_add(more).filter(|taken| *taken <= bound);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok()
+    }
+
+    /// How much is taken.
+    pub fn taken(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A temporary file without a name, and the room that it takes until it is gone.
+pub struct Spill {
+    file: Mutex<File>,
+    room: Room,
+    taken: u64,
+}
+
+impl Spill {
+    pub fn new(file: File, room: &Room) -> Self {
+        Self { file: Mutex::new(file), room: room.clone(), taken: 0 }
+    }
+
+    /// Makes sure of room for so many bytes more. False: all files together would take more than `bound`.
+    pub fn reserve(&mut self, more: u64, bound: u64) -> bool {
+        let taken = self.room.take(more, bound);
+        self.taken += if taken { more } else { 0 };
+        taken
+    }
+
+    /// Writes at its end.
+    ///
+    /// # Errors
+    /// The disk is full, mostly.
+    pub fn append(&mut self, data: &[u8]) -> io::Result<()> {
+        self.file.get_mut().unwrap_or_else(|e| e.into_inner()).write_all(data)
+    }
+}
+
+impl Drop for Spill {
+    fn drop(&mut self) {
+        self.room.0.fetch_sub(self.taken, Ordering::Relaxed);
+    }
+}
+
 /// A body that was read before sending, because something must be computed over it, or it may be sent twice.
 #[derive(Clone)]
 pub enum Held {
     Memory(Bytes),
     /// Larger than the memory bound: an unnamed temporary file and its length.
-    Spilled(Arc<Mutex<File>>, u64),
+    Spilled(Arc<Spill>, u64),
 }
 
 impl Held {
@@ -103,8 +155,8 @@ impl Held {
     pub fn for_each(&self, mut take: impl FnMut(&[u8])) -> io::Result<()> {
         match self {
             Held::Memory(bytes) => take(bytes),
-            Held::Spilled(file, _) => {
-                let mut file = file.lock().unwrap_or_else(|e| e.into_inner());
+            Held::Spilled(spill, _) => {
+                let mut file = spill.file.lock().unwrap_or_else(|e| e.into_inner());
                 file.seek(SeekFrom::Start(0))?;
                 let mut piece = vec![0; 64 * 1024];
                 loop {

@@ -120,6 +120,8 @@ limits! {
     body_hold: Size = 1024 * 1024;
     /// Beyond `body_hold` it goes to an unlinked temporary file up to this size, then 413.
     body_spill: Size = 256 * 1024 * 1024;
+    /// All such files together; what finds no room gets 503.
+    body_spill_total: Size = 2 * 1024 * 1024 * 1024;
     /// The end of a piece of an answer that may be the beginning of a credential which the answer repeats (`echo: mask`) waits this long for the next piece.
     echo_hold: Time = Duration::from_millis(250);
     /// Minted leaves kept.
@@ -130,7 +132,7 @@ limits! {
     tls_sessions: Count = 256;
     /// Time for one request to a token endpoint and its answer.
     credential_fetch: Time = Duration::from_secs(30);
-    /// Output taken from a credential helper, or answer from a token endpoint.
+    /// Output taken from a credential helper or a command that prints a secret, or answer from a token endpoint.
     helper_output: Size = 1024 * 1024;
     /// Largest configuration, certificate, key or secret file.
     file: Size = 16 * 1024 * 1024;
@@ -157,6 +159,7 @@ fn show_time(d: Duration) -> String {
 
 fn show_size(n: usize) -> String {
     match n {
+        n if n >= 1 << 30 && n.is_multiple_of(1 << 30) => format!("{}GiB", n >> 30),
         n if n >= 1 << 20 && n.is_multiple_of(1 << 20) => format!("{}MiB", n >> 20),
         n if n >= 1 << 10 && n.is_multiple_of(1 << 10) => format!("{}KiB", n >> 10),
         n => n.to_string(),

@@ -49,7 +49,7 @@ pub fn built(scheme: &Scheme, settings: &str) -> (Option<Arc<dyn Authorizer>>, O
     let mut report = Report::of(schema);
     let file = report.add_file("test.yaml".into(), settings.to_owned());
     let document = yaml::parse(settings, file).unwrap_or_else(|wrong| panic!("{settings}: {}", wrong.message));
-    let scope = Scope { bases: vec![std::env::current_dir().unwrap()], bound: 1 << 20, ..Scope::default() };
+    let scope = Scope { bases: vec![std::env::current_dir().unwrap()], bound: 1 << 20, output: 1 << 20, ..Scope::default() };
     let net = NetEnv {
         dialer: Dialer::new(BTreeMap::new(), crate::secrets::reference),
         limits: Limits::default(),

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::interim::Line;
+use crate::draft::Room;
 use crate::gate::Gate;
 use crate::observe::Observe;
 
@@ -16,6 +17,8 @@ use crate::observe::Observe;
 pub struct Context {
     gate: ArcSwap<Gate>,
     pub observe: Observe,
+    /// What held bodies take on disk.
+    pub room: Room,
     /// Everything that must end before the process does: connections and tunnels.
     pub tasks: TaskTracker,
     /// Stop taking new work, finish what is there.
@@ -30,6 +33,7 @@ impl Context {
         Arc::new(Self {
             gate: ArcSwap::from_pointee(gate),
             observe,
+            room: Room::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             cut: CancellationToken::new(),

@@ -1,7 +1,6 @@
 //! The request body: streamed unless something must be computed over it, or it may have to be sent twice.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, header};
@@ -11,7 +10,7 @@ use hyper::body::Body as _;
 use super::send;
 use super::trace::ExchangeTrace;
 use crate::auth::BodyNeed;
-use crate::draft::{Body, Draft, Held};
+use crate::draft::{Body, Draft, Held, Room, Spill};
 use crate::failure::{Cause, Failure};
 use crate::files;
 use crate::limits::Limits;
@@ -45,7 +44,7 @@ pub async fn take(
     if length == Some(0) {
         // On HTTP/2 a length of nothing is said before the end of the stream is. What comes against it makes the request
         // malformed (RFC 9113 §8.1.1), and a head that has left could not be called back.
-        read(body, limits).await?;
+        read(body, limits, trace.room()).await?;
         draft.body = Body::Empty;
         return Ok(Payload::Empty);
     }
@@ -64,7 +63,7 @@ pub async fn take(
     if let Some(ask) = ask {
         ask();
     }
-    let held = read(body, limits).await?;
+    let held = read(body, limits, trace.room()).await?;
     trace.tally().add(held.len());
     // It is here now: nobody waits for leave to send it.
     draft.headers.remove(header::EXPECT);
@@ -108,7 +107,7 @@ impl Payload {
     }
 }
 
-async fn read(mut body: Unread, limits: &Limits) -> Result<Held, Failure> {
+async fn read(mut body: Unread, limits: &Limits, room: &Room) -> Result<Held, Failure> {
     let too_large = || {
         Failure::new(
             Cause::BodyTooLarge,
@@ -120,7 +119,7 @@ async fn read(mut body: Unread, limits: &Limits) -> Result<Held, Failure> {
         return Err(too_large());
     }
     let mut memory = BytesMut::new();
-    let mut spill: Option<std::fs::File> = None;
+    let mut spill: Option<Spill> = None;
     let mut length = 0u64;
     loop {
         let next = tokio::time::timeout(limits.stall, body.frame()).await.map_err(|_| stalled(limits))?;
@@ -132,11 +131,11 @@ async fn read(mut body: Unread, limits: &Limits) -> Result<Held, Failure> {
             return Err(too_large());
         }
         if spill.is_none() && length > limits.body_hold as u64 {
-            let file = files::unnamed().map_err(|e| cannot_spill(&e))?;
-            spill = Some(append(file, std::mem::take(&mut memory).freeze()).await?);
+            let file = Spill::new(files::unnamed().map_err(|e| cannot_spill(&e))?, room);
+            spill = Some(append(file, std::mem::take(&mut memory).freeze(), limits).await?);
         }
         spill = match spill {
-            Some(file) => Some(append(file, data).await?),
+            Some(file) => Some(append(file, data, limits).await?),
             None => {
                 memory.extend_from_slice(&data);
                 None
@@ -144,7 +143,7 @@ async fn read(mut body: Unread, limits: &Limits) -> Result<Held, Failure> {
         };
     }
     Ok(match spill {
-        Some(file) => Held::Spilled(Arc::new(Mutex::new(file)), length),
+        Some(file) => Held::Spilled(Arc::new(file), length),
         None => Held::Memory(memory.freeze()),
     })
 }
@@ -154,8 +153,15 @@ fn stalled(limits: &Limits) -> Failure {
     Failure::new(Cause::RequestTimeout, text).hint("limits.stall sets the bound")
 }
 
-async fn append(mut file: std::fs::File, data: Bytes) -> Result<std::fs::File, Failure> {
-    let written = tokio::task::spawn_blocking(move || file.write_all(&data).map(|()| file)).await;
+async fn append(mut file: Spill, data: Bytes, limits: &Limits) -> Result<Spill, Failure> {
+    if !file.reserve(data.len() as u64, limits.body_spill_total as u64) {
+        let text = format!(
+            "request bodies that must be read before they are sent take up all of {} bytes on disk",
+            limits.body_spill_total
+        );
+        return Err(Failure::new(Cause::Overload, text).hint("send the request again later, or raise `limits.body_spill_total`"));
+    }
+    let written = tokio::task::spawn_blocking(move || file.append(&data).map(|()| file)).await;
     match written {
         Ok(Ok(file)) => Ok(file),
         Ok(Err(cause)) => Err(cannot_spill(&cause)),

@@ -14,6 +14,7 @@ use super::masked;
 use super::peeked::Peeked;
 use super::refusal::quoted;
 use super::rounds::Answered;
+use crate::draft::Room;
 use crate::failure::{Cause, Failure};
 use crate::gate::{Decision, Plan};
 use crate::observe::{Client, Counters};
@@ -217,6 +218,11 @@ impl ExchangeTrace {
     /// What the client must not see in the answer to the request as it now leaves.
     pub fn mask(&mut self, pairs: Option<Arc<Replacements>>) {
         self.masks = pairs;
+    }
+
+    /// What held bodies take on disk.
+    pub fn room(&self) -> &Room {
+        &self.context.room
     }
 
     /// Can be taken out of an answer what must be?

@@ -25,8 +25,8 @@ impl Provider<Secret> for CommandProvider {
 
 /// The output of the command, or a member of it.
 async fn output(command: &Command) -> Result<(Secret, Duration), Failure> {
-    let Command { argv, directory, timeout, .. } = command;
-    let run = Run { argv, directory, timeout: *timeout, stdin: "", environment: &[] };
+    let Command { argv, directory, timeout, bound, .. } = command;
+    let run = Run { argv, directory, timeout: *timeout, stdin: "", bound: *bound, environment: &[] };
     let text = run.output().await?;
     let secret = match &command.field {
         None => Secret::new(text.trim_end_matches(['\n', '\r'])),
@@ -62,6 +62,7 @@ mod tests {
             ttl: Duration::from_secs(60),
             timeout: Duration::from_secs(5),
             field: field.map(str::to_owned),
+            bound: 1 << 20,
             mend: None,
         })))
     }

@@ -10,7 +10,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use crate::failure::{Cause, Failure};
-use crate::limits::Limits;
 
 /// One run of a program.
 pub struct Run<'a> {
@@ -21,6 +20,8 @@ pub struct Run<'a> {
     pub timeout: Duration,
     /// What it reads; the stream then ends.
     pub stdin: &'a str,
+    /// `limits.helper_output`.
+    pub bound: usize,
     /// Added to gatepass's own environment.
     pub environment: &'a [(&'a str, &'a str)],
 }
@@ -66,7 +67,7 @@ impl Run<'_> {
             .kill_on_drop(true)
             .spawn()
             .map_err(|cause| silent(format!("it cannot be started: {cause}")))?;
-        let bound = Limits::default().helper_output as u64;
+        let bound = self.bound as u64;
         let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let work = async {
             let (stdin, stdout, stderr) = streams;
@@ -86,7 +87,7 @@ impl Run<'_> {
         let status = status.map_err(|cause| silent(cause.to_string()))?;
         // Told first: what it goes on to print breaks its pipe.
         if out.len() as u64 > bound {
-            return Err(silent(format!("its output is larger than {bound} bytes")));
+            return Err(silent(format!("its output is larger than {bound} bytes (`limits.helper_output`)")));
         }
         if !status.success() {
             return Err((status.to_string(), first_line(&err, &out)));
@@ -116,7 +117,9 @@ mod tests {
 
     async fn run(script: &str, stdin: &str, timeout: Duration) -> Result<Zeroizing<String>, Failure> {
         let argv = ["sh", "-c", script].map(str::to_owned);
-        Run { argv: &argv, directory: Path::new(""), timeout, stdin, environment: &[("ASKED", "yes")] }.output().await
+        Run { argv: &argv, directory: Path::new(""), timeout, stdin, bound: 1 << 20, environment: &[("ASKED", "yes")] }
+            .output()
+            .await
     }
 
     #[tokio::test]

@@ -32,6 +32,8 @@ pub struct Scope {
     pub bases: Vec<PathBuf>,
     /// Largest file read, in bytes.
     pub bound: usize,
+    /// `limits.helper_output`.
+    pub output: usize,
     /// Variables of the environment that went into secrets; its copies share it.
     pub withheld: Withheld,
     /// Whose files are believed.
@@ -221,7 +223,8 @@ impl<'a> Decode<'a> {
             }
             None => None,
         };
-        Some(Command { place: fields.place, argv, directory, ttl, timeout, field, mend: None })
+        let bound = self.scope.output;
+        Some(Command { place: fields.place, argv, directory, ttl, timeout, field, bound, mend: None })
     }
 
     /// One text or a list of texts.

@@ -27,6 +27,8 @@ pub struct Command {
     pub timeout: Duration,
     /// `None`: the whole output, final newline cut. `Some(".a.b")`: that member of the JSON output.
     pub field: Option<String>,
+    /// How much it may print.
+    pub bound: usize,
     /// What to do when it gives nothing; else: run it by hand.
     pub mend: Option<String>,
 }

@@ -97,6 +97,59 @@ async fn names_that_do_not_resolve_and_closed_ports_say_so() {
 }
 
 #[tokio::test]
+async fn bodies_on_disk_have_a_bound_together_and_leave_their_room_again() {
+    let pki = Pki::new();
+    let origin = Origin::start(&pki, OriginOptions::default()).await;
+    let yaml = format!(
+        "limits: {{ body_hold: 1KiB, body_spill: 8KiB, body_spill_total: 12KiB }}\nrules:\n{}",
+        rule("a.test", origin.address, "hawk: { id: i, key: k, payload_hash: true }")
+    );
+    let gatepass = Gatepass::start(&yaml, &[("CA", &pki.ca_pem)]).await;
+    let head =
+        |length: usize| format!("POST / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+    let post = |length: usize| format!("{}{}", head(length), "x".repeat(length));
+    // One that stays unfinished holds what it has sent.
+    let mut half = gatepass.tls("a.test:443", "a.test", &[gatepass::tls::settings::Alpn::Http11]).await;
+    half.write_all(&post(7_000).as_bytes()[..head(7_000).len() + 6_900]).await.unwrap();
+    half.flush().await.unwrap();
+    while gatepass.running.context.room.taken() < 6_900 {
+        tokio::task::yield_now().await;
+    }
+    let answer = gatepass.through("a.test", &post(6_000)).await;
+    assert!(status(&answer) == 503 && answer.contains("limits.body_spill_total"), "{answer}");
+    assert!(origin.seen().is_empty());
+    assert_eq!(status(&gatepass.through("a.test", &post(4_000)).await), 200);
+    drop(half);
+    while gatepass.running.context.room.taken() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(status(&gatepass.through("a.test", &post(6_000)).await), 200);
+    assert_eq!(origin.last().body.len(), 6_000);
+}
+
+#[tokio::test]
+async fn what_a_program_prints_has_a_bound_wherever_it_is_named() {
+    let pki = Pki::new();
+    let origin = Origin::start(&pki, OriginOptions::default()).await;
+    let print = "[sh, -c, 'printf %02000d 7']";
+    for settings in [
+        format!("exec: {print}"),
+        format!("exec: {{ command: {print} }}"),
+        format!("bearer: {{ exec: {print} }}"),
+        format!("headers: {{ set: {{ X: {{ exec: {print} }} }} }}"),
+        format!("aws_sigv4: {{ command: {print} }}"),
+    ] {
+        for (limit, fits) in [("1KiB", false), ("3KiB", true)] {
+            let yaml = format!("limits: {{ helper_output: {limit} }}\nrules:\n{}", rule("a.test", origin.address, &settings));
+            let gatepass = Gatepass::start(&yaml, &[("CA", &pki.ca_pem), ("AWS_REGION", "eu-west-1")]).await;
+            let answer = gatepass.get("a.test", "/").await;
+            assert!(!answer.contains("0000000"), "{settings}: {answer}");
+            assert_eq!(answer.contains("is larger than 1024 bytes (`limits.helper_output`)"), !fits, "{settings}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_head_that_is_too_large_is_431_and_a_body_that_cannot_be_held_413() {
     let pki = Pki::new();
     let origin = Origin::start(&pki, OriginOptions::default()).await;

@@ -37,6 +37,8 @@ pub struct Command {
     pub timeout: Duration,
     /// `None`: until the end it names; where it names none, [`DEFAULT_TTL`].
     pub ttl: Option<Duration>,
+    /// `limits.helper_output`.
+    pub bound: usize,
 }
 
 const DEFAULT_TTL: Duration = Duration::from_secs(600);
@@ -85,8 +87,8 @@ impl Provider<Arc<Credentials>> for Command {
 
 impl Command {
     async fn run(&self) -> Result<(Arc<Credentials>, Duration), Failure> {
-        let Self { argv, directory, timeout, ttl } = self;
-        let run = Run { argv, directory, timeout: *timeout, stdin: "", environment: &[] };
+        let Self { argv, directory, timeout, ttl, bound } = self;
+        let run = Run { argv, directory, timeout: *timeout, stdin: "", bound: *bound, environment: &[] };
         let output = run.output().await?;
         let now = Moment::real().now();
         let (credentials, end) = read(&output, now).map_err(|why| run.failure(&why))?;

@@ -38,7 +38,8 @@ pub fn build(fields: &Fields<'_>, decode: &mut Decode<'_>, cx: &BuildCx<'_>) -> 
             let (argv, directory) = decode.argv(fields.get("command")?, "command")?;
             let timeout = fields.get("timeout").map_or(Some(DEFAULT_TIMEOUT), |node| decode.duration(node))?;
             let ttl = fields.get("ttl").map_or(Some(None), |node| decode.duration(node).map(Some))?;
-            Some((Source::by(Command { argv, directory, timeout, ttl }), region))
+            let bound = decode.scope().output;
+            Some((Source::by(Command { argv, directory, timeout, ttl, bound }), region))
         }
         _ => {
             let message = format!("`{}` and `{}` both say where the credentials come from", ways[0], ways[1]);
@@ -138,7 +139,8 @@ impl Finder<'_, '_, '_> {
         match way {
             Way::Keys { access_key, secret_key, session_token } => Some(keys(&access_key, &secret_key, session_token.as_deref())),
             Way::Process(argv) => {
-                let command = Command { argv, directory: PathBuf::new(), timeout: Duration::from_secs(60), ttl: None };
+                let bound = self.decode.scope().output;
+                let command = Command { argv, directory: PathBuf::new(), timeout: Duration::from_secs(60), ttl: None, bound };
                 Some(Source::by(command))
             }
             Way::Environment => self.environment().or_else(|| {

@@ -474,7 +474,7 @@ async fn expired_credentials_are_fetched_anew_once_and_renewed_before_their_end(
     let dir = tempfile::tempdir().unwrap();
     let script = "n=$(cat n 2>/dev/null || echo 0); n=$((n+1)); echo $n > n; echo \"{\\\"Version\\\":1,\\\"AccessKeyId\\\":\\\"AK$n\\\",\\\"SecretAccessKey\\\":\\\"s\\\",\\\"Expiration\\\":\\\"2099-01-01T00:00:00Z\\\"}\"";
     let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
-    let command = Command { argv, directory: dir.path().to_owned(), timeout: Duration::from_secs(5), ttl: None };
+    let command = Command { argv, directory: dir.path().to_owned(), timeout: Duration::from_secs(5), ttl: None, bound: 1 << 20 };
     let aws = Arc::new(AwsSigv4::new(Source::by(command), Settings::default()));
     let moment = Moment::real();
     let round = Round { moment: &moment, attempt: 0, user: None, peer: None, channel_binding: None };
@@ -521,7 +521,7 @@ fn built(yaml: &str, env: &[(&str, &str)]) -> (Option<Arc<dyn Authorizer>>, Stri
     let mut report = Report::default();
     report.add_file("gatepass.yaml".into(), yaml.to_owned());
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let scope = Scope { env, bound: 1 << 20, ..Scope::default() };
+    let scope = Scope { env, bound: 1 << 20, output: 1 << 20, ..Scope::default() };
     let dialer = crate::upstream::Dialer::new(std::collections::BTreeMap::new(), crate::secrets::reference);
     let net = Arc::new(crate::upstream::NetEnv {
         dialer,

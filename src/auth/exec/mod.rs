@@ -50,9 +50,10 @@ const DEFAULT_TTL: Duration = Duration::from_secs(600);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn build(node: &Node, decode: &mut Decode<'_>, _: &BuildCx<'_>) -> Option<Arc<dyn Authorizer>> {
+    let bound = decode.scope().output;
     if node.as_map().is_none() {
         let (argv, directory) = decode.argv(node, "exec")?;
-        return Some(Arc::new(Exec::new(Helper::new(argv, directory, Format::Raw), false)));
+        return Some(Arc::new(Exec::new(Helper::new(argv, directory, bound, Format::Raw), false)));
     }
     let fields = scheme_fields(node, decode, &SCHEME)?;
     let command = decode.required(&fields, SCHEME.name, "command").and_then(|node| decode.argv(node, "command"));
@@ -66,9 +67,9 @@ fn build(node: &Node, decode: &mut Decode<'_>, _: &BuildCx<'_>) -> Option<Arc<dy
         return None;
     }
     let Some(format) = format else {
-        return Some(aws_sigv4::by_command(aws_sigv4::Command { argv, directory, timeout, ttl }));
+        return Some(aws_sigv4::by_command(aws_sigv4::Command { argv, directory, timeout, ttl, bound }));
     };
-    Some(Arc::new(Exec::new(Helper { ttl, timeout, ..Helper::new(argv, directory, format) }, use_path)))
+    Some(Arc::new(Exec::new(Helper { ttl, timeout, ..Helper::new(argv, directory, bound, format) }, use_path)))
 }
 
 /// What one run gave: the fields that go into requests.
@@ -91,15 +92,17 @@ struct Helper {
     /// `None`: the output's own expiry, or [`DEFAULT_TTL`].
     ttl: Option<Duration>,
     timeout: Duration,
+    /// `limits.helper_output`.
+    bound: usize,
 }
 
 impl Helper {
-    fn new(mut argv: Vec<String>, directory: PathBuf, format: Format) -> Self {
+    fn new(mut argv: Vec<String>, directory: PathBuf, bound: usize, format: Format) -> Self {
         // git runs helpers with the operation as the last argument; `git credential` calls it `fill`.
         if format == Format::Git && !argv.last().is_some_and(|last| last == "get" || last == "fill") {
             argv.push("get".to_owned());
         }
-        Self { argv, directory, format, ttl: None, timeout: DEFAULT_TIMEOUT }
+        Self { argv, directory, format, ttl: None, timeout: DEFAULT_TIMEOUT, bound }
     }
 
     async fn answer(&self, question: &str) -> Result<(Fields, Duration), Failure> {
@@ -107,8 +110,8 @@ impl Helper {
             Format::Kubernetes => &[("KUBERNETES_EXEC_INFO", formats::EXEC_INFO)],
             _ => &[],
         };
-        let Self { argv, directory, timeout, .. } = self;
-        let run = Run { argv, directory, timeout: *timeout, stdin: question, environment };
+        let Self { argv, directory, timeout, bound, .. } = self;
+        let run = Run { argv, directory, timeout: *timeout, stdin: question, bound: *bound, environment };
         let output = run.output().await?;
         let now = Moment::real().now();
         let (fields, end) = self.format.read(&output, now).map_err(|why| run.failure(&why))?;

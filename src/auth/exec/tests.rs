@@ -84,7 +84,7 @@ fn what_is_not_understood_is_refused_and_never_shown() {
 
 fn exec(script: &str, format: Format) -> Arc<Exec> {
     let argv = ["sh", "-c", script, "helper"].map(str::to_owned).to_vec();
-    Arc::new(Exec::new(Helper::new(argv, std::env::temp_dir(), format), false))
+    Arc::new(Exec::new(Helper::new(argv, std::env::temp_dir(), 1 << 20, format), false))
 }
 
 fn draft(url: &str) -> Draft {

@@ -65,6 +65,7 @@ pub fn load(request: &Request) -> Loaded {
         scope: Scope {
             env: request.env.clone(),
             bound: Limits::default().file,
+            output: Limits::default().helper_output,
             safe: Safe::new(&request.env),
             ..Scope::default()
         },
@@ -97,6 +98,7 @@ pub fn load(request: &Request) -> Loaded {
     collect_vars(&root, &mut scope, &mut report);
     let limits = root.get("limits").map_or_else(Limits::default, |node| limits(&mut Decode::new(&mut report, &scope), node));
     scope.bound = limits.file;
+    scope.output = limits.helper_output;
     for path in report.files_over(limits.file) {
         let message = format!("{} is larger than `limits.file` ({} bytes)", path.display(), limits.file);
         report.error("file", None, message).help("raise it there, or split the file with `include:`");

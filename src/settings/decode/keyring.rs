@@ -36,6 +36,7 @@ impl Decode<'_> {
             (argv, format!("{mend} {service} username {user}`; secret-tool is in the package libsecret-tools, or libsecret"))
         };
         let argv = argv.into_iter().map(str::to_owned).collect();
-        Some(Command { place: fields.place, argv, directory: PathBuf::new(), ttl, timeout, field: None, mend: Some(mend) })
+        let (directory, bound) = (PathBuf::new(), self.scope.output);
+        Some(Command { place: fields.place, argv, directory, ttl, timeout, field: None, bound, mend: Some(mend) })
     }
 }

@@ -15,7 +15,7 @@ fn key(setting: &str, k: &str) -> (Option<Secret>, String) {
     let file = report.add_file("test.yaml".into(), setting.to_owned());
     let node = yaml::parse(setting, file).ok().unwrap().root;
     let env = BTreeMap::from([("K".to_owned(), k.to_owned())]);
-    let scope = Scope { env, bases: vec!["/nowhere".into()], bound: 1 << 20, ..Scope::default() };
+    let scope = Scope { env, bases: vec!["/nowhere".into()], bound: 1 << 20, output: 1 << 20, ..Scope::default() };
     let secret = Decode::new(&mut report, &scope).key_text(&node);
     (secret, report.render(false) + &report.json().to_string())
 }
@@ -73,7 +73,7 @@ fn the_line_break_that_a_shell_left_is_no_part_of_a_secret() {
         let file = report.add_file("test.yaml".into(), setting.to_owned());
         let node = yaml::parse(setting, file).ok().unwrap().root;
         let env = BTreeMap::from([("K".to_owned(), "tok\r\n".to_owned())]);
-        let scope = Scope { env, bases: vec!["/nowhere".into()], bound: 1 << 20, ..Scope::default() };
+        let scope = Scope { env, bases: vec!["/nowhere".into()], bound: 1 << 20, output: 1 << 20, ..Scope::default() };
         let text = Decode::new(&mut report, &scope).text(&node);
         assert!(matches!(text, Some(Text::Known(secret)) if secret.expose() == "tok"), "{setting}");
     }
