@@ -24,7 +24,7 @@ pub struct HealthArgs {
 
 pub async fn run(common: &Common, args: &HealthArgs) -> Result<ExitCode, Error> {
     let request = super::request(common);
-    let found = control::running(&request.env).await;
+    let control::Found { answered: found, silent } = control::running(&request.env).await;
     if let Some(address) = args.address {
         let at = |own: &SocketAddr| {
             own.port() == address.port() && (own.ip() == address.ip() || own.ip().is_unspecified() && address.ip().is_loopback())
@@ -41,8 +41,12 @@ pub async fn run(common: &Common, args: &HealthArgs) -> Result<ExitCode, Error> 
         _ if explicit || found.iter().any(reads) => found.into_iter().filter(reads).collect(),
         _ => found,
     };
-    if !chosen.is_empty() {
+    // Without a file that says which is meant, one that is silent may be it.
+    if !chosen.is_empty() && (explicit || silent == 0) {
         return verdict(&chosen);
+    }
+    if silent > 0 {
+        return Err(no_answer(silent));
     }
     // Where no socket could be made, a configured admin address is what is left.
     match config::load(&request).config.and_then(|config| config.admin).filter(|_| !named.is_empty()) {
@@ -54,6 +58,16 @@ pub async fn run(common: &Common, args: &HealthArgs) -> Result<ExitCode, Error> 
         }
         None => Err(no_process(explicit.then_some(&named[..]))),
     }
+}
+
+fn no_answer(silent: usize) -> Error {
+    let runs = if silent == 1 {
+        "a gatepass of this user runs and does".to_owned()
+    } else {
+        format!("{silent} gatepasses of this user run and do")
+    };
+    Error::new(format!("{runs} not answer within {:?}: stopped by a signal (SIGSTOP), or hanging", control::PATIENCE))
+        .help("`kill -CONT PID` lets a stopped process go on; restart one that hangs")
 }
 
 fn no_process(named: Option<&[PathBuf]>) -> Error {

@@ -27,9 +27,10 @@ pub struct RunArgs {
 pub async fn run(common: &Common, args: &RunArgs) -> Result<ExitCode, Error> {
     let mut request = super::request(common);
     request.listen.clone_from(&args.listen);
-    let built = super::build(&request).await?;
+    let built = serve::build(&request).await?;
     let limits = built.gate.limits.clone();
     let (set_log, _log_guard) = start_logging(&built.log)?;
+    tell_warnings(&built);
     let (access, _access_guard) = access_log(&built.log, limits.log_queue);
     let (files, rules, log) = (built.files.clone(), built.gate.rules().len(), built.log.clone());
     let ca = built.gate.authority.path().map(std::path::Path::to_owned);
@@ -45,6 +46,20 @@ pub async fn run(common: &Common, args: &RunArgs) -> Result<ExitCode, Error> {
     announce(&running, &files, rules, ca.as_deref(), &log);
     wait(&running).await?;
     stop(running).await
+}
+
+/// As lines of the log where those are for machines.
+fn tell_warnings(built: &serve::Built) {
+    if built.log.format == LogFormat::Text {
+        eprint!("{}", built.report.render(super::colored()));
+        return;
+    }
+    for warning in built.report.json().as_array().into_iter().flatten() {
+        let text = |key: &str| warning[key].as_str();
+        let number = |key: &str| warning[key].as_u64();
+        let (line, column, help) = (number("line"), number("column"), text("help"));
+        tracing::warn!(code = text("code"), file = text("file"), line, column, help, "{}", text("message").unwrap_or_default());
+    }
 }
 
 /// The first lines: where it listens, what it read, what clients must trust.

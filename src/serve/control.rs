@@ -20,7 +20,8 @@ use crate::moment::random_hex;
 const LONGEST_NAME: usize = 103;
 /// An answer is one short object.
 const BOUND: u64 = 64 * 1024;
-const PATIENCE: Duration = Duration::from_secs(2);
+/// For one answer.
+pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The socket of this process, gone with it.
 pub struct Control {
@@ -123,16 +124,24 @@ async fn remove_leftovers(folder: &Path) {
     }
 }
 
-/// Every gatepass of this user that answers.
-pub async fn running(env: &BTreeMap<String, String>) -> Vec<Status> {
-    let mut found = Vec::new();
-    for folder in folders(env) {
-        if files::is_own_private_dir(&folder) {
-            for path in files::list(&folder).unwrap_or_default().into_iter().filter(|path| files::is_socket(path)) {
-                if let Ok(Some(status)) = tokio::time::timeout(PATIENCE, ask(&path)).await {
-                    found.push(status);
-                }
-            }
+/// The processes of this user.
+#[derive(Default)]
+pub struct Found {
+    pub answered: Vec<Status>,
+    /// How many are there and say nothing for [`PATIENCE`]: stopped by a signal, or hanging.
+    pub silent: usize,
+}
+
+/// Every gatepass of this user; all of them are asked at once.
+pub async fn running(env: &BTreeMap<String, String>) -> Found {
+    let folders = folders(env).into_iter().filter(|folder| files::is_own_private_dir(folder));
+    let paths = folders.flat_map(|folder| files::list(&folder).unwrap_or_default()).filter(|path| files::is_socket(path));
+    let asked = paths.map(|path| async move { tokio::time::timeout(PATIENCE, ask(&path)).await });
+    let mut found = Found::default();
+    for answer in futures_util::future::join_all(asked).await {
+        match answer {
+            Ok(status) => found.answered.extend(status),
+            Err(_) => found.silent += 1,
         }
     }
     found
@@ -148,4 +157,27 @@ async fn ask(path: &Path) -> Option<Status> {
         addresses: texts("addresses").into_iter().filter_map(|text| text.parse().ok()).collect(),
         ready: status["ready"].as_bool()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_that_says_nothing_is_told_from_none() {
+        let home = tempfile::tempdir().unwrap();
+        let env = BTreeMap::from([
+            ("GATEPASS_HOME".to_owned(), home.path().display().to_string()),
+            ("TMPDIR".to_owned(), home.path().display().to_string()),
+        ]);
+        let found = running(&env).await;
+        assert_eq!((found.answered.len(), found.silent), (0, 0));
+        files::own_private_dir(&home.path().join("run")).unwrap();
+        // The kernel takes the connection for a process that has been stopped.
+        let stopped = UnixListener::bind(home.path().join("run/0.sock")).unwrap();
+        let found = running(&env).await;
+        assert_eq!((found.answered.len(), found.silent), (0, 1));
+        drop(stopped);
+        assert_eq!(running(&env).await.silent, 0, "what is left over is no process");
+    }
 }

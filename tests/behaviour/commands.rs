@@ -255,6 +255,44 @@ fn health_tells_two_instances_apart() {
 }
 
 #[test]
+fn health_says_of_a_stopped_process_that_it_does_not_answer() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let file = write(home, "g.yaml", "listen: 127.0.0.1:0\nrules: []\n");
+    let served = serve(home, &["-c", &file]);
+    assert!(health_becomes(home, &[], true).status.success());
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &served.0.id().to_string()]).status().unwrap().success());
+    signal("-STOP");
+    for arguments in [&["health"][..], &["health", "-c", &file]] {
+        let output = done(&mut gatepass(home, arguments));
+        let told = text(&output.stderr);
+        assert!(output.status.code() == Some(1) && told.contains("runs and does not answer within 2s"), "{told}");
+    }
+    signal("-CONT");
+    assert!(health_becomes(home, &[], true).status.success());
+}
+
+#[test]
+fn warnings_of_the_start_are_lines_of_json_where_the_log_is() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let rules = "rules: [{ host: a.test, danger: { accept_invalid_certs: true } }]\n";
+    let file = write(home, "g.yaml", &format!("listen: 127.0.0.1:0\nlog: {{ format: json }}\n{rules}"));
+    let mut run = gatepass(home, &["run", "-c", &file]);
+    let mut served = Served(run.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(served.0.stderr.take().unwrap()));
+    let mut warned = false;
+    for line in lines {
+        let line: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+        warned |= line["level"] == "warn" && line["code"].is_string() && line["line"] == 3;
+        if line["message"] == "listening" {
+            break;
+        }
+    }
+    assert!(warned);
+}
+
+#[test]
 fn what_is_no_gatepass_is_not_ready() {
     let home = tempfile::tempdir().unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
