@@ -90,6 +90,11 @@ impl Report {
         self.withheld.with(hidden.map(String::as_str))
     }
 
+    /// The texts of all files that stand where secrets are written, whether or not what they stand in is used.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.pages.iter().flat_map(|page| page.secrets(&self.schema, self.known())).map(String::as_str)
+    }
+
     /// Where a file lies: not taken apart by what happens to stand in it too, only by what a variable put into its path.
     fn location(&self, path: &Path) -> String {
         self.withheld.with(std::iter::empty()).cleaned(&path.display().to_string(), self.known())

@@ -64,6 +64,28 @@ fn a_command_inherits_no_variable_that_a_secret_is_read_from() {
 }
 
 #[test]
+fn nor_one_that_only_another_profile_or_an_unused_credential_reads_or_that_holds_the_same() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let text = "vars: { shared: \"${SHARED}\" }\ncredentials:\n  spare: { bearer: \"{{shared}}\" }\n\
+        rules:\n  - { host: a.test, bearer: \"${USED}\" }\n\
+        profiles:\n  other:\n    rules: [{ host: \"${TENANT}.test\", basic: { username: me, password: { env: OTHER } } }]\n";
+    let file = write(home, "g.yaml", text);
+    let env = [
+        ("USED", "s3cret-used"),
+        ("SHARED", "s3cret-shared"),
+        ("OTHER", "s3cret-other"),
+        ("DATABASE_URL", "postgres://me:s3cret-other@db/"),
+        ("TENANT", "acme-corp"),
+    ];
+    let names = env.map(|(name, _)| name);
+    let said = seen(home, &["-c", &file], &env, &names);
+    assert_eq!(said, "USED=\nSHARED=\nOTHER=\nDATABASE_URL=\nTENANT=acme-corp\n");
+    let kept = seen(home, &["-c", &file, "--keep-env", "DATABASE_URL"], &env, &["OTHER", "DATABASE_URL"]);
+    assert_eq!(kept, "OTHER=\nDATABASE_URL=postgres://me:s3cret-other@db/\n");
+}
+
+#[test]
 fn secrets_are_found_in_every_form_and_file_and_paths_and_hosts_stay() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
@@ -74,8 +96,8 @@ fn secrets_are_found_in_every_form_and_file_and_paths_and_hosts_stay() {
     let env = [("B", "1"), ("C", "2"), ("D", "3"), ("E", "4"), ("CA_FOLDER", folder.as_str()), ("A_HOST", "a.test")];
     let found = seen(home, &["-c", &file, "--profile", "p"], &env, &["B", "C", "D", "E", "A_HOST", "CA_FOLDER"]);
     assert_eq!(found, format!("B=\nC=\nD=\nE=\nA_HOST=a.test\nCA_FOLDER={folder}\n"));
-    // Without the profile nothing reads E.
-    assert_eq!(seen(home, &["-c", &file], &env, &["D", "E"]), "D=\nE=4\n");
+    // Without the profile nothing reads E; it is secret all the same.
+    assert_eq!(seen(home, &["-c", &file], &env, &["D", "E"]), "D=\nE=\n");
 }
 
 #[test]

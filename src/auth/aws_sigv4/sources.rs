@@ -127,7 +127,9 @@ impl Finder<'_, '_, '_> {
         names.iter().for_each(|name| self.decode.scope().withheld.add(name));
     }
 
+    /// [`Source`] of a profile; keys in the environment are of no use to a command then.
     fn profile(&mut self, profiles: &Profiles, name: &str, region: Option<String>) -> Option<(Source, Option<String>)> {
+        self.withhold(&["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]);
         let region = profiles.get(name, "region").map(str::to_owned).or(region);
         match profiles.way(name) {
             Ok(way) => self.source(way, region.as_deref()).map(|source| (source, region)),

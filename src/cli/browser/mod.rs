@@ -83,6 +83,7 @@ const PROGRAMS: [(&str, Family, &[&str]); 5] = [
 pub async fn run(common: &Common, args: &BrowserArgs) -> Result<ExitCode, Error> {
     let mut request = super::request(common);
     request.listen = Some("127.0.0.1:0".to_owned());
+    request.for_command = true;
     let path = request.env.get("PATH").cloned().unwrap_or_default();
     let (program, family) = find(args.browser.as_deref(), &path)?;
     let home = request.env.get("HOME").map(PathBuf::from);
@@ -94,7 +95,7 @@ pub async fn run(common: &Common, args: &BrowserArgs) -> Result<ExitCode, Error>
         }
     }
     let authority = built.gate.authority.clone();
-    let changes = args.withholding.changes(&built.withheld)?;
+    let changes = args.withholding.changes(&built.withheld, &request.env)?;
     let (running, proxy) = match args.attach {
         Some(address) => {
             exec::attached(address, false).await?;

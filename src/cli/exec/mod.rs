@@ -59,6 +59,7 @@ pub async fn run(common: &Common, args: &ExecArgs) -> Result<ExitCode, Error> {
     let mut request = super::request(common);
     let token = (!args.no_token && args.attach.is_none()).then(|| Secret::new(random_hex::<16>()));
     request.instead = Some(listener(token.clone()));
+    request.for_command = true;
     request.overlay = args.quick.overlay()?;
     if request.env.get("GATEPASS").is_some_and(|value| value == "1") && args.attach.is_none() {
         return Err(
@@ -69,7 +70,7 @@ pub async fn run(common: &Common, args: &ExecArgs) -> Result<ExitCode, Error> {
     let mut built = super::build(&request).await?;
     // That of a gatepass that runs beside us, with the same configuration.
     built.admin = None;
-    let changes = args.withholding.changes(&built.withheld)?;
+    let changes = args.withholding.changes(&built.withheld, &request.env)?;
     no_proxy::keep_ruled_hosts(&built.gate, &mut env);
     let pem = built.gate.authority.certificate_pem().to_owned();
     let keep = args.print_env.is_some().then(|| built.state.join("clients"));

@@ -1,6 +1,6 @@
 //! The command holds no secret: variables that the configuration reads secrets from are left out of its environment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 
@@ -18,6 +18,9 @@ pub struct Withholding {
 
 /// What stands in a variable that only has to be there.
 const DUMMY: &str = "gatepass-dummy";
+
+/// A shorter value stands in other variables by accident.
+const SHORTEST: usize = 8;
 
 /// Said of the user, the session or the machine; a configuration that uses one of them makes no secret of it.
 const COMMON: [&str; 22] = [
@@ -52,11 +55,15 @@ pub struct Changes {
 }
 
 impl Withholding {
-    /// `read`: the variables that went into secrets.
-    pub fn changes(&self, read: &BTreeSet<String>) -> Result<Changes, Error> {
+    /// `read`: the variables that went into secrets, of `env`. Others that hold the same go with them.
+    pub fn changes(&self, read: &BTreeSet<String>, env: &BTreeMap<String, String>) -> Result<Changes, Error> {
         let common = |name: &str| COMMON.contains(&name) || name.starts_with("LC_") || name.starts_with("XDG_");
         let kept = |name: &str| self.keep_env.iter().any(|kept| kept == name);
-        let removed = read.iter().filter(|name| !common(name) && !kept(name)).cloned().collect();
+        let secrets: Vec<&str> =
+            read.iter().filter(|name| !common(name)).filter_map(|name| env.get(name)).map(|value| value.trim()).collect();
+        let holds = |value: &str| secrets.iter().any(|secret| secret.len() >= SHORTEST && value.contains(secret));
+        let same = env.iter().filter(|(_, value)| holds(value)).map(|(name, _)| name);
+        let removed = read.iter().chain(same).filter(|name| !common(name) && !kept(name)).cloned().collect();
         let mut dummies = Vec::new();
         for text in &self.dummy {
             let (name, value) = text.split_once('=').unwrap_or((text, DUMMY));
@@ -99,11 +106,19 @@ mod tests {
     fn secrets_are_left_out_unless_kept_and_dummies_stand_in() {
         let read: BTreeSet<String> = ["API_TOKEN", "KEPT", "HOME", "LC_ALL"].map(str::to_owned).into();
         let asked = Withholding { keep_env: vec!["KEPT".into()], dummy: vec!["API_TOKEN".into(), "OTHER=x=y".into()] };
-        let Ok(changes) = asked.changes(&read) else { panic!() };
-        assert_eq!(changes.removed.iter().collect::<Vec<_>>(), ["API_TOKEN"]);
+        let env = [
+            ("API_TOKEN", "t0k3n-t0k3n"),
+            ("URL", "https://u:t0k3n-t0k3n@h/"),
+            ("KEPT", "k"),
+            ("PORT", "8080"),
+            ("HOME", "/home/a"),
+        ];
+        let env: BTreeMap<String, String> = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let Ok(changes) = asked.changes(&read, &env) else { panic!() };
+        assert_eq!(changes.removed.iter().collect::<Vec<_>>(), ["API_TOKEN", "URL"]);
         assert_eq!(changes.dummies, [("API_TOKEN".into(), DUMMY.into()), ("OTHER".into(), "x=y".to_owned())]);
         for wrong in ["", "=x", "A="] {
-            assert!(Withholding { keep_env: vec![], dummy: vec![wrong.into()] }.changes(&read).is_err(), "{wrong}");
+            assert!(Withholding { keep_env: vec![], dummy: vec![wrong.into()] }.changes(&read, &env).is_err(), "{wrong}");
         }
     }
 }

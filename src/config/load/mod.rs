@@ -35,6 +35,8 @@ pub struct Request {
     pub listen: Option<String>,
     /// The one listener, whatever is configured (`exec`).
     pub instead: Option<Listener>,
+    /// A command is run beside it, which is not to inherit what is secret.
+    pub for_command: bool,
     /// The environment that `${NAME}`, XDG folders and proxy variables are read from.
     pub env: BTreeMap<String, String>,
     /// An interception CA that is kept nowhere (demo, tests).
@@ -106,6 +108,10 @@ pub fn load(request: &Request) -> Loaded {
     let mut decode = Decode::new(&mut report, &scope);
     let config = build(&mut decode, &root, request, limits);
     watched.extend(decode.into_files());
+    if request.for_command {
+        // Also what another profile reads, or a credential that no rule uses.
+        report.secrets().for_each(|text| Decode::withhold_named(&scope, text, 0));
+    }
     Loaded { config: config.map(|config| Config { files: watched, ..config }), report, scope, files, found, silent }
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::literal;
 use super::super::shown::forms;
-use super::{Decode, Node, Place, VAR_DEPTH, Value, nearest};
+use super::{Decode, Node, Place, Scope, VAR_DEPTH, Value, nearest};
 use crate::secret::Secret;
 
 impl Decode<'_> {
@@ -65,8 +65,8 @@ impl Decode<'_> {
                 None => (inner, None),
             },
         };
-        if let Some(Ok(default)) = fallback {
-            self.took_within(default);
+        if let Some(Ok(default)) = fallback.filter(|_| !self.plain) {
+            Self::withhold_named(self.scope, default, depth);
         }
         if let Some(value) = self.var(name, place, depth) {
             return value;
@@ -144,23 +144,27 @@ impl Decode<'_> {
         false
     }
 
-    fn took(&self, name: &str) {
-        if !self.plain {
-            self.scope.withheld.add(name);
+    /// The variables of the environment that a text names where a secret is written.
+    pub fn withhold_named(scope: &Scope, text: &str, depth: usize) {
+        let mut rest = text;
+        while let Some(at) = rest.find("${").into_iter().chain(rest.find("{{")).min() {
+            let Some((inner, after)) = enclosed(&rest[at..]) else { return };
+            let (name, more) = inner.split_once(':').unwrap_or((inner, ""));
+            match scope.vars.get(name.trim()) {
+                Some((text, _)) if depth <= VAR_DEPTH => Self::withhold_named(scope, text, depth + 1),
+                None if scope.env.contains_key(name) && rest[at..].starts_with("${") && !rest[..at].ends_with('$') => {
+                    scope.withheld.add(name);
+                }
+                _ => {}
+            }
+            Self::withhold_named(scope, more, depth);
+            rest = after;
         }
     }
 
-    /// The variables that a default names hold the same kind of thing, whether or not it is come to.
-    fn took_within(&self, default: &str) {
-        let mut rest = default;
-        while let Some(at) = rest.find("${") {
-            let Some((inner, after)) = enclosed(&rest[at..]) else { return };
-            let (name, more) = inner.split_once(':').unwrap_or((inner, ""));
-            if self.scope.env.contains_key(name) && !rest[..at].ends_with('$') {
-                self.took(name);
-            }
-            self.took_within(more);
-            rest = after;
+    fn took(&self, name: &str) {
+        if !self.plain {
+            self.scope.withheld.add(name);
         }
     }
 

@@ -12,11 +12,22 @@ pub struct Judged {
     pub shown: bool,
 }
 
+/// What is known of a document.
+pub struct Judgement {
+    /// Its scalars in order, each once, shown only where every alias of it may be.
+    pub scalars: Vec<Judged>,
+    /// The texts that are not shown.
+    pub hidden: Vec<String>,
+    /// The texts that stand where secrets are written, as references to them mostly.
+    pub secrets: Vec<String>,
+}
+
 pub struct Judge<'a> {
     schema: &'a Schema,
     known: &'a Known,
     scalars: Vec<Judged>,
     hidden: Vec<String>,
+    secrets: Vec<String>,
 }
 
 /// What is declared for a place.
@@ -27,17 +38,15 @@ enum Declared {
 }
 
 impl Judge<'_> {
-    /// The scalars of a document in order, each once, shown only where every alias of it may be; and the texts that are not
-    /// shown.
-    pub fn of(root: &Spot, schema: &Schema, known: &Known) -> (Vec<Judged>, Vec<String>) {
-        let mut judge = Judge { schema, known, scalars: Vec::new(), hidden: Vec::new() };
+    pub fn of(root: &Spot, schema: &Schema, known: &Known) -> Judgement {
+        let mut judge = Judge { schema, known, scalars: Vec::new(), hidden: Vec::new(), secrets: Vec::new() };
         judge.value(root, Declared::Of(schema.root));
-        let Judge { mut scalars, mut hidden, .. } = judge;
+        let Judge { mut scalars, mut hidden, secrets, .. } = judge;
         scalars.sort_by_key(|scalar| (scalar.span, scalar.shown));
         scalars.dedup_by_key(|scalar| scalar.span);
         hidden.sort_unstable();
         hidden.dedup();
-        (scalars, hidden)
+        Judgement { scalars, hidden, secrets }
     }
 
     fn scalar(&mut self, spot: &Spot, text: &str, shown: bool) {
@@ -55,6 +64,11 @@ impl Judge<'_> {
             Found::Scalar(text) => {
                 // As of a secret, a reference alone is shown.
                 let shape = self.shape(declared).unwrap_or(Shape::Secret);
+                match shape {
+                    Shape::Secret | Shape::Key => self.secrets.push(text.clone()),
+                    Shape::Variable => self.secrets.push(format!("${{{text}}}")),
+                    _ => {}
+                }
                 self.scalar(spot, text, forms::is_harmless(shape, text, self.known));
             }
             Found::List(items) => match self.shape(declared) {

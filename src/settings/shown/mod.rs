@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::OnceLock;
 
 use self::forms::Known;
-use self::judge::{Judge, Judged};
+use self::judge::{Judge, Judgement};
 use self::scalars::{Found, Spot};
 use super::shape::{Schema, Shape};
 use crate::secret::Secret;
@@ -24,7 +24,7 @@ pub const MASK: &str = "******";
 pub struct Page {
     chars: Vec<char>,
     read: OnceLock<Option<Spot>>,
-    judged: OnceLock<(Vec<Judged>, Vec<String>)>,
+    judged: OnceLock<Judgement>,
 }
 
 impl Page {
@@ -53,7 +53,7 @@ impl Page {
         names
     }
 
-    fn judged(&self, schema: &Schema, known: &Known) -> Option<&(Vec<Judged>, Vec<String>)> {
+    fn judged(&self, schema: &Schema, known: &Known) -> Option<&Judgement> {
         let root = self.read()?;
         Some(self.judged.get_or_init(|| Judge::of(root, schema, known)))
     }
@@ -68,14 +68,19 @@ impl Page {
         let end = if end > start && self.chars[end - 1] == '\r' { end - 1 } else { end };
         let column = column.saturating_sub(1);
         match self.judged(schema, known) {
-            Some((scalars, _)) => line::judged(&self.chars, (start, end), column, scalars),
+            Some(judged) => line::judged(&self.chars, (start, end), column, &judged.scalars),
             None => line::unread(&self.chars, (start, end), column, known),
         }
     }
 
     /// The texts in it that may not be shown.
     pub fn hidden<'p>(&'p self, schema: &Schema, known: &Known) -> &'p [String] {
-        self.judged(schema, known).map_or(&[], |(_, hidden)| hidden)
+        self.judged(schema, known).map_or(&[], |judged| &judged.hidden)
+    }
+
+    /// The texts in it that stand where secrets are written.
+    pub fn secrets<'p>(&'p self, schema: &Schema, known: &Known) -> &'p [String] {
+        self.judged(schema, known).map_or(&[], |judged| &judged.secrets)
     }
 }
 
