@@ -106,6 +106,11 @@ impl Handle {
         self.running.iter().flat_map(|running| &running.addresses).map(|(address, _)| *address).collect()
     }
 
+    /// Where `/live`, `/ready` and `/metrics` are, if the configuration has `admin`.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.running.as_ref()?.admin
+    }
+
     /// The certificate of the interception CA, which clients must trust, as PEM.
     pub fn ca_pem(&self) -> String {
         let pem = |running: &Running| running.context.gate().authority.certificate_pem().to_owned();
@@ -164,18 +169,37 @@ mod tests {
         assert!(Gatepass::from_yaml(yaml).env("PATH", "t0k").build().await.is_ok());
     }
 
-    #[tokio::test]
-    async fn it_listens_until_it_is_dropped() {
-        let handle = Gatepass::from_yaml("rules: []").listen("127.0.0.1:0").build().await.unwrap().start().await.unwrap();
-        let address = handle.addresses()[0];
-        assert!(handle.ca_pem().starts_with("-----BEGIN CERTIFICATE-----"));
-        assert!(TcpStream::connect(address).await.is_ok());
-        drop(handle);
+    async fn serving(yaml: &str) -> Handle {
+        Gatepass::from_yaml(yaml).listen("127.0.0.1:0").build().await.unwrap().start().await.unwrap()
+    }
+
+    async fn closes(address: SocketAddr) {
         let closed = async {
             while TcpStream::connect(address).await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         tokio::time::timeout(Duration::from_secs(30), closed).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn it_listens_until_it_is_dropped() {
+        let handle = serving("rules: []").await;
+        let address = handle.addresses()[0];
+        assert_eq!(handle.admin(), None);
+        assert!(handle.ca_pem().starts_with("-----BEGIN CERTIFICATE-----"));
+        assert!(TcpStream::connect(address).await.is_ok());
+        drop(handle);
+        closes(address).await;
+    }
+
+    #[tokio::test]
+    async fn nothing_of_it_listens_after_it_was_stopped() {
+        let handle = serving("rules: []\nadmin: { listen: 127.0.0.1:0 }").await;
+        let (address, admin) = (handle.addresses()[0], handle.admin().unwrap());
+        assert!(TcpStream::connect(admin).await.is_ok());
+        assert_eq!(handle.stop().await.cut, 0);
+        closes(address).await;
+        closes(admin).await;
     }
 }

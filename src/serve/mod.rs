@@ -254,6 +254,8 @@ impl Running {
             context.cut.cancel();
             let _ = tokio::time::timeout(Duration::from_secs(1), context.tasks.wait()).await;
         }
+        // The admin address answers until here; a process that goes on must not keep it.
+        context.cut.cancel();
         context.observe.seldom.settle(true);
         context.observe.tell_dropped();
         Drained { cut: context.observe.counters.cut.load(Ordering::Relaxed) }
