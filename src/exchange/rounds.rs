@@ -88,7 +88,7 @@ const USED_UP: &str = "it asked for another round of authentication after the la
 const BODY_GONE: &str =
     "what it asks for is known now, but this body was on its way and is too large to be sent twice: send the request again";
 
-/// Has the request accepted, in as many rounds as it takes and [`super::attempts::ROUNDS`] allow. When they are used up, the
+/// Has the request accepted, in as many rounds as it takes and `attempts::ROUNDS` allow. When they are used up, the
 /// last answer is passed on, and says so.
 ///
 /// # Errors

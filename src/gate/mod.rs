@@ -1,4 +1,4 @@
-//! Everything live in one immutable snapshot. A [`Config`] becomes a [`Gate`]; a [`Gate`] answers, for
+//! Everything live in one immutable snapshot. A [`Config`](crate::config::Config) becomes a [`Gate`]; a [`Gate`] answers, for
 //! an origin and a caller, with a [`Plan`]; a plan answers, for a method and a path, with a [`Decision`].
 
 mod build;
@@ -295,7 +295,7 @@ impl Gate {
     /// The way out for hosts without a rule.
     ///
     /// # Errors
-    /// As [`Gate::upstream`].
+    /// As `Gate::upstream`.
     pub fn default_upstream(&self) -> Result<Arc<Upstream>, crate::tls::Problem> {
         self.upstream(&self.default_spec)
     }

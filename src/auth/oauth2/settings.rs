@@ -76,7 +76,7 @@ pub struct Settings {
     pub revocation_url: Option<Url>,
     pub issuer: Option<String>,
     pub client_auth: ClientAuth,
-    /// Those of [`SECRETS`] that are given.
+    /// Those of `SECRETS` that are given.
     pub secrets: BTreeMap<&'static str, Text>,
     pub scopes: Option<String>,
     pub audience: Vec<String>,
