@@ -102,7 +102,7 @@ limits! {
     upstream_idle_connections: Count = 64;
     /// Time from SIGTERM, when `/ready` begins to say 503, to when no more connections are accepted: for load balancers that are slow to notice.
     drain_delay: Time = Duration::ZERO;
-    /// Time for exchanges, tunnels and WebSockets to end, from when no more connections are accepted; what is left then is cut and counted.
+    /// Time for exchanges, tunnels and WebSockets to end, from when no more connections are accepted; what is left then is cut and counted, a WebSocket with a Close frame (1001).
     grace: Time = Duration::from_secs(20);
     /// Fields in one header block.
     headers: Count = 100;

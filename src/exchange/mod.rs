@@ -27,6 +27,7 @@ mod token_endpoint;
 mod trace;
 mod transport;
 mod upgrade;
+mod websocket;
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};

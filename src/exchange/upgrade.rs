@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use super::answer::Reply;
 use super::attempts::Attempts;
 use super::hold::Payload;
+use super::relay::Spoken;
 use super::rounds::{self, Answered, Sent, SignedRequest, Transport};
 use super::trace::ExchangeTrace;
 use super::{ExchangeCx, Outcome, Session, headers, pooled, relay, send};
@@ -276,6 +277,7 @@ pub struct Talk {
     client: OnUpgrade,
     upstream: OnUpgrade,
     lease: Lease,
+    spoken: Spoken,
     idle: Duration,
 }
 
@@ -285,9 +287,9 @@ impl Talk {
         let context = session.context.clone();
         session.activity.hand_over();
         session.context.tasks.spawn(async move {
-            let Self { client, upstream, lease, idle } = self;
+            let Self { client, upstream, lease, spoken, idle } = self;
             let (Ok(client), Ok(upstream)) = (client.await, upstream.await) else { return trace.relayed(None) };
-            let relayed = relay::relay(TokioIo::new(client), TokioIo::new(upstream), idle, &context).await;
+            let relayed = relay::relay(TokioIo::new(client), TokioIo::new(upstream), spoken, idle, &context).await;
             trace.relayed(Some(&relayed));
             drop(lease);
         });
@@ -319,7 +321,11 @@ fn hand_over(upgrade: Upgrade, mut response: Response<ResponseBody>, lease: Leas
         }
     }
     parts.extensions = http::Extensions::new();
-    let talk = Talk { client: upgrade.client, upstream, lease, idle: gate.limits.tunnel_idle };
+    let spoken = match upgrade.wish {
+        Wish::WebSocket | Wish::Extended => Spoken::WebSocket,
+        Wish::Other(_) => Spoken::Unknown,
+    };
+    let talk = Talk { client: upgrade.client, upstream, lease, spoken, idle: gate.limits.tunnel_idle };
     Outcome::Switched(Response::from_parts(parts, Reply::empty()), talk)
 }
 

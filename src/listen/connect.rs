@@ -246,7 +246,7 @@ impl Tunnel {
     {
         let address = upstream.peer_addr();
         let idle = self.context.gate().limits.tunnel_idle;
-        let relayed = relay::relay(client, upstream, idle, &self.context).await;
+        let relayed = relay::relay(client, upstream, relay::Spoken::Unknown, idle, &self.context).await;
         self.record(rule, address, Some(&relayed), None);
     }
 

@@ -20,6 +20,7 @@ use super::between::Between;
 use super::heads::{Heads, Teller};
 use super::streams::Streams;
 use super::watched::Watched;
+use crate::exchange::relay::FAREWELL;
 use crate::exchange::{Activity, Context, LAST_CALL, Overdue, Reply, Session, Transport};
 use crate::limits::Limits;
 
@@ -211,6 +212,10 @@ where
                 _ = watchdog(activity, limits) => return,
                 () = context.cut.cancelled() => {
                     crate::exchange::count_cut(context, activity.in_flight());
+                    // WebSockets on it are being told.
+                    if activity.is_multiplexed() && activity.is_handed_over() {
+                        let _ = tokio::time::timeout(FAREWELL, connection).await;
+                    }
                     return;
                 }
             }

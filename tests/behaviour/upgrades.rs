@@ -310,3 +310,113 @@ async fn what_an_origin_says_in_its_body_is_heard_for_a_websocket_as_for_any_req
         assert_eq!(status(&answer), expected, "{answer}");
     }
 }
+
+/// Switches to a WebSocket, or for `/tcp` to something else, reads as many bytes as `X-Read` says, says its own words, and
+/// tells all that comes after that.
+async fn recording(pki: &Pki, words: &'static [u8], told: tokio::sync::mpsc::UnboundedSender<Vec<u8>>) -> std::net::SocketAddr {
+    raw_origin(pki, move |mut stream| {
+        let told = told.clone();
+        async move {
+            let request = head(&mut stream).await;
+            let to = match field(&request, "sec-websocket-key") {
+                Some(key) => format!("websocket\r\nSec-WebSocket-Accept: {}", accept(key)),
+                None => "tcp".to_owned(),
+            };
+            let answer = format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {to}\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            let mut first = vec![0; field(&request, "x-read").unwrap().parse().unwrap()];
+            stream.read_exact(&mut first).await.unwrap();
+            stream.write_all(words).await.unwrap();
+            let rest = until_the_end(&mut stream).await;
+            let _ = told.send(rest);
+        }
+    })
+    .await
+}
+
+/// What comes until the connection ends, however it does.
+async fn until_the_end(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let Ok(1..) = stream.read_buf(&mut all).await {}
+    all
+}
+
+/// What client and origin get after they said this to each other, when gatepass stops and the grace period ends.
+async fn at_the_end(protocol: &str, from_client: &[u8], from_origin: &'static [u8]) -> (Vec<u8>, Vec<u8>) {
+    let pki = Pki::new();
+    let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let address = recording(&pki, from_origin, sender).await;
+    let yaml = format!("limits: {{ grace: 100ms }}\nrules:\n{}", rule("a.test", address, "bearer: t0k"));
+    let gatepass = Gatepass::start(&yaml, &[("CA", &pki.ca_pem)]).await;
+    let mut client = gatepass.tls("a.test:443", "a.test", &[Alpn::Http11]).await;
+    let asking = match protocol {
+        "websocket" => upgrade("/ws"),
+        _ => asking("/tcp", protocol, ""),
+    };
+    let asking = asking.replace("\r\n\r\n", &format!("\r\nX-Read: {}\r\n\r\n", from_client.len()));
+    client.write_all(asking.as_bytes()).await.unwrap();
+    assert_eq!(status(&head(&mut client).await), 101);
+    client.write_all(from_client).await.unwrap();
+    let mut first = vec![0; from_origin.len()];
+    client.read_exact(&mut first).await.unwrap();
+    assert_eq!(first, from_origin);
+    let reading = async move { until_the_end(&mut client).await };
+    let (drained, to_client) = tokio::join!(gatepass.running.stop(), reading);
+    assert_eq!(drained.cut, 1);
+    (to_client, told.recv().await.unwrap())
+}
+
+/// The status of a masked Close frame, and nothing else.
+fn unmasked(frame: &[u8]) -> Option<u16> {
+    let &[0x88, 0x82, a, b, _, _, high, low] = frame else { return None };
+    Some(u16::from_be_bytes([high ^ a, low ^ b]))
+}
+
+#[tokio::test]
+async fn a_websocket_that_outlasts_the_grace_period_is_closed_with_1001_toward_both_sides() {
+    let (to_client, to_origin) = at_the_end("websocket", b"\x81\x82maskhi", b"\x81\x02ok").await;
+    assert_eq!(to_client, [0x88, 2, 0x03, 0xe9]);
+    assert_eq!(unmasked(&to_origin), Some(1001), "{to_origin:x?}");
+}
+
+#[tokio::test]
+async fn no_close_frame_is_put_inside_a_frame_nor_after_one_nor_into_another_protocol() {
+    let (to_client, to_origin) = at_the_end("websocket", b"\x81\x85maskhi", b"\x81\x02ok").await;
+    assert_eq!((to_client.len(), to_origin), (4, vec![]), "inside a frame of the client's");
+    let (to_client, to_origin) = at_the_end("websocket", b"\x81\x82maskhi", b"\x82\x05hel").await;
+    assert_eq!((to_client, unmasked(&to_origin)), (vec![], Some(1001)), "inside a frame of the origin's");
+    let nothing = (vec![], vec![]);
+    assert_eq!(at_the_end("websocket", b"\x88\x80mask", b"\x81\x02ok").await, nothing, "the client has closed");
+    assert_eq!(at_the_end("websocket", b"\x81\x82maskhi", b"\x88\x00").await, nothing, "the origin has closed");
+    assert_eq!(at_the_end("tcp", b"\x81\x82maskhi", b"\x81\x02ok").await, nothing, "not a WebSocket");
+}
+
+#[tokio::test]
+async fn a_websocket_over_http2_is_closed_with_1001_too() {
+    let pki = Pki::new();
+    let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let address = recording(&pki, b"\x81\x02ok", sender).await;
+    let yaml = format!("limits: {{ grace: 100ms }}\nrules:\n{}", rule("a.test", address, "bearer: t0k"));
+    let gatepass = Gatepass::start(&yaml, &[("CA", &pki.ca_pem)]).await;
+    let mut requests = gatepass.h2("a.test").await;
+    // The peer's settings, with RFC 8441 among them, must have come.
+    let warm = Request::get("https://b.test/").body(Empty::new().boxed()).unwrap();
+    assert_eq!(requests.send_request(warm).await.unwrap().status(), 421);
+    let mut request = Request::builder()
+        .method(Method::CONNECT)
+        .uri("https://a.test/ws")
+        .header("sec-websocket-version", "13")
+        .header("x-read", "0")
+        .body(Empty::new().boxed())
+        .unwrap();
+    request.extensions_mut().insert(Protocol::from_static("websocket"));
+    let response = requests.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let mut client = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    let mut first = [0; 4];
+    client.read_exact(&mut first).await.unwrap();
+    let reading = async move { until_the_end(&mut client).await };
+    let (_, to_client) = tokio::join!(gatepass.running.stop(), reading);
+    assert_eq!(to_client, [0x88, 2, 0x03, 0xe9]);
+    assert_eq!(unmasked(&told.recv().await.unwrap()), Some(1001));
+}
