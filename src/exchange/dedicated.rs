@@ -128,8 +128,8 @@ impl Transport for Dedicated<'_> {
             unsent.take().or_else(|| send::outbound(payload, &draft, &transforms, trace)).unwrap_or(Outbound::Empty)
         };
         let lease = connection.lease.as_mut().expect("connected before");
-        let request = send::request(draft, outbound, cx.plan, false);
-        let mut error = match send::by(lease, request, cx.gate, trace, |_| None).await? {
+        let mut request = Some(send::request(draft, outbound, cx.plan, false));
+        let mut error = match send::by(lease, &mut request, cx.gate, trace, |_| None).await? {
             Ok(response) => {
                 connection.used = true;
                 *body_left |= !withheld;

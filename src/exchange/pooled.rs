@@ -85,7 +85,7 @@ impl Pooled<'_> {
             .ok_or_else(|| Failure::new(Cause::Internal, "the body is on its way already"))?;
         let expects = send::expects(&draft.headers);
         lease.hold = hold(cx, expects, &mut body, &lease);
-        let mut request = send::request(draft, body, cx.plan, lease.is_h2());
+        let mut request = Some(send::request(draft, body, cx.plan, lease.is_h2()));
         let repeatable = spare.as_ref().is_some_and(|spare| send::may_repeat(spare, payload));
         let mut left = RESENDINGS;
         loop {
@@ -94,7 +94,7 @@ impl Pooled<'_> {
                 let body = send::outbound(payload, spare, transforms, trace)?;
                 Some(send::request(spare.clone(), body, cx.plan, false))
             };
-            let mut error = match send::by(&mut lease, request, cx.gate, trace, &mut anew).await? {
+            let mut error = match send::by(&mut lease, &mut request, cx.gate, trace, &mut anew).await? {
                 Ok(response) => {
                     payload.settle();
                     if lease.moved {
@@ -121,7 +121,7 @@ impl Pooled<'_> {
             lease = pool.lease(ask, Reuse::Never).await?;
             lease.hold = hold;
             trace.leased(&lease);
-            request = send::reform(again, cx.plan, lease.is_h2());
+            request = Some(send::reform(again, cx.plan, lease.is_h2()));
         }
     }
 }

@@ -46,7 +46,7 @@ pub fn is_grpc(draft: &Draft) -> bool {
 /// The client's body broke off: an answer to half a request is worth nothing.
 pub async fn by(
     lease: &mut Lease,
-    request: Request<Outbound>,
+    request: &mut Option<Request<Outbound>>,
     gate: &Gate,
     trace: &mut ExchangeTrace,
     mut anew: impl FnMut(&mut ExchangeTrace) -> Option<Request<Outbound>>,

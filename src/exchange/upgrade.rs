@@ -175,7 +175,7 @@ impl Transport for Upgrading<'_> {
         let lease = self.lease.as_mut().expect("connected before");
         let (request, key) = ask(self.upgrade, request.draft, body, self.cx.plan, lease);
         self.key = key;
-        match send::by(lease, request, self.cx.gate, self.trace, |_| None).await? {
+        match send::by(lease, &mut Some(request), self.cx.gate, self.trace, |_| None).await? {
             Ok(response) => Ok(Sent::Answered(response)),
             Err(error) => Err(error.into_failure()),
         }

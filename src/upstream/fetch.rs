@@ -122,7 +122,7 @@ impl Client {
         request.headers_mut().insert(header::HOST, host);
         let agent = HeaderValue::from_static(concat!("gatepass/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().entry(header::USER_AGENT).or_insert(agent);
-        let response = lease.send(request, &Deadline::none(), || None).await.map_err(|error| error.into_failure())?;
+        let response = lease.send(&mut Some(request), &Deadline::none(), || None).await.map_err(|error| error.into_failure())?;
         let (head, body) = response.into_parts();
         let most = self.upstream.limits().helper_output;
         let body = Limited::new(body, most).collect().await.map_err(|cause| {

@@ -66,13 +66,15 @@ impl Lease {
     /// As [`Lease::send`], or the proxy is not content.
     pub(super) async fn send_by_proxy(
         &mut self,
-        mut request: Request<Outbound>,
+        request: &mut Option<Request<Outbound>>,
         deadline: &Deadline<'_>,
         mut anew: impl FnMut() -> Option<Request<Outbound>>,
     ) -> Result<Response<ResponseBody>, Box<SendError>> {
         for _ in 0..ROUNDS {
-            self.address(&mut request).await?;
-            let with_body = !request.body().is_end_stream();
+            if let Some(request) = request {
+                self.address(request).await?;
+            }
+            let with_body = request.as_ref().is_some_and(|request| !request.body().is_end_stream());
             let response = match self.send_once(request, deadline).await {
                 Ok(response) => response,
                 // What was made for the proxy is of no use elsewhere.
@@ -89,7 +91,7 @@ impl Lease {
                 self.move_on().await?;
             }
             self.reused = true;
-            request = anew().ok_or_else(too_large)?;
+            *request = Some(anew().ok_or_else(too_large)?);
         }
         Err(self.forward.as_ref().map_or_else(too_large, |forward| forward.dialogue.endless()).into())
     }

@@ -82,17 +82,19 @@ const WINDOW: u64 = 16 * 1024;
 /// An answer's end is known here a moment before its connection is free.
 pub(super) const MOMENT: Duration = Duration::from_secs(1);
 
+/// `None`: there is no request.
 pub(super) async fn send(
     sender: &mut Sender,
     line: Option<&mut Line>,
-    request: Request<Outbound>,
+    request: &mut Option<Request<Outbound>>,
     listener: Option<Listener>,
     hold: Option<&Arc<Hold>>,
-) -> Result<Response<Incoming>, TrySendError<Request<Outbound>>> {
+) -> Option<Result<Response<Incoming>, TrySendError<Request<Outbound>>>> {
     // Ready at once but for a connection of one's own whose last answer is still being read.
     // A closed one says so in the sending below, which hands the request back.
     let _ = sender.ready().await;
-    let Some(line) = line else { return sender.try_send_request(request).await };
+    let request = request.take()?;
+    let Some(line) = line else { return Some(sender.try_send_request(request).await) };
     line.pulse.carries(request.body().size_hint().exact().is_none_or(|length| length > WINDOW));
     let heard = line.pulse.hearing.listen(listener, hold.cloned());
     let answer = sender.try_send_request(request).await;
@@ -100,7 +102,7 @@ pub(super) async fn send(
     if let Ok(response) = &answer {
         line.hear(response);
     }
-    answer
+    Some(answer)
 }
 
 impl OriginPool {

@@ -143,42 +143,42 @@ impl Lease {
         }
     }
 
-    /// Sends the request and waits for the head of its answer. `anew` makes it once more, where a proxy at the other end has
-    /// it sent again.
+    /// Sends the request and waits for the head of its answer. It is taken where it is sent, so that no layer on the way
+    /// moves it. `anew` makes it once more, where a proxy at the other end has it sent again.
     ///
     /// # Errors
     /// The connection failed, the answer was malformed, or there was none in time.
     pub async fn send(
         &mut self,
-        request: Request<Outbound>,
+        request: &mut Option<Request<Outbound>>,
         deadline: &Deadline<'_>,
         anew: impl FnMut() -> Option<Request<Outbound>>,
     ) -> Result<Response<ResponseBody>, Box<SendError>> {
         if self.forward.is_none() {
             return self.send_once(request, deadline).await;
         }
-        self.send_by_proxy(request, deadline, anew).await
+        Box::pin(self.send_by_proxy(request, deadline, anew)).await
     }
 
     pub(super) async fn send_once(
         &mut self,
-        request: Request<Outbound>,
+        request: &mut Option<Request<Outbound>>,
         deadline: &Deadline<'_>,
     ) -> Result<Response<ResponseBody>, Box<SendError>> {
         let sent = {
             let Self { sender, line, pool, listener, hold, .. } = &mut *self;
-            // It holds the request: where it is made, it stays.
             let sending = pin!(async {
                 match sender {
                     Sender::H1(sender) => h1::send(sender, line.as_mut(), request, listener.clone(), hold.as_ref()).await,
-                    Sender::H2(sender, _) => sender.try_send_request(request).await,
+                    Sender::H2(sender, _) => Some(sender.try_send_request(request.take()?).await),
                 }
             });
             deadline.bound(&pool.origin, sending).await
         };
         match sent {
-            Ok(Ok(response)) => Ok(response.map(ResponseBody::from)),
-            Ok(Err(error)) => Err(Box::new(SendError::new(self, error))),
+            Ok(Some(Ok(response))) => Ok(response.map(ResponseBody::from)),
+            Ok(Some(Err(error))) => Err(Box::new(SendError::new(self, error))),
+            Ok(None) => Err(Failure::new(Cause::Internal, "the request has left already").into()),
             Err(failure) => {
                 if failure.cause == Cause::ResponseTimeout {
                     self.give_up();
