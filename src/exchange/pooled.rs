@@ -8,7 +8,7 @@ use super::hold::Payload;
 use super::rounds::{self, Answered, Sent, SignedRequest, Transport};
 use super::trace::ExchangeTrace;
 use super::{ExchangeCx, Outcome, dedicated, send};
-use crate::draft::{BodyTransformFactory, Draft};
+use crate::draft::Draft;
 use crate::failure::{Cause, Failure};
 use crate::upstream::body::Hold;
 use crate::upstream::{Ask, Lease, Outbound, ResponseBody, Reuse};
@@ -43,65 +43,42 @@ struct Pooled<'a> {
 }
 
 impl Transport for Pooled<'_> {
-    async fn send(&mut self, request: SignedRequest) -> Result<Sent, Failure> {
-        self.trace.mask(request.masks);
-        let (response, lease) = self.dispatch(request.draft, &request.transforms).await?;
-        self.lease = Some(lease);
-        Ok(Sent::Answered(response))
-    }
-
-    fn rewind(&mut self) -> bool {
-        self.payload.rewind()
-    }
-
-    async fn dismiss(&mut self, challenge: Response<ResponseBody>) {
-        let Some(lease) = self.lease.take() else { return };
-        // The request that waited for leave to send its body is still on that connection.
-        if self.payload.is_repeatable() && challenge.into_body().drain().await {
-            lease.give_back(None);
-        }
-    }
-}
-
-impl Pooled<'_> {
     /// One request and its answer, by as many connections as it takes. It is sent again where that cannot do it twice:
     /// nothing of it had left, the origin says that it left it undone (RFC 9113 §8.7), or it is idempotent and a kept
     /// connection broke before anything of an answer came (RFC 9110 §9.2.2).
-    async fn dispatch(
-        &mut self,
-        draft: Draft,
-        transforms: &[BodyTransformFactory],
-    ) -> Result<(Response<ResponseBody>, Lease), Failure> {
-        let Self { cx, payload, trace, .. } = self;
+    async fn send(&mut self, request: SignedRequest) -> Result<Sent, Failure> {
+        let Self { cx, payload, trace, lease: held } = self;
+        let SignedRequest { draft, transforms, masks, .. } = request;
+        trace.mask(masks);
         let pool = &cx.decision.pool;
         let activity = &cx.session.activity;
         let h2 = activity.is_multiplexed();
         let ask = Ask::Mirror { h2, prior_knowledge: activity.has_prior_knowledge(), grpc: h2 && send::is_grpc(&draft) };
         let reuse = if send::may_repeat(&draft, payload) { Reuse::Any } else { Reuse::Alive };
-        let mut lease = pool.lease(ask, reuse).await?;
-        trace.leased(&lease);
-        let spare = spare(&draft, &lease, payload);
-        let mut body = send::outbound(payload, &draft, transforms, trace)
+        let mut lease = held.insert(pool.lease(ask, reuse).await?);
+        trace.leased(lease);
+        let spare = spare(&draft, lease, payload);
+        let mut body = send::outbound(payload, &draft, &transforms, trace)
             .ok_or_else(|| Failure::new(Cause::Internal, "the body is on its way already"))?;
         let expects = send::expects(&draft.headers);
-        lease.hold = hold(cx, expects, &mut body, &lease);
+        lease.hold = hold(cx, expects, &mut body, lease);
         let mut request = Some(send::request(draft, body, cx.plan, lease.is_h2()));
         let repeatable = spare.as_ref().is_some_and(|spare| send::may_repeat(spare, payload));
         let mut left = RESENDINGS;
         loop {
             let mut anew = |trace: &mut ExchangeTrace| {
                 let spare = spare.as_ref()?;
-                let body = send::outbound(payload, spare, transforms, trace)?;
+                let body = send::outbound(payload, spare, &transforms, trace)?;
                 Some(send::request(spare.clone(), body, cx.plan, false))
             };
-            let mut error = match send::by(&mut lease, &mut request, cx.gate, trace, &mut anew).await? {
+            let mut error = match send::by(lease, &mut request, cx.gate, trace, &mut anew).await? {
                 Ok(response) => {
                     payload.settle();
                     if lease.moved {
-                        trace.leased(&lease);
+                        trace.leased(lease);
                     }
                     trace.unasked(lease.hold.as_ref().is_some_and(|hold| hold.end()) && expects);
-                    return Ok((response, lease));
+                    return Ok(Sent::Answered(response));
                 }
                 Err(error) => error,
             };
@@ -117,11 +94,23 @@ impl Pooled<'_> {
             };
             let Some(again) = again.filter(|_| left > 0) else { return Err(error.into_failure()) };
             left -= 1;
-            drop(lease);
-            lease = pool.lease(ask, Reuse::Never).await?;
+            *held = None;
+            lease = held.insert(pool.lease(ask, Reuse::Never).await?);
             lease.hold = hold;
-            trace.leased(&lease);
+            trace.leased(lease);
             request = Some(send::reform(again, cx.plan, lease.is_h2()));
+        }
+    }
+
+    fn rewind(&mut self) -> bool {
+        self.payload.rewind()
+    }
+
+    async fn dismiss(&mut self, challenge: Response<ResponseBody>) {
+        let Some(lease) = self.lease.take() else { return };
+        // The request that waited for leave to send its body is still on that connection.
+        if self.payload.is_repeatable() && challenge.into_body().drain().await {
+            lease.give_back(None);
         }
     }
 }
