@@ -18,7 +18,7 @@ pub mod read;
 pub mod settings;
 
 #[cfg(test)]
-mod testing;
+pub mod testing;
 pub mod token_uri;
 
 /// The one cryptography provider of the process.

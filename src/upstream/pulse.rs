@@ -3,8 +3,8 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use super::Stream;
 use super::interim::{Hearing, Lookout};
 use crate::limits::Limits;
+use crate::tls::out::explain::find;
 
 /// What others may know of a connection.
 #[derive(Default)]
@@ -28,6 +29,9 @@ pub struct Pulse {
     /// A request is under way whose body may fill the peer's window, which it opens when it likes.
     bulky: AtomicBool,
     pub hearing: Hearing,
+    /// What TLS said when the peer ended the connection: the alert. hyper keeps it for a request that is under way alone,
+    /// and a server of TLS 1.3 may refuse a client certificate before there is one.
+    parting: OnceLock<rustls::Error>,
 }
 
 impl Pulse {
@@ -48,6 +52,11 @@ impl Pulse {
             self.settings_came.store(true, Ordering::Release);
             self.settings.wake();
         }
+    }
+
+    /// What TLS said when the peer ended the connection, if it did.
+    pub fn parting(&self) -> Option<&rustls::Error> {
+        self.parting.get()
     }
 
     pub fn carries(&self, bulky: bool) {
@@ -154,6 +163,9 @@ impl AsyncRead for Tended {
         let nothing = room > 0 && buf.filled().len() == before;
         if nothing || read.is_err() {
             this.ended = true;
+            if let Some(said) = read.as_ref().err().and_then(|cause| find(cause)) {
+                let _ = this.pulse.parting.set(said.clone());
+            }
             if let Some(writer) = this.writer.take() {
                 writer.wake();
             }

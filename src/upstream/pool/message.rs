@@ -101,7 +101,14 @@ impl SendError {
         }
         let undone = is_undone(&cause) || wants_http_1_1(&cause) && lease.pool.turn_to_http_1_1();
         let broke = broke_before_answer(&cause);
-        Self { undone, broke, unsent, failure: lease.named(failure(cause, &lease.pool, lease.handshake.as_deref())) }
+        let parting = lease.line.as_ref().and_then(|line| line.pulse.parting());
+        // A connection that had ended before hyper was given the request does not say why.
+        let failure = parting.filter(|_| io_cause(&cause).is_none()).and_then(|parting| {
+            let client = lease.pool.upstream().client();
+            client.late_failure(parting, &lease.pool.origin().host, lease.handshake.as_deref()?)
+        });
+        let failure = failure.unwrap_or_else(|| self::failure(cause, &lease.pool, lease.handshake.as_deref()));
+        Self { undone, broke, unsent, failure: lease.named(failure) }
     }
 
     /// What it means, in words.
@@ -266,7 +273,17 @@ fn io_cause<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e io::
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
     use super::*;
+    use crate::limits::Limits;
+    use crate::origin::{Host, Origin, Scheme};
+    use crate::provided::SecretRef;
+    use crate::settings::Text;
+    use crate::tls;
+    use crate::upstream::settings::ConnectTo;
+    use crate::upstream::{Ask, Deadline, Dialer, Fixed, NetEnv, Reuse, Route, Spec, Upstream};
 
     #[test]
     fn an_error_shows_nothing_of_the_request_that_did_not_leave() {
@@ -277,5 +294,44 @@ mod tests {
         let shown = format!("{error} {error:?}");
         assert!(shown.contains("it broke") && !shown.contains("t0k") && !shown.contains("authorization"), "{shown}");
         assert_eq!(std::error::Error::source(&*error).map(ToString::to_string).as_deref(), Some("reset"));
+    }
+
+    /// In TLS 1.3 a server judges a client's certificate when the client takes the handshake to be over (RFC 8446 §2).
+    #[tokio::test]
+    async fn a_refusal_by_tls_is_told_though_the_connection_ended_before_the_request() {
+        use tls::testing::*;
+        let (root, people) = (Ca::root("Root"), Ca::root("People"));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = server(&root.server("api.test"), &[&people]);
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio_rustls::TlsAcceptor::from(server).accept(stream).await.map(drop)
+        });
+        let known = |text| match text {
+            Text::Known(secret) => SecretRef::Known(secret),
+            Text::Command(_) => unreachable!("nothing here is secret"),
+        };
+        let net = NetEnv {
+            dialer: Dialer::new(BTreeMap::new(), known),
+            limits: Limits::default(),
+            egress: Vec::new(),
+            resolve: Fixed::default(),
+        };
+        let connect_to = ConnectTo { host: Host::Ip(address.ip()), port: Some(address.port()) };
+        let spec = Spec { tls: spec(root.trust()), connect_to: Some(connect_to), via: Route::default(), named: true };
+        let upstream = Arc::new(Upstream::build(spec, Arc::new(net)).unwrap_or_else(|problem| panic!("{problem}")));
+        let origin = Origin { scheme: Scheme::Https, host: host("api.test"), port: 443 };
+        let mut lease = upstream.pool(&Arc::new(origin)).lease(Ask::Dedicated, Reuse::Never).await.unwrap();
+        while lease.is_open() {
+            tokio::task::yield_now().await;
+        }
+        let error = lease
+            .send(&mut Some(Request::new(Outbound::Empty)), &Deadline::none(), || None)
+            .await
+            .err()
+            .expect("there is no answer");
+        assert!(error.unsent.is_some());
+        assert!(error.to_string().contains("client certificate"), "{error}");
     }
 }
