@@ -133,6 +133,13 @@ impl Reply {
         Self { inner: Inner::Full(None), ahead: VecDeque::new(), untold: false, broken: None, on_end: None }
     }
 
+    /// A text of ours, which is not said.
+    pub fn withhold_text(&mut self) {
+        if let Inner::Full(text) = &mut self.inner {
+            *text = None;
+        }
+    }
+
     /// A text of ours, taken out.
     pub fn take_text(&mut self) -> Bytes {
         let Inner::Full(text) = &mut self.inner else { return Bytes::new() };

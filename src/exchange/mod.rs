@@ -164,7 +164,7 @@ impl Session {
 
     /// A head that was refused before it became a request.
     pub fn malformed(&self, method: http::Method, path: &str, failure: &Failure) -> bytes::Bytes {
-        malformed(&self.context, &self.client, self.tunnel.as_ref(), method, path, failure)
+        malformed(&self.context, &self.client, self.tunnel.as_ref(), self.activity.is_multiplexed(), method, path, failure)
     }
 
     async fn carry(&self, gate: &Arc<Gate>, request: Request<Unread>, trace: &mut ExchangeTrace) -> Result<Outcome, Failure> {

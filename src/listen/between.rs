@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::blocks::BlockJudge;
 use super::frames::{Inward, Outward};
 use super::heads::Heads;
 use crate::exchange::Activity;
@@ -38,8 +39,9 @@ impl<S> Between<S> {
         Self { stream, activity, spoken: Spoken::Http1(Box::new(http1)) }
     }
 
-    pub fn http2(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, spoken: Spoken::Http2(Box::default()) }
+    pub fn http2(stream: S, activity: Arc<Activity>, judge: BlockJudge) -> Self {
+        let frames = (Inward::new(judge), Outward::default());
+        Self { stream, activity, spoken: Spoken::Http2(Box::new(frames)) }
     }
 
     pub fn stream(&self) -> &S {

@@ -1,6 +1,7 @@
 //! HTTP/2 frames between a client and hyper (RFC 9113 §4.1). hyper tells no request its stream, sends no interim answers,
 //! and ends streams, or all of them, for a `:path` that it does not take. So each request is told its stream in a field of
-//! its own, interim answers are put between frames, and such a path is written so that hyper takes it.
+//! its own, interim answers are put between frames, and such a path is written so that hyper takes it. What hyper refuses
+//! inside itself is told of (`blocks.rs`).
 
 use std::io;
 use std::pin::Pin;
@@ -9,6 +10,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::blocks::BlockJudge;
 use super::heads::carried;
 use super::hpack::Table;
 use crate::exchange::Activity;
@@ -51,6 +53,7 @@ pub struct Inward {
     ready: BytesMut,
     block: Option<Block>,
     blocks: Blocks,
+    judge: BlockJudge,
 }
 
 /// How header blocks go on to hyper.
@@ -74,15 +77,13 @@ struct Block {
     frames: usize,
 }
 
-impl Default for Inward {
-    fn default() -> Self {
+impl Inward {
+    pub fn new(judge: BlockJudge) -> Self {
         let blocks = Blocks::AsTheyAre(Table::default());
         // The preface is like the inside of a frame.
-        Self { left: 24, last: 0, held: BytesMut::new(), ready: BytesMut::new(), block: None, blocks }
+        Self { left: 24, last: 0, held: BytesMut::new(), ready: BytesMut::new(), block: None, blocks, judge }
     }
-}
 
-impl Inward {
     pub fn poll_read<S: AsyncRead + Unpin>(
         &mut self,
         stream: &mut S,
@@ -195,8 +196,9 @@ impl Inward {
         Some(())
     }
 
-    /// What is there goes on, and nothing is looked at from now on.
+    /// What is there goes on, and nothing is looked at from now on: hyper ends the connection.
     fn give_up(&mut self) {
+        self.judge.unreadable();
         if let Some(block) = self.block.take() {
             self.ready.extend_from_slice(&block.raw);
         }
@@ -221,6 +223,9 @@ impl Inward {
                 *value = written.into();
                 changed = true;
             }
+        }
+        if opens {
+            self.judge.judge(&fields, block.stream, block.flags & END_STREAM != 0);
         }
         if matches!(self.blocks, Blocks::AsTheyAre(_)) && !changed {
             return self.pass_on(&block, &field);
@@ -364,6 +369,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::limits::Limits;
 
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let length = (payload.len() as u32).to_be_bytes();
@@ -419,7 +425,8 @@ mod tests {
 
     async fn through(bytes: &[u8], piece: usize) -> Vec<u8> {
         let (mut client, server) = tokio::io::duplex(256 * 1024);
-        let mut reading = Reading(server, Inward::default(), Activity::new(true));
+        let judge = BlockJudge::new(&Limits::default(), std::sync::Arc::new(|_, _, _| Bytes::new()));
+        let mut reading = Reading(server, Inward::new(judge), Activity::new(true));
         let mut got = Vec::new();
         for piece in bytes.chunks(piece) {
             client.write_all(piece).await.unwrap();

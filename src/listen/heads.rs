@@ -81,6 +81,24 @@ enum Step {
 /// Most heads have fewer fields.
 const FEW: usize = 32;
 
+/// The path of a target, as records show one that nothing is known of.
+pub fn shown(target: &[u8]) -> String {
+    let target = String::from_utf8_lossy(target);
+    let path = target.split(['?', '#']).next().unwrap_or_default();
+    path.chars().filter(|c| !c.is_control()).take(256).collect()
+}
+
+/// A head of more than so many bytes.
+pub fn too_large(most: usize) -> Failure {
+    let details = format!("the head of the request is larger than {most} bytes");
+    Failure::new(Cause::HeadTooLarge, details).hint("limits.header_bytes sets the bound")
+}
+
+/// Stands in records for a method that is not known.
+pub fn unknown_method() -> Method {
+    Method::from_bytes(b"-").unwrap_or_default()
+}
+
 impl Heads {
     pub fn new(limits: &Limits, teller: Teller) -> Self {
         Self {
@@ -285,7 +303,7 @@ impl Heads {
             }
             match self.step(&self.held) {
                 Step::Whole(..) => {}
-                Step::Partial if self.held.len() > self.most_bytes => return self.refuse(&self.too_large()),
+                Step::Partial if self.held.len() > self.most_bytes => return self.refuse(&too_large(self.most_bytes)),
                 Step::Partial => {
                     self.looked = self.held.len();
                     self.searched = self.looked;
@@ -306,17 +324,10 @@ impl Heads {
     fn refuse(&mut self, failure: &Failure) {
         let mut words = self.held[..].split(|byte| matches!(byte, b' ' | b'\r' | b'\n'));
         let method = words.next().and_then(|word| Method::from_bytes(word).ok());
-        let target = String::from_utf8_lossy(words.next().unwrap_or_default());
-        let path = target.split(['?', '#']).next().unwrap_or_default();
-        let shown: String = path.chars().filter(|c| !c.is_control()).take(256).collect();
-        let answer = (self.teller)(method.unwrap_or_else(|| Method::from_bytes(b"-").unwrap_or_default()), &shown, failure);
+        let target = words.next().unwrap_or_default();
+        let answer = (self.teller)(method.unwrap_or_else(unknown_method), &shown(target), failure);
         self.state = State::Refused(answer);
         self.held = BytesMut::new();
-    }
-
-    fn too_large(&self) -> Failure {
-        let details = format!("the head of the request is larger than {} bytes", self.most_bytes);
-        Failure::new(Cause::HeadTooLarge, details).hint("limits.header_bytes sets the bound")
     }
 
     fn step(&self, bytes: &[u8]) -> Step {
@@ -347,7 +358,7 @@ impl Heads {
             }
         };
         if request.headers.len() > self.most_fields || length > self.most_bytes {
-            return Step::Refuse(self.too_large());
+            return Step::Refuse(too_large(self.most_bytes));
         }
         let target = request.path.unwrap_or_default();
         if let Some(written) = carried(target.as_bytes()) {

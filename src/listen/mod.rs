@@ -3,6 +3,7 @@
 mod access;
 mod arrive;
 mod between;
+mod blocks;
 mod chunks;
 mod connect;
 mod forward;

@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
 
 use super::between::Between;
+use super::blocks::BlockJudge;
 use super::heads::{Heads, Teller};
 use super::streams::Streams;
 use super::watched::Watched;
@@ -105,13 +106,13 @@ impl UnusedUpgrade {
     }
 }
 
-/// The client's stream as hyper is given it. `teller`: of HTTP/1 heads that hyper would refuse.
+/// The client's stream as hyper is given it. `teller`: of heads that hyper refuses or would refuse.
 fn watched<S>(stream: S, activity: &Arc<Activity>, limits: &Limits, teller: Teller) -> TokioIo<Watched<S>>
 where
     S: Transport,
 {
     let between = match activity.is_multiplexed() {
-        true => Between::http2(stream, activity.clone()),
+        true => Between::http2(stream, activity.clone(), BlockJudge::new(limits, teller)),
         false => Between::http1(stream, activity.clone(), Heads::new(limits, teller)),
     };
     TokioIo::new(Watched::new(between, activity.clone(), limits))

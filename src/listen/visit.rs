@@ -44,7 +44,15 @@ impl Visit {
         let visit = self.clone();
         Arc::new(move |method, path, failure| {
             let client = visit.visitor.client(None);
-            exchange::malformed(&visit.entrance.context, &client, visit.origin.as_ref(), method, path, failure)
+            exchange::malformed(
+                &visit.entrance.context,
+                &client,
+                visit.origin.as_ref(),
+                visit.activity.is_multiplexed(),
+                method,
+                path,
+                failure,
+            )
         })
     }
 

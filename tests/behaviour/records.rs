@@ -294,3 +294,37 @@ async fn a_401_to_our_credential_has_its_reason_in_the_record() {
     let line = check(&lab, "a 200", 1, ("exchange", 200, "https://a.test", "")).await;
     assert!(line["note"].is_null(), "{line}");
 }
+
+/// A connection of HTTP/2 with one header block on it, which ends its request.
+fn h2_block(block: &[u8]) -> Vec<u8> {
+    let head = [0, 0, u8::try_from(block.len()).unwrap(), 1, 5, 0, 0, 0, 1];
+    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", &head[..], block].concat()
+}
+
+#[tokio::test]
+async fn a_header_block_of_http2_that_is_malformed_or_too_large_leaves_a_record() {
+    let lab = Lab::new().await;
+    let get = b"\x82\x87\x41\x06a.test\x44\x04/x?y";
+    let cases: [(&str, &[u8], u64, &str, &str); 5] = [
+        ("a field of the connection", b"\0\x0aconnection\x05close", 400, "/x", "speaks of the connection"),
+        ("a capital", b"\0\x01X\x01y", 400, "/x", "capital"),
+        ("a second path", b"\x84", 400, "/x", "twice"),
+        ("a block that cannot be read", b"\xff\xff\xff\xff\xff", 400, "", "cannot be read"),
+        ("a good one", b"\0\x01x\x01y", 200, "/x", ""),
+    ];
+    for (before, (what, more, status, path, why)) in cases.into_iter().enumerate() {
+        let mut stream = lab.gate.tls("a.test:443", "a.test", &[Alpn::H2]).await;
+        stream.write_all(&h2_block(&[get, more].concat())).await.unwrap();
+        let error = if why.is_empty() { "" } else { "http_request_error" };
+        let line = check(&lab, what, before, ("exchange", status, "https://a.test", error)).await;
+        assert_eq!(line["path"].as_str().unwrap_or_default(), path, "{what}: {line}");
+        assert_eq!(line["downstream_protocol"], "h2", "{what}: {line}");
+        assert!(line["bytes_out"] == 0 || status == 200, "nothing of ours was said; {what}: {line}");
+        assert!(line["details"].as_str().unwrap_or_default().contains(why), "{what}: {line}");
+    }
+    let mut requests = lab.gate.h2("a.test").await;
+    let large = Request::get("https://a.test/large").header("x", "y".repeat(70_000)).body(Empty::new().boxed()).unwrap();
+    assert_eq!(requests.send_request(large).await.unwrap().status(), 431);
+    let line = check(&lab, "a large block", 5, ("exchange", 431, "https://a.test", "http_request_error")).await;
+    assert_eq!((line["method"].as_str(), line["path"].as_str()), (Some("GET"), Some("/large")), "{line}");
+}
