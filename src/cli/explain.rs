@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 use super::{Common, Error, Format};
 use crate::auth::CredentialLocation;
-use crate::config::{Action, Echo, OnExisting, Unmatched};
+use crate::config::{Echo, OnExisting};
 use crate::failure::{Cause, Failure};
-use crate::gate::{Caller, Decision, Difference, Gate, HeaderText, Near, Reach};
+use crate::gate::{Caller, Decision, Denial, Difference, Fate, Gate, HeaderText, Near, Plan};
 use crate::initiator::CrossSite;
 use crate::origin::{Host, Origin, Scheme, parse_authority};
 use crate::settings::Report;
@@ -99,7 +99,7 @@ pub async fn run(common: &Common, args: &ExplainArgs) -> Result<ExitCode, Error>
         origin: &origin,
         method: &method,
         path: &path,
-        candidates: &plan.rules,
+        plan: &plan,
         decision: &decision,
         caller: &caller,
     };
@@ -146,39 +146,9 @@ struct Told<'a> {
     origin: &'a Origin,
     method: &'a Method,
     path: &'a PathAndQuery,
-    candidates: &'a [usize],
+    plan: &'a Plan,
     decision: &'a Decision,
     caller: &'a Caller,
-}
-
-/// What becomes of the request.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Deny,
-    /// TLS passes unopened.
-    Tunnel,
-    /// TLS is taken off, and the request carried.
-    Intercept,
-    /// A request in clear is carried.
-    Forward,
-    /// gatepass answers a token request itself.
-    StandIn,
-}
-
-impl Fate {
-    fn word(self) -> &'static str {
-        match self {
-            Fate::Deny => "deny",
-            Fate::Tunnel => "tunnel",
-            Fate::Intercept => "intercept",
-            Fate::Forward => "forward",
-            Fate::StandIn => "stand_in",
-        }
-    }
-
-    fn is_carried(self) -> bool {
-        matches!(self, Fate::Intercept | Fate::Forward)
-    }
 }
 
 /// A rule that speaks of this host, port, scheme and caller.
@@ -191,63 +161,68 @@ struct Part<'a> {
 }
 
 impl Told<'_> {
-    /// What becomes of it, and the rule that says so.
-    fn fate(&self) -> (Fate, Option<&str>) {
-        let said = self.decision.rules.iter().map(|at| &self.gate.rules()[*at]).rfind(|live| live.rule.action.is_some());
-        let said = said.map(|live| &*live.label);
-        if self.decision.action == Action::Deny {
-            return (Fate::Deny, said);
-        }
-        if self.decision.rules.is_empty() && self.gate.unmatched == Unmatched::Deny {
-            return (Fate::Deny, None);
-        }
-        let carried = if self.origin.scheme == Scheme::Https {
-            let unopened = self.candidates.is_empty() && self.gate.unmatched == Unmatched::Tunnel;
-            if self.decision.action == Action::Tunnel {
-                return (Fate::Tunnel, said);
+    /// What becomes of it: first of its connection, as a proxy is asked for one, then of the request itself.
+    fn fate(&self) -> Fate {
+        if self.origin.scheme == Scheme::Https {
+            let connection = self.gate.fate(&self.origin.host, self.origin.port, self.caller);
+            let spoken = if connection == Fate::Intercept { self.plan.fate(self.gate) } else { connection };
+            if spoken != Fate::Intercept {
+                return spoken;
             }
-            match self.gate.reach(&self.origin.host, self.origin.port, self.caller) {
-                Reach::Deny { .. } => return (Fate::Deny, said),
-                Reach::Tunnel { .. } => return (Fate::Tunnel, said),
-                Reach::Intercept if unopened => return (Fate::Tunnel, None),
-                Reach::Intercept => Fate::Intercept,
-            }
-        } else {
-            Fate::Forward
-        };
-        if self.decision.token_endpoint.is_some() { (Fate::StandIn, said) } else { (carried, said) }
+        }
+        self.decision.fate(self.gate, self.method)
     }
 
-    fn sentence(&self) -> String {
+    /// The rule that has the last word on it.
+    fn decided_by(&self, fate: &Fate) -> Option<Arc<str>> {
+        match fate {
+            Fate::Deny(denial) => denial.rule().cloned(),
+            Fate::Tunnel(rule) => rule.clone(),
+            _ => self.gate.last_word(self.decision.rules.iter()).map(|live| live.label.clone()),
+        }
+    }
+
+    fn sentence(&self, fate: &Fate) -> String {
         let unruled = self.decision.rules.is_empty();
-        match self.fate() {
-            (Fate::Deny, Some(rule)) => format!("denied by {rule}"),
-            (Fate::Deny, None) => "denied: no rule is for it, and `unmatched: deny` is set".to_owned(),
-            (Fate::Tunnel, Some(rule)) => format!("passed through unopened, as {rule} says"),
-            (Fate::Tunnel, None) => "passed through unopened: no rule is for it".to_owned(),
-            (Fate::StandIn, _) => "answered by gatepass: a token request gets a stand-in".to_owned(),
-            (Fate::Intercept, _) if unruled && self.candidates.is_empty() => {
-                "opened, nothing added: no rule is for it".to_owned()
-            }
-            (Fate::Intercept, _) if unruled => "opened, nothing added: no rule is for this request".to_owned(),
-            (Fate::Forward, _) if unruled => "carried in clear, nothing added: no rule is for it".to_owned(),
+        let opened = self.origin.scheme == Scheme::Https;
+        match fate {
+            Fate::Deny(Denial::Rule(rule)) => format!("denied by {rule}"),
+            Fate::Deny(Denial::Unmatched) => "denied: no rule is for it, and `unmatched: deny` is set".to_owned(),
+            Fate::Deny(echo) => format!("denied: {}", echo.refusal(self.origin, &self.origin.host, || None).details),
+            Fate::Tunnel(Some(rule)) => format!("passed through unopened, as {rule} says"),
+            Fate::Tunnel(None) => "passed through unopened: no rule is for it".to_owned(),
+            Fate::StandIn(_) => "answered by gatepass: a token request gets a stand-in".to_owned(),
+            _ if unruled && opened && self.plan.rules.is_empty() => "opened, nothing added: no rule is for it".to_owned(),
+            _ if unruled && opened => "opened, nothing added: no rule is for this request".to_owned(),
+            _ if unruled => "carried in clear, nothing added: no rule is for it".to_owned(),
             _ => "carried, with what its rules add".to_owned(),
         }
     }
 
+    /// The fate in one word.
+    fn word(&self, fate: &Fate) -> &'static str {
+        match fate {
+            Fate::Deny(_) => "deny",
+            Fate::Tunnel(_) => "tunnel",
+            Fate::StandIn(_) => "stand_in",
+            Fate::Intercept | Fate::Carry if self.origin.scheme == Scheme::Https => "intercept",
+            Fate::Intercept | Fate::Carry => "forward",
+        }
+    }
+
     fn parts(&self) -> Vec<Part<'_>> {
-        let settings: Vec<Vec<Setting>> = self.candidates.iter().map(|at| settings::of(&self.gate.rules()[*at])).collect();
+        let settings: Vec<Vec<Setting>> = self.plan.rules.iter().map(|at| settings::of(&self.gate.rules()[*at])).collect();
         let applies = |at: &usize| self.decision.rules.contains(at);
         let winner = |key: &str, at: usize| {
-            let later = self.candidates.iter().zip(&settings).rev().take_while(|(other, _)| **other > at);
+            let later = self.plan.rules.iter().zip(&settings).rev().take_while(|(other, _)| **other > at);
             let mut says = later.filter(|(other, sets)| applies(other) && sets.iter().any(|setting| setting.key == key));
             says.next().map(|(other, _)| &*self.gate.rules()[*other].label)
         };
-        let over: Vec<Vec<Option<&str>>> = (self.candidates.iter().zip(&settings))
+        let over: Vec<Vec<Option<&str>>> = (self.plan.rules.iter().zip(&settings))
             .map(|(at, sets)| sets.iter().map(|setting| winner(&setting.key, *at)).collect())
             .collect();
         let request = Some((self.method, self.path.path()));
-        (self.candidates.iter().zip(settings).zip(over))
+        (self.plan.rules.iter().zip(settings).zip(over))
             .map(|((at, sets), over)| {
                 let applies = applies(at);
                 let differs = if applies { Vec::new() } else { self.gate.differences(*at, self.origin, self.caller, request) };
@@ -264,14 +239,15 @@ impl Told<'_> {
     }
 
     fn text(&self) -> String {
-        let mut lines = vec![format!("{} {}{}", self.method, self.origin, self.path), format!("  {}", self.sentence())];
-        if !self.candidates.is_empty() {
+        let fate = self.fate();
+        let mut lines = vec![format!("{} {}{}", self.method, self.origin, self.path), format!("  {}", self.sentence(&fate))];
+        if !self.plan.rules.is_empty() {
             lines.push("rules".to_owned());
             lines.extend(self.parts().iter().map(|part| self.line(part)));
         }
-        let listed = |near: &Near| self.candidates.iter().any(|at| self.gate.rules()[*at].label == near.rule);
+        let listed = |near: &Near| self.plan.rules.iter().any(|at| self.gate.rules()[*at].label == near.rule);
         let near = self.near().iter().filter(|near| !listed(near)).map(ToString::to_string).collect();
-        for (title, items) in self.sections().into_iter().chain([("nearly", near)]) {
+        for (title, items) in self.sections(&fate).into_iter().chain([("nearly", near)]) {
             if !items.is_empty() {
                 lines.push(title.to_owned());
                 lines.extend(items.into_iter().map(|item| format!("  {item}")));
@@ -300,10 +276,10 @@ impl Told<'_> {
     }
 
     /// Nothing is added to what is denied, unopened or answered here.
-    fn sections(&self) -> Vec<(&'static str, Vec<String>)> {
-        match self.fate().0 {
-            Fate::Deny | Fate::StandIn => Vec::new(),
-            Fate::Tunnel => vec![("way", self.way())],
+    fn sections(&self, fate: &Fate) -> Vec<(&'static str, Vec<String>)> {
+        match fate {
+            Fate::Deny(_) | Fate::StandIn(_) => Vec::new(),
+            Fate::Tunnel(_) => vec![("way", self.way())],
             _ => vec![
                 ("adds", self.additions()),
                 ("client certificate", self.certificates()),
@@ -414,8 +390,9 @@ impl Told<'_> {
     }
 
     fn json(&self) -> Value {
-        let (fate, by) = self.fate();
-        let carried = fate.is_carried();
+        let fate = self.fate();
+        let by = self.decided_by(&fate);
+        let carried = matches!(fate, Fate::Intercept | Fate::Carry);
         let listed = |items: Vec<Value>| if carried { items } else { Vec::new() };
         let auth = self.decision.auth.iter().map(|bound| {
             let mut auth = settings::credential(bound);
@@ -430,10 +407,10 @@ impl Told<'_> {
             "origin": self.origin.to_string(),
             "path": self.path.as_str(),
             "caller": { "user": self.caller.user.as_deref(), "address": self.caller.address.map(|address| address.to_string()) },
-            "fate": fate.word(),
-            "says": self.sentence(),
-            "decided_by": by.unwrap_or(if self.decision.rules.is_empty() { "unmatched" } else { "rules" }),
-            "action": match fate { Fate::Deny => "deny", Fate::Tunnel => "tunnel", _ => "allow" },
+            "fate": self.word(&fate),
+            "says": self.sentence(&fate),
+            "decided_by": by.as_deref().unwrap_or(if self.decision.rules.is_empty() { "unmatched" } else { "rules" }),
+            "action": match fate { Fate::Deny(_) => "deny", Fate::Tunnel(_) => "tunnel", _ => "allow" },
             "rules": self.parts().iter().map(|part| self.rule(part)).collect::<Vec<_>>(),
             "auth": listed(auth.collect()),
             "on_existing_auth": settings::on_existing(self.decision.on_existing),
@@ -441,7 +418,7 @@ impl Told<'_> {
             "cross_site": self.decision.gives.then(|| self.decision.cross_site.to_string()),
             "client_certificates": listed(certificates.collect()),
             "trust": listed(texts(self.trust())),
-            "way": if fate == Fate::Tunnel { texts(self.way()) } else { listed(texts(self.way())) },
+            "way": if matches!(fate, Fate::Tunnel(_)) { texts(self.way()) } else { listed(texts(self.way())) },
             "near": self.near().iter().map(|near| json!({
                 "rule": &*near.rule, "differs": differences(&near.differences), "says": near.to_string(),
             })).collect::<Vec<_>>(),

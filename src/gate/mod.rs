@@ -4,6 +4,7 @@
 mod build;
 mod decision;
 mod durable;
+mod fate;
 mod inventory;
 mod kept;
 mod near;
@@ -20,6 +21,7 @@ use http::Method;
 pub use build::build;
 pub use decision::{BoundAuthorizer, Decision, Echoes, HeaderText, LiveHeader, LiveQuery};
 pub use durable::Durable;
+pub use fate::{Denial, Fate};
 pub use inventory::{Held, Kind};
 pub use near::{Difference, Near, unmatched};
 pub use plan::Plan;
@@ -109,13 +111,6 @@ struct PlanKey {
     origin: Arc<Origin>,
     /// Only when some rule asks for callers; else all callers share a plan.
     caller: Option<Caller>,
-}
-
-/// What to do with a connection toward a host and port, before anything of it is read.
-pub enum Reach {
-    Intercept,
-    Tunnel { rule: Arc<str> },
-    Deny { rule: Option<Arc<str>> },
 }
 
 /// Who may call at a listener.
@@ -242,40 +237,6 @@ impl Gate {
     /// Does any rule name this host? Decides whether link-local addresses may be dialled.
     pub fn names(&self, host: &Host) -> bool {
         !self.index.matches(host).is_empty()
-    }
-
-    /// What to do with a CONNECT (or any connection whose requests are not yet seen).
-    pub fn reach(&self, host: &Host, port: u16, caller: &Caller) -> Reach {
-        let speaks = |at: &usize, scheme| self.rules[*at].speaks_of(scheme, port);
-        let rules: Vec<usize> = (self.about(host).into_iter())
-            .filter(|at| speaks(at, Scheme::Https) || speaks(at, Scheme::Http))
-            .filter(|at| admits(&self.rules[*at].rule.clients, caller))
-            .collect();
-        if rules.is_empty() {
-            return match self.unmatched {
-                Unmatched::Tunnel => Reach::Tunnel { rule: "-".into() },
-                Unmatched::Intercept => Reach::Intercept,
-                Unmatched::Deny => Reach::Deny { rule: None },
-            };
-        }
-        let last = |fits: &dyn Fn(&usize) -> bool| {
-            rules.iter().rev().filter(|at| fits(at)).map(|at| &self.rules[*at]).find(|live| live.rule.action.is_some())
-        };
-        if let Some(live) = last(&|_| true).filter(|live| live.rule.action == Some(Action::Tunnel)) {
-            return Reach::Tunnel { rule: live.label.clone() };
-        }
-        // Which scheme it will be is seen in the first bytes; on a scheme's own port it is taken to be that one. A deny decides
-        // now only if every request would hear it.
-        let likely: &[Scheme] = match port {
-            443 => &[Scheme::Https],
-            80 => &[Scheme::Http],
-            _ => &[Scheme::Https, Scheme::Http],
-        };
-        let denial = |scheme: &Scheme| last(&|at| speaks(at, *scheme)).filter(|live| live.denies() && !live.is_conditional());
-        match likely.iter().map(denial).collect::<Option<Vec<_>>>().as_deref() {
-            Some([live, ..]) => Reach::Deny { rule: Some(live.label.clone()) },
-            _ => Reach::Intercept,
-        }
     }
 
     /// The way out for a spec; made on first use.

@@ -117,12 +117,6 @@ impl Plan {
         self.near.get_or_init(|| near::line(&gate.near(&self.origin, caller, None))).clone()
     }
 
-    /// The rule that says that a connection of this scheme passes unopened, if the last word on it is so.
-    pub fn tunnelled_by<'g>(&self, gate: &'g Gate) -> Option<&'g Arc<str>> {
-        let last = self.rules.iter().map(|at| &gate.rules[*at]).rfind(|live| live.rule.action.is_some())?;
-        (last.rule.action == Some(Action::Tunnel)).then_some(&last.label)
-    }
-
     pub fn is_ruled(&self) -> bool {
         !self.rules.is_empty()
     }

@@ -16,7 +16,7 @@ use crate::config::Action;
 use crate::exchange::relay;
 use crate::exchange::{Busy, Context, Reply, Transport, refusal};
 use crate::failure::{Cause, Failure};
-use crate::gate::{self, Caller, Reach};
+use crate::gate::{Caller, Denial, Fate};
 use crate::observe::{Client, Counters, Kind, Record, Start};
 use crate::origin::{Host, Origin, Scheme, parse_authority};
 use crate::upstream::{Stream, Upstream};
@@ -100,15 +100,6 @@ fn established() -> Response<Reply> {
     Response::new(Reply::empty())
 }
 
-fn denied(tunnel: &Tunnel, rule: Option<&str>) -> Failure {
-    let Tunnel { host, port, .. } = tunnel;
-    match rule {
-        Some(rule) => Failure::new(Cause::Denied, format!("a rule denies {host}:{port} ({rule})"))
-            .hint("change `action: deny` there if it should pass"),
-        None => gate::unmatched(&format_args!("{host}:{port}"), host, tunnel.near().as_deref()),
-    }
-}
-
 fn refuse(failure: &Failure) -> Response<Reply> {
     with_reason(refusal(failure), failure)
 }
@@ -138,17 +129,23 @@ impl Tunnel {
     /// # Errors
     /// A rule says no, or the host cannot be reached.
     pub async fn open(&self) -> Result<Passage, Failure> {
-        let (rule, opened) = match self.reach() {
-            Reach::Intercept => match self.context.gate().authority.permits(&self.host) {
-                Ok(()) => return Ok(Passage::Intercept),
-                Err(failure) => ("-".into(), Err(failure)),
-            },
-            Reach::Deny { rule } => (rule.clone().unwrap_or_else(|| "-".into()), Err(denied(self, rule.as_deref()))),
-            Reach::Tunnel { rule } => {
+        let (rule, opened) = match self.fate() {
+            Fate::Deny(denial) => {
+                let target = format_args!("{}:{}", self.host, self.port);
+                let failure = denial.refusal(&target, &self.host, || self.near());
+                (denial.rule().cloned().unwrap_or_else(|| "-".into()), Err(failure))
+            }
+            Fate::Tunnel(rule) => {
+                let rule = rule.unwrap_or_else(|| "-".into());
                 let near = |failure: Failure| failure.near(self.near_by(&rule).as_deref());
                 let opened = self.dial().await.map_err(near);
                 (rule, opened)
             }
+            // Of a request there is nothing yet: what it may is judged when it comes.
+            Fate::Intercept | Fate::StandIn(_) | Fate::Carry => match self.context.gate().authority.permits(&self.host) {
+                Ok(()) => return Ok(Passage::Intercept),
+                Err(failure) => ("-".into(), Err(failure)),
+            },
         };
         match opened {
             Ok(stream) => Ok(Passage::Relay(stream, rule)),
@@ -161,12 +158,12 @@ impl Tunnel {
 
     /// What the rules say of it. Where a firewall redirected the client, a `deny` of the address holds too: its name is what
     /// the client says, its address is where the connection goes.
-    pub fn reach(&self) -> Reach {
+    fn fate(&self) -> Fate {
         let gate = self.context.gate();
-        let there = self.at.map(|at| gate.reach(&Host::Ip(at), self.port, &self.caller));
+        let there = self.at.map(|at| gate.fate(&Host::Ip(at), self.port, &self.caller));
         match there {
-            Some(denied @ Reach::Deny { rule: Some(_) }) => denied,
-            _ => gate.reach(&self.host, self.port, &self.caller),
+            Some(denied @ Fate::Deny(Denial::Rule(_))) => denied,
+            _ => gate.fate(&self.host, self.port, &self.caller),
         }
     }
 

@@ -9,10 +9,9 @@ use super::serve_http;
 use super::sniff::{self, Spoken};
 use super::stream::Prefixed;
 use super::tunnel::Tunnel;
-use crate::config::Unmatched;
 use crate::exchange::{Activity, Session, Transport};
 use crate::failure::{Cause, Failure};
-use crate::gate::{Gate, Plan};
+use crate::gate::Fate;
 use crate::observe::{Counters, Handshake};
 use crate::origin::{Host, Scheme};
 
@@ -51,7 +50,7 @@ where
     let limits = gate.limits.clone();
     let origin = tunnel.origin(Scheme::Https);
     let plan = gate.plan(&origin, &tunnel.caller);
-    if let Some(rule) = unopened(&gate, &plan) {
+    if let Fate::Tunnel(rule) = plan.fate(&gate) {
         return blindly(stream, tunnel, rule).await;
     }
     let handshake = async {
@@ -126,7 +125,7 @@ where
 {
     let gate = tunnel.context.gate();
     let origin = tunnel.origin(Scheme::Http);
-    if let Some(rule) = unopened(&gate, &gate.plan(&origin, &tunnel.caller)) {
+    if let Fate::Tunnel(rule) = gate.plan(&origin, &tunnel.caller).fate(&gate) {
         return blindly(stream, tunnel, rule).await;
     }
     let limits = gate.limits.clone();
@@ -135,17 +134,12 @@ where
     serve_http::intercepted(stream, session, &context, &limits, h2).await;
 }
 
-/// Does it pass as it is, now that it is known what is spoken? By the rule that says so, or `-`.
-fn unopened(gate: &Gate, plan: &Plan) -> Option<Arc<str>> {
-    let unruled = !plan.is_ruled() && gate.unmatched == Unmatched::Tunnel;
-    plan.tunnelled_by(gate).cloned().or_else(|| unruled.then(|| "-".into()))
-}
-
 /// A rule speaks of the host, but not of what is spoken here.
-async fn blindly<S>(stream: Prefixed<S>, tunnel: Tunnel, rule: Arc<str>)
+async fn blindly<S>(stream: Prefixed<S>, tunnel: Tunnel, rule: Option<Arc<str>>)
 where
     S: Transport,
 {
+    let rule = rule.unwrap_or_else(|| "-".into());
     match tunnel.dial().await {
         Ok(upstream) => tunnel.relay(stream, upstream, rule).await,
         Err(failure) => tunnel.record(rule, None, None, Some(&failure)),

@@ -17,7 +17,7 @@ use super::stream::Prefixed;
 use super::tunnel::Tunnel;
 use super::{Entrance, intercept};
 use crate::failure::{Cause, Failure};
-use crate::gate::Reach;
+use crate::gate::Fate;
 use crate::observe::{Counters, Kind, Start};
 use crate::origin::{Host, Origin, Scheme, parse_authority};
 
@@ -65,7 +65,7 @@ pub async fn serve(entrance: Arc<Entrance>, mut stream: Prefixed<TcpStream>, vis
         at: Some(original.ip()),
     };
     // A refusal can be told in HTTP only, once TLS is off.
-    let denied = matches!(gate.reach(&tunnel.host, tunnel.port, &tunnel.caller), Reach::Deny { .. });
+    let denied = matches!(gate.fate(&tunnel.host, tunnel.port, &tunnel.caller), Fate::Deny(_));
     if denied && !stream.prefix().is_empty() {
         return intercept::serve(stream, tunnel).await;
     }
