@@ -45,10 +45,9 @@ pub use refusal::refusal;
 pub use stall::{Waits, note, observed};
 pub use transport::Transport;
 
-use crate::config::Action;
 use crate::draft::Draft;
-use crate::failure::{Cause, Failure};
-use crate::gate::{self, Caller, Decision, Gate, Plan};
+use crate::failure::Failure;
+use crate::gate::{Caller, Decision, Fate, Gate, Plan};
 use crate::initiator;
 use crate::moment::Moment;
 use crate::observe::Client;
@@ -179,9 +178,12 @@ impl Session {
         if decision.gives_nothing {
             trace.nearly(plan.near(gate, &self.caller));
         }
-        permit(gate, &plan, &decision, &parts.method, &self.caller)?;
+        let fate = decision.fate(gate, &parts.method);
+        if let Fate::Deny(denial) = fate {
+            return Err(denial.refusal(&plan.origin, &plan.origin.host, || plan.near(gate, &self.caller)));
+        }
         inbound::check_fields(&parts.headers, &gate.limits)?;
-        if let Some(credential) = &decision.token_endpoint {
+        if let Fate::StandIn(credential) = &fate {
             return token_endpoint::answer(&parts.method, body, credential, gate).await.map(Outcome::Answered);
         }
 
@@ -264,26 +266,4 @@ pub fn answer<B>(
         Ok(response) => trace.own(client, response),
         Err(failure) => trace.refuse(client, &failure),
     }
-}
-
-/// Do the rules let it pass at all?
-fn permit(gate: &Gate, plan: &Plan, decision: &Decision, method: &http::Method, caller: &Caller) -> Result<(), Failure> {
-    let deny = decision.action == Action::Deny;
-    // Also a request of another method or path than the host's rules are for.
-    let unmatched = decision.rules.is_empty() && gate.unmatched == crate::config::Unmatched::Deny;
-    if deny {
-        return Err(Failure::new(Cause::Denied, format!("a rule denies {} ({})", plan.origin, decision.label))
-            .hint("change `action: deny` there if it should pass"));
-    }
-    if unmatched {
-        return Err(gate::unmatched(&plan.origin, &plan.origin.host, plan.near(gate, caller).as_deref()));
-    }
-    // TRACE echoes the request, credential and all (RFC 9110 §9.3.8); TRACK is Microsoft's TRACE.
-    if (method == http::Method::TRACE || method.as_str() == "TRACK") && decision.injects() {
-        return Err(Failure::new(
-            Cause::MethodNotAllowed,
-            format!("{method} would send the credential for {} back to the client", plan.origin),
-        ));
-    }
-    Ok(())
 }

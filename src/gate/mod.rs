@@ -23,7 +23,7 @@ pub use decision::{BoundAuthorizer, Decision, Echoes, HeaderText, LiveHeader, Li
 pub use durable::Durable;
 pub use fate::{Denial, Fate};
 pub use inventory::{Held, Kind};
-pub use near::{Difference, Near, unmatched};
+pub use near::{Difference, Near};
 pub use plan::Plan;
 
 use crate::config::{Access, Action, Client, ListenAddress, Rule, Unmatched};

@@ -170,7 +170,7 @@ pub fn line(near: &[Near]) -> Option<Arc<str>> {
 }
 
 /// `unmatched: deny`, for `target`.
-pub fn unmatched(target: &dyn fmt::Display, host: &Host, near: Option<&str>) -> Failure {
+pub(super) fn unmatched(target: &dyn fmt::Display, host: &Host, near: Option<&str>) -> Failure {
     let set = "and `unmatched: deny` is set";
     match near {
         None => {
