@@ -109,7 +109,8 @@ fn request(fields: &[Field], ends: bool) -> Result<(), &'static str> {
 
 /// RFC 9113 §8.2.1 and §8.2.2.
 fn ordinary(name: &[u8], value: &[u8]) -> Result<(), &'static str> {
-    let is_token = |b: &u8| matches!(b, b'a'..=b'z' | b'0'..=b'9') || b"!#$%&'*+-.^_`|~".contains(b);
+    // hyper takes `"` too, which is no character of names (RFC 9110 §5.6.2); only what it refuses is told here.
+    let is_token = |b: &u8| matches!(b, b'a'..=b'z' | b'0'..=b'9') || b"!#$%&'*+-.^_`|~\"".contains(b);
     if name.is_empty() || !name.iter().all(is_token) {
         return Err("a field's name is empty, has a capital or another character that names do not have");
     }
