@@ -10,6 +10,7 @@ fn script(text: &str) -> Script {
     Script { name: "proxy.pac".to_owned(), text: text.into() }
 }
 
+#[allow(clippy::unwrap_used)]
 fn run(text: &str, host: &str) -> Result<Option<String>, String> {
     let names: Names = Rc::new(|name| match name {
         "ten.test" => vec!["2001:db8::10".parse().unwrap(), "10.1.2.3".parse().unwrap()],
