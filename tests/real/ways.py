@@ -195,8 +195,8 @@ def redirected(lab, r, inside):
         "listeners": [{"listen": f"{address}:15001", "mode": "transparent"} for address in ("127.0.0.1", "[::1]")],
         "limits": {"connect": "2s"},
         "rules": [
-            {"host": "api.gp.test", "connect_to": "10.200.0.1", "client_certificate": certificate(lab, "alice"), "bearer": "real-token", **ours},
-            {"host": "plain.gp.test", "scheme": "http", "connect_to": "10.200.0.1", "bearer": "plain-token"},
+            {"host": "api.gp.test", "connect_to": "10.200.0.1", "client_certificate": certificate(lab, "alice"), "bearer": "real-token", "echo": "pass", **ours},
+            {"host": "plain.gp.test", "scheme": "http", "connect_to": "10.200.0.1", "bearer": "plain-token", "echo": "pass"},
             {"host": "denied.gp.test", "action": "deny"},
         ],
     }
