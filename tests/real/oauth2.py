@@ -273,8 +273,8 @@ def sign_in(lab, r):
     outs = [p.communicate(timeout=30)[0] for p in racing]
     renewed = sum(out.count('"auth": "Bearer ') for out in outs)
     r.check("two processes renew an ended token at once: all accepted", renewed == 16 and all(first not in out for out in outs), (outs, gate.log()[-500:]))
-    # One is wanted. Now and then each process uses it once; and on a busy machine the race may outlast the new token, too.
-    uses, most = short.count("native", "refresh_token") - before, 2 + int((time.time() - started) / 4)
+    # On a busy machine the race may outlast the new token, too.
+    uses, most = short.count("native", "refresh_token") - before, 1 + int((time.time() - started) / 4)
     r.check("by one use of the refresh token", 1 <= uses <= most, (short.counts(), most))
     time.sleep(6.2)
     before = short.count("native", "refresh_token")

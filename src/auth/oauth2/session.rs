@@ -216,6 +216,8 @@ impl Session {
     /// By the refresh token in the file. Held alone, since another process may do the same; what has been
     /// renewed meanwhile is taken as it is.
     async fn renew_kept(&self, store: &Store) -> Result<(Token, Duration), Failure> {
+        // Before the wait: a request beside this one may take in what the other process writes.
+        let held = self.state.token.peek();
         let _turn = store.turn(self.patience).await?;
         let unsaved = locked(&self.state.unsaved).clone();
         let kept = match unsaved {
@@ -226,7 +228,7 @@ impl Session {
             None => store.read()?,
         };
         if let Some(kept) = &kept {
-            let own = self.state.token.peek().filter(|own| own.access == kept.token.access);
+            let own = held.filter(|held| held.access == kept.token.access);
             self.take_in(kept);
             if let Some(left) = self.usable(kept)
                 && (own.is_none() || left > RENEWAL || kept.token.refresh.is_none())
