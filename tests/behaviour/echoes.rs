@@ -1,42 +1,23 @@
 //! Origins that repeat what they are sent: the client sees asterisks where its answer holds a credential of ours.
 
-use bytes::Bytes;
-use http::{HeaderMap, Response};
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::*;
 
 const SECRET: &str = "s3cr3t/tök en+\"1\"";
 
-/// Repeats everything: in its body, as JSON or as what `x-kind` asks for, in `location` and in a field; each byte a piece of its
-/// own when `x-slow`, with trailers when `x-trailers`.
+/// Repeats everything, and what it was sent in `location`, in a field and, when `x-trailers`, in a trailer.
 async fn echo(pki: &Pki) -> Origin {
     Origin::answering(pki, OriginOptions::default(), |seen| {
-        let headers: String =
-            seen.headers.iter().map(|(n, v)| format!("{n}: {}\n", String::from_utf8_lossy(v.as_bytes()))).collect();
-        let told = format!("{}\n{headers}\n{}", seen.line, String::from_utf8_lossy(&seen.body));
-        let wish = |name: &str| seen.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-        let kind = wish("x-kind").unwrap_or_else(|| "application/json".to_owned());
-        let told = if kind == "application/json" { serde_json::json!({ "told": told }).to_string() } else { told };
         let sent = seen.headers.get("authorization").cloned();
-        let mut answer = if wish("x-slow").is_some() || wish("x-trailers").is_some() {
-            let mut frames: Vec<_> = told.bytes().map(|byte| Ok(Frame::data(Bytes::copy_from_slice(&[byte])))).collect();
-            if let (Some(_), Some(sent)) = (wish("x-trailers"), &sent) {
-                frames.push(Ok(Frame::trailers(HeaderMap::from_iter([("x-last".parse().unwrap(), sent.clone())]))));
-            }
-            Response::new(StreamBody::new(futures_util::stream::iter(frames)).boxed())
-        } else {
-            text(told)
-        };
-        answer.headers_mut().insert("content-type", kind.parse().unwrap());
+        let last = |sent: &HeaderValue| HeaderMap::from_iter([(HeaderName::from_static("x-last"), sent.clone())]);
+        let trailers = seen.headers.get("x-trailers").and_then(|_| sent.as_ref().map(last));
+        let mut answer = repeated(seen, "application/json", trailers);
         answer.headers_mut().insert("location", seen.line.split(' ').nth(1).unwrap().parse().unwrap());
         if let Some(sent) = sent {
             answer.headers_mut().insert("x-echo", sent);
-        }
-        if let Some(coding) = wish("x-coding") {
-            answer.headers_mut().insert("content-encoding", coding.parse().unwrap());
         }
         answer
     })

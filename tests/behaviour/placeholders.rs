@@ -1,36 +1,19 @@
 //! A client that holds a dummy: the rule's hosts get the real value, the client never does.
 
 use bytes::Bytes;
-use http::Response;
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::BodyExt;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::*;
 
 const REAL: &str = "re/al \"väl'ue\"";
 
-/// Tells everything that it got, as JSON or as what `x-kind` asks for; each byte a piece of its own when `x-slow`.
+/// Repeats everything, and `x-key` in a field.
 async fn echo(pki: &Pki) -> Origin {
     Origin::answering(pki, OriginOptions::default(), |seen| {
-        let headers: String =
-            seen.headers.iter().map(|(n, v)| format!("{n}: {}\n", String::from_utf8_lossy(v.as_bytes()))).collect();
-        let told = format!("{}\n{headers}\n{}", seen.line, String::from_utf8_lossy(&seen.body));
-        let wish = |name: &str| seen.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-        let kind = wish("x-kind").unwrap_or_else(|| "text/plain".to_owned());
-        let told = if kind == "application/json" { serde_json::json!({ "told": told }).to_string() } else { told };
-        let mut answer = if wish("x-slow").is_some() {
-            let frames: Vec<_> = told.bytes().map(|byte| Ok(Frame::data(Bytes::copy_from_slice(&[byte])))).collect();
-            Response::new(StreamBody::new(futures_util::stream::iter(frames)).boxed())
-        } else {
-            text(told)
-        };
-        answer.headers_mut().insert("content-type", kind.parse().unwrap());
+        let mut answer = repeated(seen, "text/plain", None);
         if let Some(key) = seen.headers.get("x-key") {
             answer.headers_mut().insert("x-echo", key.clone());
-        }
-        if let Some(coding) = wish("x-coding") {
-            answer.headers_mut().insert("content-encoding", coding.parse().unwrap());
         }
         answer
     })

@@ -20,8 +20,9 @@ use gatepass::tls::out::trust::Trust;
 use gatepass::tls::provider;
 use gatepass::tls::settings::Alpn;
 use http::{HeaderMap, Request, Response};
+use http_body::Frame;
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -116,6 +117,27 @@ pub type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 pub fn text(text: impl Into<Bytes>) -> Answer {
     Response::new(Full::new(text.into()).boxed())
+}
+
+/// Repeats all of a request, as `kind` or as what its `x-kind` asks for, coded as its `x-coding` says; with `trailers`, or when it
+/// has `x-slow`, each byte is a piece of its own.
+pub fn repeated(seen: &Seen, kind: &str, trailers: Option<HeaderMap>) -> Answer {
+    let headers: String = seen.headers.iter().map(|(n, v)| format!("{n}: {}\n", String::from_utf8_lossy(v.as_bytes()))).collect();
+    let told = format!("{}\n{headers}\n{}", seen.line, String::from_utf8_lossy(&seen.body));
+    let kind = seen.headers.get("x-kind").map_or(kind, |kind| kind.to_str().unwrap());
+    let told = if kind == "application/json" { serde_json::json!({ "told": told }).to_string() } else { told };
+    let mut answer = if seen.headers.contains_key("x-slow") || trailers.is_some() {
+        let mut frames: Vec<_> = told.bytes().map(|byte| Ok(Frame::data(Bytes::copy_from_slice(&[byte])))).collect();
+        frames.extend(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+        Response::new(StreamBody::new(futures_util::stream::iter(frames)).boxed())
+    } else {
+        text(told)
+    };
+    answer.headers_mut().insert("content-type", kind.parse().unwrap());
+    if let Some(coding) = seen.headers.get("x-coding") {
+        answer.headers_mut().insert("content-encoding", coding.clone());
+    }
+    answer
 }
 
 /// A server with HTTP/1.1 and HTTP/2 that remembers every request.
