@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::settings::shown::forms::TOKEN_ATTRIBUTES;
+
 /// What a URI asks for. Empty: not said, everything fits.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct TokenUri {
@@ -24,20 +26,6 @@ pub struct Parsed {
     /// `pin-source`, a `file:` URI or a path.
     pub pin_file: Option<PathBuf>,
 }
-
-/// Attributes that say which token is meant (RFC 7512 §2.3).
-const PLACE: [&str; 10] = [
-    "token",
-    "manufacturer",
-    "serial",
-    "model",
-    "library-manufacturer",
-    "library-description",
-    "library-version",
-    "slot-manufacturer",
-    "slot-description",
-    "slot-id",
-];
 
 impl TokenUri {
     /// # Errors
@@ -81,7 +69,7 @@ impl Parsed {
                 self.pin_file = Some(PathBuf::from(path));
             }
             vendor if vendor.starts_with("x-") => {}
-            _ => match PLACE.into_iter().find(|known| *known == name) {
+            _ => match TOKEN_ATTRIBUTES.into_iter().find(|known| *known == name) {
                 Some(known) => self.uri.place.push((known, text)),
                 None => return Err("it has an attribute that no PKCS#11 URI has".to_owned()),
             },

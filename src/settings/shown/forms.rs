@@ -230,32 +230,30 @@ fn is_said_to_be_path(text: &str) -> bool {
     begins && is_path(text) && !is_token(text)
 }
 
+/// Attributes of a `pkcs11:` URI that say which token is meant (RFC 7512 §2.3).
+pub const TOKEN_ATTRIBUTES: [&str; 10] = [
+    "token",
+    "manufacturer",
+    "serial",
+    "model",
+    "library-manufacturer",
+    "library-description",
+    "library-version",
+    "slot-manufacturer",
+    "slot-description",
+    "slot-id",
+];
+
 /// All of RFC 7512 but `pin-value`, with values as people and tokens have them: labels, and numbers in hexadecimal digits.
 fn is_token_uri(text: &str) -> bool {
-    const PUBLIC: [&str; 16] = [
-        "token",
-        "manufacturer",
-        "serial",
-        "model",
-        "library-manufacturer",
-        "library-description",
-        "library-version",
-        "slot-manufacturer",
-        "slot-description",
-        "slot-id",
-        "object",
-        "id",
-        "type",
-        "module-name",
-        "module-path",
-        "pin-source",
-    ];
+    const OTHERS: [&str; 6] = ["object", "id", "type", "module-name", "module-path", "pin-source"];
     let Some(rest) = text.strip_prefix("pkcs11:") else { return false };
     let public = |attribute: &str| {
         let of = |c: char| c.is_ascii_alphanumeric() || "-._~%/: ".contains(c);
         let hex = |value: &str| value.len() <= 64 && value.chars().all(|c| c.is_ascii_hexdigit() || c == '%');
         attribute.split_once('=').is_some_and(|(name, value)| {
-            PUBLIC.contains(&name) && value.chars().all(of) && (!is_token(value) || matches!(name, "id" | "serial") && hex(value))
+            let known = TOKEN_ATTRIBUTES.contains(&name) || OTHERS.contains(&name);
+            known && value.chars().all(of) && (!is_token(value) || matches!(name, "id" | "serial") && hex(value))
         })
     };
     rest.split([';', '?', '&']).filter(|attribute| !attribute.is_empty()).all(public)
